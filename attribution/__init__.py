@@ -1,0 +1,17 @@
+"""Trace a generated picture back to the training images that it came from."""
+
+from attribution.attributor import Attribution, Attributor, Source
+from attribution.collection import Collection, load_collection, open_image
+from attribution.errors import InputError
+from attribution.model import DiffusionModel
+
+__all__ = [
+    "Attribution",
+    "Attributor",
+    "Collection",
+    "DiffusionModel",
+    "InputError",
+    "Source",
+    "load_collection",
+    "open_image",
+]

@@ -1,0 +1,161 @@
+"""Put the library together: a picture in, ranked training images out.
+
+In: a model folder, a cache folder and the collection that both were made from. Out: an `Attribution`, which
+ranks training images for any mix of concepts without touching a gradient again.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.collection import Collection, load_collection
+from attribution.concepts import named_in, recognise
+from attribution.errors import InputError
+from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.kernel import apply_kernel
+from attribution.model import DiffusionModel
+from attribution.scoring import contributions, top, weighted
+from attribution.store import Cache, load_tensors, open_cache
+
+GENERAL = "general"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One training image behind a picture."""
+
+    rank: int  # from 1
+    index: int  # row of the collection
+    score: float  # standard deviations above the average training image
+    file: str
+    caption: str
+    labels: dict[str, str]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The scores of one picture, kept by concept so that mixing them is instant."""
+
+    scores: dict[str, Float[Tensor, "train"]]  # concept -> standardised scores
+    phrases: dict[str, str]  # concept -> the phrase its gradient was taken under
+    collection: Collection
+
+    def mix(self, **amounts: float) -> Float[Tensor, "train"]:
+        """Mix standardised scores convexly; amounts need not sum to one."""
+        unknown = set(amounts) - set(self.scores)
+        if unknown:
+            raise InputError(
+                f"no scores for {', '.join(sorted(unknown))}; known: {', '.join(self.scores)}"
+            )
+        total = sum(amounts.values())
+        if total <= 0 or any(not 0 <= a < float("inf") for a in amounts.values()):
+            raise InputError("amounts must be at least zero, and one of them above zero")
+        return sum(self.scores[name] * (amount / total) for name, amount in amounts.items())
+
+    def rank(self, count: int = 10, **amounts: float) -> list[Source]:
+        """Rank training images for a mix of concepts, the whole picture by default."""
+        scores = self.mix(**(amounts or {GENERAL: 1.0}))
+        collection = self.collection
+        return [
+            Source(
+                place,
+                index,
+                float(scores[index]),
+                collection.files[index],
+                collection.captions[index],
+                collection.labels[index],
+                collection.folder / collection.files[index],
+            )
+            for place, index in enumerate(top(scores[None], count)[0].tolist(), 1)
+        ]
+
+
+def standardise(scores: Float[Tensor, "query train"]) -> Float[Tensor, "query train"]:
+    """Express scores in standard deviations above the mean over the training images."""
+    centred = scores - scores.mean(1, keepdim=True)
+    return centred / centred.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
+class Attributor:
+    """A model, its collection, its cache and the learned weights, ready to answer."""
+
+    def __init__(self, model: DiffusionModel, collection: Collection, cache: Cache) -> None:
+        self.model, self.collection, self.cache = model, collection, cache
+        self.extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
+        if self.extractor.groups != cache.groups:
+            raise InputError(
+                f"the cache {cache.folder} has other groups than the model; make it again"
+            )
+        self.train = unit(cache.features)
+        self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path, cache: str | Path, collection: str | Path, device: str = "cpu"
+    ) -> "Attributor":
+        """Load all three and check that they belong together."""
+        loaded, images = DiffusionModel.from_pretrained(model, device), load_collection(collection)
+        expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
+        return cls(loaded, images, open_cache(cache, expected))
+
+    def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
+        """Give each concept's phrase: from the prompt where it names one, else from the picture."""
+        named = named_in(prompt, self.collection.concepts)
+        unnamed = {c: v for c, v in self.collection.concepts.items() if c not in named}
+        return recognise(self.model, image, unnamed) | named if unnamed else named
+
+    def attribute(
+        self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
+    ) -> Attribution:
+        """Score every training image for a picture, as a whole and for each concept.
+
+        `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
+        picture and phrases give the same answer.
+        """
+        phrases = self.describe(image, prompt) | (concepts or {})
+        phrases = {name: phrases[name] for name in self.weights if name in phrases}
+        whole = prompt or ", ".join(phrases.values())
+        prompts = [whole, *phrases.values()]
+        features = query_features(self.extractor, [image] * len(prompts), prompts)
+        scores = concept_scores(features, self.train, self.cache.kernel)
+        stacked = {
+            name: standardise(weighted(scores[i : i + 1], self.weights[name]))[0]
+            for i, name in enumerate([GENERAL, *phrases])
+        }
+        return Attribution(stacked, {GENERAL: whole} | phrases, self.collection)
+
+
+def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
+    """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
+    path = cache.folder / "weights.json"
+    if not path.is_file():
+        raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
+    header = json.loads(path.read_text())
+    if header["cache"] != cache.header["checksums"]:
+        raise InputError(
+            f"the weights in {cache.folder} are of another cache; learn the weights again"
+        )
+    tensors = load_tensors(cache.folder / "weights.safetensors")
+    scales = tensors.pop("scales")
+    return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
+
+
+def query_features(
+    extractor: FeatureExtractor, images: list[Image.Image], prompts: list[str]
+) -> Float[Tensor, "query group dim"]:
+    """Make the normalised features of queries."""
+    return unit(extractor(images, prompts))
+
+
+def concept_scores(
+    queries: Float[Tensor, "query group dim"],
+    train: Float[Tensor, "train group dim"],
+    kernel: Float[Tensor, "group dim dim"],
+) -> Float[Tensor, "query group train"]:
+    """Give the contributions of kernelised queries."""
+    return contributions(apply_kernel(queries, kernel), train)

@@ -1,0 +1,151 @@
+"""Read a collection: an imagefolder of pictures with captions and labels, in a fixed order.
+
+In: a folder with `metadata.jsonl` (`file_name`, a caption column and any labels). Out: a `Collection`,
+whose i-th row is the i-th training image everywhere in the project. It knows no model.
+"""
+
+import hashlib
+import io
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Image as ImageFeature
+from datasets import load_dataset
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from attribution.errors import InputError
+
+MAX_PIXELS = 40_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
+CONCEPTS = ("subject", "style", "background")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The training images of a model, their captions and labels, in one fixed order."""
+
+    folder: Path
+    files: list[str]  # relative to the folder
+    captions: list[str]
+    labels: list[dict[str, str]]  # every other column of the metadata
+    concepts: dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
+    held_out: list[dict[str, str]]  # combinations of values that no picture shows
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> Image.Image:
+        """Open one picture as RGB."""
+        return open_image(self.folder / self.files[index])
+
+    def fingerprint(self) -> str:
+        """Hash every picture's bytes and caption, in order (SHA-256, 16 hex digits)."""
+        digest = hashlib.sha256()
+        for file, caption in zip(self.files, self.captions, strict=True):
+            digest.update(hashlib.sha256((self.folder / file).read_bytes()).digest())
+            digest.update(hashlib.sha256(caption.encode()).digest())
+        return digest.hexdigest()[:16]
+
+
+def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:
+    """Load an imagefolder, refusing one without metadata, captions or with missing files."""
+    folder = Path(folder)
+    if not (folder / "metadata.jsonl").is_file():
+        raise InputError(f"{folder} has no metadata.jsonl; make one with a line for each image")
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    try:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    except json.JSONDecodeError as error:
+        raise InputError(f"{folder}/metadata.jsonl is not JSON lines: {error}") from error
+    root = folder.resolve()
+    for number, row in enumerate(rows, 1):
+        for column in ("file_name", caption_column):
+            if not isinstance(row, dict) or not isinstance(row.get(column), str):
+                raise InputError(
+                    f"line {number} of {folder}/metadata.jsonl has no text in '{column}'"
+                )
+        path = (folder / row["file_name"]).resolve()
+        if root not in path.parents or not path.is_file():
+            raise InputError(
+                f"{folder} lacks the image {row['file_name']!r} that metadata.jsonl names; "
+                "restore it or remove its line"
+            )
+    if not rows:
+        raise InputError(f"{folder}/metadata.jsonl is empty; a collection needs at least one image")
+    data = load_dataset("imagefolder", data_dir=str(folder), split="train")
+    data = data.cast_column("image", ImageFeature(decode=False))
+    files = [str(Path(path["path"]).relative_to(root)) for path in data["image"]]
+    labels = [
+        {key: str(value) for key, value in row.items() if key not in ("image", caption_column)}
+        for row in data
+    ]
+    return Collection(
+        folder, files, list(data[caption_column]), labels,
+        concepts=_read_json(folder / "concepts.json", {}),
+        held_out=_read_json(folder / "held_out.json", []),
+    )  # fmt: skip
+
+
+def _read_json(path: Path, missing: dict | list) -> dict | list:
+    if not path.is_file():
+        return missing
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """Decode an untrusted picture to upright 8-bit RGB; transparency falls on white.
+
+    Raises InputError for anything that is not a whole, still JPEG, PNG or WebP of at most 40 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise InputError(
+                        f"the image has {width} x {height} pixels; the limit is 40 megapixels, make it smaller"
+                    )
+                if getattr(image, "n_frames", 1) > 1:
+                    raise InputError(
+                        "the image is animated; save one frame of it as a still picture"
+                    )
+                image = ImageOps.exif_transpose(image)
+                image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError("the image has more than 40 megapixels; make it smaller") from error
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+        raise InputError(
+            "the file is not a readable JPEG, PNG or WebP image; save it again"
+        ) from error
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        array = np.asarray(image, dtype=np.float32)
+        peak = 65535.0 if array.max(initial=0) > 255 else 255.0
+        return Image.fromarray(np.uint8(np.clip(array / peak, 0, 1) * 255)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_pixels(images: list[Image.Image], resolution: int) -> Float[Tensor, "batch 3 height width"]:
+    """Crop pictures to centred squares of `resolution` pixels and scale them to [-1, 1]."""
+    square = (resolution, resolution)
+    fitted = [
+        image if image.size == square else ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+        for image in images
+    ]
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in fitted]))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,5 @@
+"""The one exception that users see."""
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave; its message is one sentence that says what to do."""

@@ -1,0 +1,161 @@
+"""Wrap a diffusers text-to-image pipeline: pictures to latents, prompts to conditions, noise predictions.
+
+In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. It knows no gradients.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from attribution.collection import to_pixels
+from attribution.errors import InputError
+
+MAX_PROMPT = 1000  # characters
+
+
+@dataclass
+class DiffusionModel:
+    """A frozen pipeline whose denoiser predicts noise, v or the clean latents."""
+
+    pipeline: StableDiffusionPipeline
+    name: str
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> "DiffusionModel":
+        """Load safetensors only; refuse a folder that is not a whole text-to-image pipeline."""
+        folder = Path(name)
+        if folder.is_dir():
+            for part in (
+                "model_index.json",
+                "unet",
+                "vae",
+                "text_encoder",
+                "tokenizer",
+                "scheduler",
+            ):
+                if not (folder / part).exists():
+                    raise InputError(
+                        f"the model folder {folder} has no {part}; save the whole pipeline"
+                    )
+        try:
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                str(name), use_safetensors=True, torch_dtype=torch.float32, safety_checker=None,
+                feature_extractor=None, requires_safety_checker=False,
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"no diffusers pipeline could be loaded from {name}: {reason}"
+            ) from error
+        pipeline.set_progress_bar_config(disable=True)
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            part.requires_grad_(False).eval().to(device)
+        return cls(pipeline, str(name))
+
+    @property
+    def device(self) -> torch.device:
+        """Give the device that everything runs on."""
+        return self.pipeline.unet.device
+
+    @property
+    def resolution(self) -> int:
+        """Give the side of the pictures, in pixels."""
+        return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+
+    @property
+    def num_timesteps(self) -> int:
+        """Give T, the number of timesteps of training."""
+        return self.pipeline.scheduler.config.num_train_timesteps
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash all parameters of denoiser, text encoder and autoencoder (SHA-256, 16 hex digits)."""
+        digest = hashlib.sha256()
+        for part in (self.pipeline.unet, self.pipeline.text_encoder, self.pipeline.vae):
+            for key, value in sorted(part.state_dict().items()):
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.no_grad()
+    def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
+        """Encode pictures to the posterior mean, scaled as the denoiser expects."""
+        pixels = to_pixels(images, self.resolution).to(self.device)
+        return (
+            self.pipeline.vae.encode(pixels).latent_dist.mean
+            * self.pipeline.vae.config.scaling_factor
+        )
+
+    @torch.no_grad()
+    def conditions(self, prompts: list[str]) -> Float[Tensor, "batch token width"]:
+        """Encode prompts; what is longer than the tokenizer's limit is cut."""
+        for prompt in prompts:
+            if len(prompt) > MAX_PROMPT:
+                raise InputError(
+                    f"the prompt has {len(prompt)} characters; the limit is {MAX_PROMPT}"
+                )
+        tokens = self.pipeline.tokenizer(
+            prompts, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        return self.pipeline.text_encoder(tokens.to(self.device))[0]
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Int[Tensor, "batch"]) -> Tensor:
+        """Give z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) noise."""
+        return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:
+        """Run the denoiser; what it predicts is its scheduler's `prediction_type`."""
+        return self.pipeline.unet(noisy, timesteps, conditions).sample
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Give what the denoiser was trained to predict."""
+        kind = self.pipeline.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        if kind == "v_prediction":
+            return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
+        if kind == "sample":
+            return latents
+        raise InputError(
+            f"the scheduler predicts {kind!r}; epsilon, v_prediction and sample are known"
+        )
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        steps: int = 25,
+        guidance: float = 3.0,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Image.Image]:
+        """Draw one picture per prompt and seed; `on_step(done, steps)` is told of progress.
+
+        A picture depends on its own prompt and seed only, not on the batch around it.
+        """
+        shape = (
+            self.pipeline.unet.config.in_channels,
+            *(2 * (self.pipeline.unet.config.sample_size,)),
+        )
+        noise = [
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
+        self.conditions(prompts)  # refuses prompts that are too long before any work
+
+        def report(pipeline: object, step: int, timestep: object, values: dict) -> dict:
+            if on_step:
+                on_step(step + 1, steps)
+            return values
+
+        return self.pipeline(
+            prompts, latents=torch.stack(noise).to(self.device), num_inference_steps=steps,
+            guidance_scale=guidance, callback_on_step_end=report,
+        ).images  # fmt: skip

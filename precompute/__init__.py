@@ -1,0 +1,1 @@
+"""The offline command line: everything that is computed once, before a picture is attributed."""

@@ -1,0 +1,74 @@
+"""Everything that is computed once, before a picture is attributed.
+
+Run the steps in this order; each reads what the one before it wrote:
+  collection   draw the shipped collection
+  train        train the shipped model on it
+  gradients    cache the projected gradients of every training image
+  weights      learn how much each group of parameters counts
+  evaluate     measure how often the answer is right
+"""
+
+import argparse
+import dataclasses
+import importlib
+import sys
+import types
+import typing
+
+from attribution.errors import InputError
+
+STEPS = {
+    "collection": "CollectionConfig",
+    "train": "TrainConfig",
+    "gradients": "GradientsConfig",
+    "weights": "WeightsConfig",
+    "evaluate": "EvaluateConfig",
+}
+
+
+def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
+    """Add an option for each field of a frozen dataclass; its metadata holds help and choices."""
+    for field in dataclasses.fields(config):
+        kind = typing.get_type_hints(config)[field.name]
+        if isinstance(kind, types.UnionType):
+            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        text = field.metadata.get("help", "")
+        if field.metadata.get("positional"):
+            parser.add_argument(field.name, choices=field.metadata["choices"], help=text)
+        elif kind is bool:
+            parser.add_argument(f"--{field.name}", action="store_true", help=text)
+        else:
+            text = (text + " (default: %(default)s)").strip()
+            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=text,
+                                choices=field.metadata.get("choices"))  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run one step; a user's mistake is one line and exit code 2."""
+    parser = argparse.ArgumentParser(
+        "python -m precompute",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    steps = parser.add_subparsers(dest="step", required=True, metavar="step")
+    wanted = (sys.argv[1:] if argv is None else argv)[:1]
+    for name, config in STEPS.items():
+        step_parser = steps.add_parser(name)
+        if wanted == [name]:  # import only what runs: torch takes seconds
+            module = importlib.import_module(f"precompute.{name}")
+            step_parser.description = module.__doc__
+            step_parser.formatter_class = argparse.RawDescriptionHelpFormatter
+            _add_fields(step_parser, getattr(module, config))
+    given = vars(parser.parse_args(argv))
+    name = given.pop("step")
+    module = importlib.import_module(f"precompute.{name}")
+    try:
+        module.run(getattr(module, STEPS[name])(**given))
+    except InputError as error:
+        print(f"python -m precompute {name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

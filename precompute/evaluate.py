@@ -1,0 +1,187 @@
+"""Measure how often the answer is right.
+
+factors: on generated pictures of held-out combinations, the share of the ten best-scored training images that
+show the query's own subject, style or background. In: a model, its collection and its cache with weights.
+Out: rows, printed as a table or as JSON, with chance level and a bootstrap 95 % interval over combinations.
+
+A cache holds one base method. Rows of the other methods come from the results file that `--results` names,
+which this same command fills, one method a run:
+
+  python -m precompute gradients --method trak --output_dir runs/cache-trak
+  python -m precompute weights --cache_dir runs/cache-trak
+  python -m precompute evaluate factors --cache_dir runs/cache-trak --update
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from attribution.attributor import (
+    GENERAL,
+    concept_scores,
+    read_weights,
+)
+from attribution.collection import load_collection
+from attribution.errors import InputError
+from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.kernel import apply_kernel, fit_kernel
+from attribution.methods import method_named
+from attribution.model import DiffusionModel
+from attribution.scoring import contributions, top, weighted
+from attribution.store import Cache, open_cache, write_whole
+from precompute.queries import combinations, draw_queries, phrase
+
+TOP = 10
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured, and on what."""
+
+    what: str = field(
+        metadata={"positional": True, "choices": ["factors"], "help": "what to measure"}
+    )
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    queries: int = 240
+    results: str = "benchmarks/results/factors.json"
+    update: bool = field(
+        default=False, metadata={"help": "write this method's rows into the results file"}
+    )
+    json: bool = field(default=False, metadata={"help": "print one JSON list and nothing else"})
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise InputError(f"queries is {self.queries}; it must be at least 1")
+
+
+def run(config: EvaluateConfig) -> None:
+    """Measure the cache's own method, add the other methods' committed rows, and print."""
+    rows = measure_factors(config)
+    method = rows[0]["method"]
+    path = Path(config.results)
+    committed = json.loads(path.read_text()) if path.is_file() else []
+    others = [row for row in committed if row["method"] != method]
+    if config.update:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(row) for row in [*rows, *others])
+        write_whole(path, f"[\n{lines}\n]\n")
+    print(json.dumps([*rows, *others]) if config.json else table([*rows, *others]))
+
+
+def measure_factors(config: EvaluateConfig) -> list[dict]:
+    """Give a row for each set of weights and each factor."""
+    collection = load_collection(config.train_data_dir)
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
+    cache = open_cache(config.cache_dir, expected)
+    weights = read_weights(cache)
+    wanted = combinations(collection, held_out=True, count=config.queries, seed=config.seed)
+    queries = draw_queries(model, collection, wanted, "evaluation")
+    extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
+    concepts = list(collection.concepts)
+
+    ranked = {}
+    for name in [GENERAL, *concepts]:
+        prompts = [phrase(collection, q, None if name == GENERAL else name) for q in queries]
+        raw = []
+        for start in tqdm(range(0, len(queries), 8), desc=f"{name} gradients", unit="batch"):
+            part = slice(start, start + 8)
+            raw.append(extractor([q.image for q in queries[part]], prompts[part]))
+        raw = torch.cat(raw)
+        parts = concept_scores(unit(raw), unit(cache.features), cache.kernel)
+        ranked[name] = top(weighted(parts, weights[name]), TOP)
+        if name == GENERAL:
+            ranked["equalised"] = top(weighted(parts, weights["equalised"]), TOP)
+            ranked["uniform"] = top(plain_scores(raw, cache), TOP)
+    hits = {
+        (name, factor): np.array(
+            [
+                np.mean([collection.labels[n][factor] == q.values[factor] for n in row])
+                for q, row in zip(queries, places.tolist(), strict=True)
+            ]
+        )
+        for name, places in ranked.items()
+        for factor in concepts
+    }
+    chance = {
+        f: chance_level([q.values[f] for q in queries], collection.labels, f) for f in concepts
+    }
+    clusters = np.array([json.dumps(q.values) for q in queries])
+    rows = []
+    for name in ("uniform", "equalised", GENERAL, *concepts):
+        for factor in concepts:
+            values = hits[name, factor]
+            low, high = bootstrap(values, clusters, config.seed)
+            gain = values - hits["equalised", factor]
+            gain_low, gain_high = bootstrap(gain, clusters, config.seed)
+            rows.append(
+                {
+                    "method": cache.header["features"]["method"],
+                    "weights": name,
+                    "factor": factor,
+                    "precision_at_10": round(values.mean(), 4),
+                    "low": low,
+                    "high": high,
+                    "chance": round(chance[factor], 4),
+                    "gain_over_equalised": round(gain.mean(), 4),
+                    "gain_low": gain_low,
+                    "gain_high": gain_high,
+                    "queries": len(queries),
+                    "measured_on": f"{len(queries)} generated pictures of held-out combinations",
+                }
+            )
+    return rows
+
+
+def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
+    """Score by the base method as published: gradients of any norm, every group counted once."""
+    queries = raw
+    if method_named(cache.header["features"]["method"]).kernel:
+        queries = apply_kernel(raw, fit_kernel(cache.features, cache.header["damping"]))
+    return contributions(queries, cache.features).sum(1)
+
+
+def chance_level(values: list[str], labels: list[dict[str, str]], factor: str) -> float:
+    """Give the precision of a random ranking: the mean share of training images with the query's value."""
+    column = [label[factor] for label in labels]
+    return float(np.mean([column.count(value) / len(column) for value in values]))
+
+
+def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int) -> tuple[float, float]:
+    """Give a 95 % percentile interval of the mean, resampling whole clusters (combinations)."""
+    names, members = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(members, values), np.bincount(members)
+    draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def table(rows: list[dict]) -> str:
+    """Lay rows out as a Markdown table: a line for each method and weights, a column for each factor."""
+    factors = list(dict.fromkeys(row["factor"] for row in rows))
+    chance = {row["factor"]: row["chance"] for row in rows}
+    lines = [
+        "| method | weights | "
+        + " | ".join(f"{f} (chance {chance[f]:.3f})" for f in factors)
+        + " |"
+    ]
+    lines.append("|---" * (2 + len(factors)) + "|")
+    for method, weights in dict.fromkeys((row["method"], row["weights"]) for row in rows):
+        cells = [
+            f"{row['precision_at_10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            for factor in factors
+            for row in rows
+            if (row["method"], row["weights"], row["factor"]) == (method, weights, factor)
+        ]
+        lines.append(f"| {method} | {weights} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Draw the generated pictures that weights are fitted on and that answers are measured on.
+
+Sets of seeds never meet: `weights`, `validation` (for choosing settings) and `evaluation`; the page's
+own seeds lie below all of them. In: a model and a collection. Out: lists of `Query`.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from attribution.collection import CONCEPTS, Collection
+from attribution.errors import InputError
+from attribution.model import DiffusionModel
+
+FIRST_SEED = {
+    "weights": 10_000_000,
+    "validation": 20_000_000,
+    "evaluation": 30_000_000,
+    "samples": 40_000_000,
+}
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Query:
+    """A generated picture, the values it was asked to show, and the prompt that named them."""
+
+    image: Image.Image
+    values: dict[str, str]  # concept -> value; only what the prompt named
+    prompt: str
+
+
+def full_prompt(phrases: dict[str, str]) -> str:
+    """Describe a picture by its style, subject and background, whichever there are."""
+    head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
+    return f"{head} {phrases.get('background', '')}".strip()
+
+
+def combinations(
+    collection: Collection, held_out: bool, count: int, seed: int
+) -> list[dict[str, str]]:
+    """Choose `count` combinations of values, every held-out (or kept) one about equally often."""
+    if not collection.concepts:
+        raise InputError(
+            f"{collection.folder} has no concepts.json; write one with a phrase for each value"
+        )
+    every = [
+        dict(zip(collection.concepts, values, strict=True))
+        for values in itertools.product(*collection.concepts.values())
+    ]
+    chosen = [c for c in every if (c in collection.held_out) == held_out]
+    if not chosen:
+        raise InputError(
+            f"{collection.folder} has no {'held-out' if held_out else 'kept'} combination"
+        )
+    order = np.random.default_rng(seed).permutation(len(chosen))
+    return [chosen[order[i % len(order)]] for i in range(count)]
+
+
+def single(collection: Collection, concept: str, count: int) -> list[dict[str, str]]:
+    """Name one concept only, every value about equally often."""
+    values = list(collection.concepts[concept])
+    return [{concept: values[i % len(values)]} for i in range(count)]
+
+
+def draw_queries(
+    model: DiffusionModel,
+    collection: Collection,
+    wanted: list[dict[str, str]],
+    purpose: str,
+    offset: int = 0,
+) -> list[Query]:
+    """Generate a picture for each set of values, with seeds that belong to one purpose alone."""
+    phrases = [{c: collection.concepts[c][v] for c, v in values.items()} for values in wanted]
+    prompts = [full_prompt(p) for p in phrases]
+    seeds = [FIRST_SEED[purpose] + offset + i for i in range(len(wanted))]
+    images: list[Image.Image] = []
+    bar = tqdm(total=len(wanted), desc=f"drawing {purpose} queries", unit="picture")
+    for start in range(0, len(wanted), BATCH):
+        part = slice(start, start + BATCH)
+        images += model.generate(prompts[part], seeds[part])
+        bar.update(len(prompts[part]))
+    bar.close()
+    return [Query(*row) for row in zip(images, wanted, prompts, strict=True)]
+
+
+def phrase(collection: Collection, query: Query, concept: str | None) -> str:
+    """Give the prompt under which a query's gradient is taken: whole, or one concept alone."""
+    if concept is None or concept not in CONCEPTS:
+        return query.prompt
+    return collection.concepts[concept][query.values[concept]]

@@ -1,0 +1,118 @@
+"""Learn the weights of all groups, in general and for each concept, from pictures that the model draws.
+
+In: a model, its collection and its cache. Out: `weights.safetensors` and `weights.json` in the cache folder,
+and `weights.png`, a plot over the network's depth. No label of a training image is read.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+from tqdm import tqdm
+
+from attribution.attributor import GENERAL, concept_scores, query_features
+from attribution.collection import load_collection
+from attribution.errors import InputError
+from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.model import DiffusionModel
+from attribution.store import open_cache, save_tensors, write_whole
+from attribution.weights import FitConfig, effective_groups, fit_weights, scales
+from precompute.queries import combinations, draw_queries, phrase, single
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """What decides the weights, besides model, collection and cache."""
+
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    queries: int = 128  # pictures drawn for each set of weights
+    top_k: int = FitConfig.top_k
+    penalty: float = FitConfig.penalty
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or self.top_k < 1:
+            raise InputError("queries and top_k must be at least 1")
+
+
+def run(config: WeightsConfig) -> None:
+    """Fit general weights on whole prompts, and each concept's on prompts that name it alone."""
+    collection = load_collection(config.train_data_dir)
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    folder = Path(config.cache_dir)
+    cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
+    extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
+    train = unit(cache.features)
+    fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
+    tensors, report = {}, {}
+    for number, name in enumerate([GENERAL, *collection.concepts]):
+        wanted = (
+            combinations(collection, held_out=False, count=config.queries, seed=config.seed)
+            if name == GENERAL
+            else single(collection, name, config.queries)
+        )
+        queries = draw_queries(model, collection, wanted, "weights", offset=number * 100_000)
+        prompts = [phrase(collection, q, None if name == GENERAL else name) for q in queries]
+        features = []
+        for start in tqdm(range(0, len(queries), 8), desc=f"{name} gradients", unit="batch"):
+            part = slice(start, start + 8)
+            features.append(
+                query_features(extractor, [q.image for q in queries[part]], prompts[part])
+            )
+        parts = concept_scores(torch.cat(features), train, cache.kernel)
+        if name == GENERAL:
+            tensors["scales"] = scales(parts)
+        weights, curve = fit_weights(parts / tensors["scales"][:, None], fit)
+        tensors[name] = weights
+        report[name] = {
+            "effective_groups": round(effective_groups(weights), 1),
+            "steps": len(curve),
+            "loss_at_uniform": round(curve[0], 4),
+            "loss": round(curve[-1], 4),
+        }
+        print(f"{name}: {report[name]} of {len(cache.groups)} groups")
+    save_tensors(folder / "weights.safetensors", tensors)
+    plot_depth(
+        folder / "weights.png", cache.groups, {k: v for k, v in tensors.items() if k != "scales"}
+    )
+    header = {"cache": cache.header["checksums"], "settings": asdict(config), "fit": report}
+    write_whole(folder / "weights.json", json.dumps(header, indent=1) + "\n")
+
+
+def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) -> None:
+    """Plot each concept's weights over the layers, in the network's order, a line for each range."""
+    ranges = sorted({group.split(":")[0] for group in groups})
+    layers = [group.split(":", 1)[1] for group in groups if group.startswith(f"{ranges[0]}:")]
+    figure, axes = pyplot.subplots(
+        len(weights), 1, figsize=(10, 2 * len(weights)), sharex=True, layout="constrained"
+    )
+    for axis, (name, values) in zip(axes, weights.items(), strict=True):
+        for number, row in enumerate(values.view(len(ranges), -1)):
+            label = (
+                "least noise"
+                if number == 0
+                else "most noise"
+                if number == len(ranges) - 1
+                else f"range {number}"
+            )
+            axis.plot(row, lw=0.9, label=label)
+        axis.set(ylabel=name)
+        axis.axhline(1, color="grey", lw=0.5)
+    axes[0].legend(loc="upper right", frameon=False)
+    blocks = [
+        layer.split(".")[0] + "." + layer.split(".")[1] if "." in layer else layer
+        for layer in layers
+    ]
+    starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
+    axes[-1].set_xticks(starts, [blocks[i] for i in starts], rotation=40, ha="right", fontsize=7)
+    figure.suptitle("weight of each layer (1 = as much as every other)")
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)

@@ -1,0 +1,68 @@
+"""Shared fixtures: a small collection cut from the shipped one, and an untrained pipeline to go with it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+from attribution.collection import load_collection
+from precompute.autoencoder import new_autoencoder
+from precompute.denoiser import new_scheduler, new_text_encoder, new_tokenizer
+
+ASSETS = Path(__file__).parents[1] / "assets"
+COUNT = 30
+
+
+@pytest.fixture(scope="session")
+def small_collection(tmp_path_factory):
+    """Copy thirty pictures of the shipped collection, every 84th, into an imagefolder of their own."""
+    folder = tmp_path_factory.mktemp("collection")
+    (folder / "images").mkdir()
+    rows = [
+        json.loads(line) for line in (ASSETS / "collection/metadata.jsonl").read_text().splitlines()
+    ]
+    rows = rows[:: len(rows) // COUNT][:COUNT]
+    for row in rows:
+        shutil.copy(ASSETS / "collection" / row["file_name"], folder / row["file_name"])
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("concepts.json", "held_out.json"):
+        shutil.copy(ASSETS / "collection" / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(small_collection, tmp_path_factory):
+    """Save an untrained pipeline whose denoiser is small enough to run in milliseconds."""
+    torch.manual_seed(0)
+    tokenizer = new_tokenizer(load_collection(small_collection).captions)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=16,
+        out_channels=16,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=2,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    StableDiffusionPipeline(
+        vae=new_autoencoder(64),
+        text_encoder=new_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder

@@ -1,0 +1,222 @@
+"""The steps run end to end on real formats, go on where they stopped, and refuse what does not belong."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from attribution.attributor import Attributor
+from attribution.collection import load_collection, open_image
+from attribution.errors import InputError
+from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.model import DiffusionModel
+from attribution.store import file_hash, open_cache, read_features, write_shard
+from precompute.__main__ import main
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+SETTINGS = ["--timesteps", "4", "--proj_dim", "8", "--side", "8", "--shard_size", "8"]
+
+
+def gradients(model, collection, output, *more):
+    names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
+    return main(["gradients", *names, "--output_dir", str(output), *SETTINGS, *more])
+
+
+def learn(model, collection, cache):
+    names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
+    return main(["weights", *names, "--cache_dir", str(cache), "--queries", "4", "--top_k", "3"])
+
+
+@pytest.fixture(scope="module")
+def cache(small_model, small_collection, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    assert gradients(small_model, small_collection, folder) == 0
+    assert learn(small_model, small_collection, folder) == 0
+    return folder
+
+
+def test_every_linear_and_convolution_has_a_group_in_every_range(cache, small_model):
+    model = DiffusionModel.from_pretrained(small_model)
+    layers = [
+        name
+        for name, module in model.pipeline.unet.named_modules()
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))
+    ]
+    header = json.loads((cache / "header.json").read_text())
+    assert header["groups"] == [f"{r}:{layer}" for r in range(2) for layer in layers]
+
+
+def test_no_layer_is_blind(cache):
+    assert (open_cache(cache, {}).features.norm(dim=2).amax(0) > 0).all()
+
+
+def test_features_depend_on_neither_batch_nor_order(small_model, small_collection):
+    collection = load_collection(small_collection)
+    extractor = FeatureExtractor(
+        DiffusionModel.from_pretrained(small_model), FeatureConfig(timesteps=4, proj_dim=8, side=8)
+    )
+    images, captions = [collection.image(i) for i in range(5)], collection.captions[:5]
+    together = extractor(images, captions, batch_size=5)
+    backwards = extractor(images[::-1], captions[::-1], batch_size=2).flip(0)
+    assert torch.allclose(unit(together), unit(backwards), atol=1e-4)
+
+
+def test_stored_features_are_the_made_ones_to_eight_bits(tmp_path):
+    features = torch.randn(5, 3, 32, generator=torch.Generator().manual_seed(0))
+    features[0, 0] *= 1e6
+    write_shard(tmp_path, 0, features)
+    back = read_features(tmp_path, ["features-00000.safetensors"])
+    assert (back - features).abs().max(-1).values.le(features.abs().amax(-1) / 250).all()
+
+
+def test_a_stopped_run_goes_on_to_the_same_cache(cache, small_model, small_collection, tmp_path):
+    shutil.copy(cache / "settings.json", tmp_path)
+    shutil.copy(cache / "features-00001.safetensors", tmp_path)
+    (tmp_path / "features-00000.safetensors.part").write_bytes(b"half a shard")
+    kept = (tmp_path / "features-00001.safetensors").stat().st_mtime_ns
+    assert gradients(small_model, small_collection, tmp_path) == 0
+    assert (tmp_path / "features-00001.safetensors").stat().st_mtime_ns == kept
+    first, again = open_cache(cache, {}), open_cache(tmp_path, {})
+    assert torch.allclose(unit(first.features), unit(again.features), atol=0.02)
+    assert first.header["fingerprints"] == again.header["fingerprints"]
+
+
+def test_other_settings_are_not_mixed_into_a_cache(cache, small_model, small_collection, capsys):
+    assert gradients(small_model, small_collection, cache, "--seed", "5") == 2
+    assert "other settings (features)" in capsys.readouterr().err
+
+
+def test_a_training_image_is_its_own_first_source(cache, small_model, small_collection):
+    attributor = Attributor.from_pretrained(small_model, cache, small_collection)
+    image, caption = attributor.collection.image(7), attributor.collection.captions[7]
+    answer = attributor.attribute(image, caption)
+    sources = answer.rank(5)
+    assert sources[0].index == 7
+    assert [s.rank for s in sources] == [1, 2, 3, 4, 5]
+    assert all(a.score >= b.score for a, b in pairwise(sources))
+    again = attributor.attribute(image, caption)
+    assert all(torch.equal(answer.scores[name], again.scores[name]) for name in answer.scores)
+
+
+def test_a_mix_is_convex_and_bad_amounts_are_refused(cache, small_model, small_collection):
+    attributor = Attributor.from_pretrained(small_model, cache, small_collection)
+    answer = attributor.attribute(attributor.collection.image(3), "a cat", {"style": "a woodcut"})
+    assert answer.phrases["subject"] == "a cat"
+    assert answer.phrases["style"] == "a woodcut"
+    half = answer.mix(subject=2, style=2)
+    assert torch.allclose(half, (answer.scores["subject"] + answer.scores["style"]) / 2)
+    for amounts in ({"style": 0}, {"style": -1}, {"style": float("nan")}, {"mood": 1}):
+        with pytest.raises(InputError):
+            answer.mix(**amounts)
+    with pytest.raises(InputError, match="10000 characters"):
+        attributor.attribute(attributor.collection.image(3), "x" * 10_000)
+
+
+def test_a_cache_of_another_model_or_collection_is_refused(cache):
+    with pytest.raises(InputError, match="made for another model"):
+        open_cache(cache, {"model": "0" * 16})
+    with pytest.raises(InputError, match="made for another collection"):
+        open_cache(cache, {"collection": "0" * 16})
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove", "nan", "version"])
+def test_a_damaged_cache_is_refused(cache, tmp_path, harm):
+    folder = tmp_path / "cache"
+    shutil.copytree(cache, folder)
+    shard = folder / "features-00002.safetensors"
+    header = json.loads((folder / "header.json").read_text())
+    data = bytearray(shard.read_bytes())
+    if harm == "truncate":
+        shard.write_bytes(data[:-100])
+    elif harm == "flip":
+        data[-1] ^= 1
+        shard.write_bytes(data)
+    elif harm == "remove":
+        shard.unlink()
+    elif harm == "nan":
+        tensors = load_file(shard)
+        tensors["scale"][0, 0] = float("nan")
+        save_file(tensors, shard)
+        header["checksums"][shard.name] = file_hash(shard)
+    else:
+        header["version"] = 99
+    (folder / "header.json").write_text(json.dumps(header))
+    with pytest.raises(InputError, match="damaged|NaN|version 99"):
+        open_cache(folder, {})
+
+
+def test_nan_features_are_never_written(tmp_path):
+    with pytest.raises(InputError, match="row 1 of shard 0 has NaN"):
+        write_shard(tmp_path, 0, torch.tensor([[[1.0]], [[float("nan")]]]))
+    assert not list(tmp_path.iterdir())
+
+
+def without(folder, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    target = copy / name
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    return copy
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "model_index.json"])
+def test_a_model_without_a_part_is_one_line_and_exit_code_2(
+    small_model, small_collection, tmp_path, capsys, part
+):
+    assert gradients(without(small_model, tmp_path, part), small_collection, tmp_path / "out") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"has no {part}" in error
+
+
+@pytest.mark.parametrize("part", ["metadata.jsonl", "images/00000.png"])
+def test_a_collection_without_a_part_is_one_line_and_exit_code_2(
+    small_model, small_collection, tmp_path, capsys, part
+):
+    assert gradients(small_model, without(small_collection, tmp_path, part), tmp_path / "out") == 2
+    assert part in capsys.readouterr().err
+
+
+def test_metadata_cannot_reach_outside_its_folder(small_collection, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_collection, copy)
+    shutil.copy(copy / "images/00000.png", tmp_path / "secret.png")
+    with (copy / "metadata.jsonl").open("a") as file:
+        file.write(json.dumps({"file_name": "../secret.png", "text": "x"}) + "\n")
+    with pytest.raises(InputError, match=r"secret\.png"):
+        load_collection(copy)
+
+
+def test_bad_settings_are_one_line_and_exit_code_2(capsys):
+    assert main(["gradients", "--timesteps", "5", "--ranges", "2"]) == 2
+    assert "do not divide" in capsys.readouterr().err
+    assert main(["gradients", "--method", "magic"]) == 2
+    assert "choose one of d-trak" in capsys.readouterr().err
+
+
+def test_the_collection_is_drawn_the_same_twice(tmp_path):
+    shipped = load_collection(ASSETS / "collection")
+    assert main(["collection", "--copies", "1", "--output_dir", str(tmp_path)]) == 0
+    drawn = load_collection(tmp_path)
+    assert drawn.captions == shipped.captions[: len(drawn)]
+    for index in range(0, len(drawn), 29):
+        assert drawn.image(index).tobytes() == shipped.image(index).tobytes()
+    combination = {(r["subject"], r["style"], r["background"]) for r in shipped.labels}
+    assert not combination & {tuple(h.values()) for h in shipped.held_out}
+
+
+def test_training_writes_a_pipeline_that_plain_diffusers_loads(small_collection, tmp_path):
+    minutes = ["--autoencoder_minutes", "0.02", "--denoiser_minutes", "0.03"]
+    folders = ["--output_dir", str(tmp_path / "model"), "--work_dir", str(tmp_path / "work")]
+    assert main(["train", "--train_data_dir", str(small_collection), *minutes, *folders]) == 0
+    assert not list((tmp_path / "model").rglob("*.bin"))
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat", num_inference_steps=2).images[0].size == (64, 64)
+    assert (tmp_path / "model/README.md").read_text().count("PSNR") == 1
+    assert open_image(tmp_path / "model/curves.png").size[0] > 100
