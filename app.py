@@ -16,10 +16,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from attribution.attributor import GENERAL, Attribution, Attributor, Source
+from attribution.attributor import Attribution, Attributor, Source
 from attribution.collection import CONCEPTS, Collection, open_image
 from attribution.concepts import named_in
 from attribution.errors import InputError
+from attribution.questions import GENERAL
 
 ANY = "(any)"
 COUNT = 12  # training images shown
@@ -59,19 +60,24 @@ CSS = """
 .gallery .thumbnail-item {display: block; aspect-ratio: auto; height: auto; text-align: left}
 .gallery .thumbnail-item img {width: 100%; aspect-ratio: 1}
 .gallery .caption-label {position: static; max-width: none; white-space: pre-line; border: none;
-  background: none; padding: 6px 8px 8px; line-height: 1.4; font-size: var(--text-sm)}
+  background: none; opacity: 1 !important; padding: 6px 8px 8px; line-height: 1.4; font-size: var(--text-sm)}
+.gallery .selected:not(:hover, :focus-visible) {
+  border-color: var(--border-color-primary) !important; box-shadow: none !important}
 .sliders .head {flex-wrap: nowrap}
 .sliders input[type=number] {width: 3.2em; min-width: 0}
-.status {min-height: 56px}
-.status:has(.progress-text, .progress-level) .prose {visibility: hidden}
+#status {min-height: 56px}
+#results {scroll-margin-top: 80px}
+#status:has(.progress-text, .progress-level) .prose {visibility: hidden}
 .sources {overflow-x: auto; contain: inline-size}
 .sources :is(table, thead, tbody, tr) {border: none}
 .sources table {width: 100%; border-collapse: collapse; font-size: var(--text-sm)}
 .sources :is(th, td) {border: none; border-bottom: 1px solid var(--border-color-primary);
   padding: 5px 12px 5px 0; text-align: left; vertical-align: top}
-.wide table {min-width: 720px}
+#table table {min-width: 720px}
 """
-SCROLL = "() => document.querySelector('.status').scrollIntoView({behavior: 'smooth'})"
+SCROLL = (
+    "() => document.getElementById('{}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def plainly() -> Iterator[None]:
         yield
     except InputError as error:
         sentence = html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
-        raise gr.Error(sentence, title="That did not work", print_exception=False) from error
+        raise gr.Error(sentence, print_exception=False) from error
 
 
 def read_upload(upload: dict[str, Any] | None) -> Image.Image:
@@ -141,7 +147,8 @@ def table(rows: list[tuple], head: tuple[str, ...] = ()) -> str:
         first, *rest = (html.escape(str(cell)) for cell in row)
         cells = "".join(f"<td>{cell}</td>" for cell in rest)
         body += f"<tr><th scope='row'>{first}</th>{cells}</tr>"
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    top = f"<thead><tr>{titles}</tr></thead>" if head else ""
+    return f"<table>{top}<tbody>{body}</tbody></table>"
 
 
 def examples(collection: Collection, count: int = 6) -> list[dict[str, str]]:
@@ -229,13 +236,13 @@ class Handlers:
         progress(None, desc="Comparing with every training picture")
         answer = self.attributor.attribute(image, prompt, concepts=picked)
         known = named_in(prompt, self.attributor.collection.concepts) | picked
-        traced = [
-            f"{concept} “{phrase}”{'' if concept in known else ' (guessed from the picture)'}"
-            for concept, phrase in answer.phrases.items()
-            if concept != GENERAL
-        ]
+        words = {c: f"{c} “{p}”" for c, p in answer.phrases.items() if c != GENERAL}
+        traced = "; ".join(words[c] for c in words if c in known)
+        guessed = "; ".join(words[c] for c in words if c not in known)
+        note = f"Traced as: {traced}. " * bool(traced)
+        note += f"Guessed from the picture: {guessed}." * bool(guessed)
         session, *ranked = self.rank(Session(image, answer), mix)
-        return session, image, *ranked, f"Traced as: {html.escape('; '.join(traced))}."
+        return session, image, *ranked, html.escape(note)
 
     @plainly()
     def rerank(
@@ -322,7 +329,7 @@ def lay_out_inputs(do: Handlers) -> SimpleNamespace:
 
 def lay_out_results() -> SimpleNamespace:
     """Lay out what a visitor gets, hidden until there is something."""
-    with gr.Column(visible=False) as results:
+    with gr.Column(visible=False, elem_id="results") as results:
         with gr.Row():
             with gr.Column(scale=1, min_width=240, elem_classes="stays"):
                 picture = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
@@ -337,12 +344,12 @@ def lay_out_results() -> SimpleNamespace:
                     ]
                 gr.Markdown(SCALE)
                 gallery = gr.Gallery(label="Pictures", elem_id="ranked", **GRID)
-        with gr.Column(visible=False) as detail, gr.Row():
+        with gr.Column(visible=False, elem_id="detail") as detail, gr.Row():
             asked = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
             found = gr.Image(label="Training picture", alt_text="The training picture", **STILL)
-            facts = gr.HTML(elem_classes="sources", min_width=280)
+            facts = gr.HTML(elem_id="facts", elem_classes="sources", min_width=280)
         with gr.Accordion("The same as a table", open=False):
-            rows = gr.HTML(label="Table", elem_classes=["sources", "wide"])
+            rows = gr.HTML(label="Table", elem_id="table", elem_classes="sources")
     sources = gr.JSON(visible=False, label="Sources")  # for callers of the API
     return SimpleNamespace(**locals())
 
@@ -374,7 +381,9 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     views = [shown.results, welcome, shown.detail]
     for event in (made, tried, followed):
         show = [gr.Column(visible=visible) for visible in (True, False, False)]
-        event.success(lambda show=show: show, None, views, **private).success(None, js=SCROLL)
+        event.success(lambda show=show: show, None, views, **private).success(
+            None, js=SCROLL.format("results")
+        )
 
     moved = [slider.input for slider in sliders]
     asking = {"fn": do.rerank, "inputs": [session, *sliders], "outputs": ranked, **light}
@@ -383,7 +392,8 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     asking = {"fn": do.ask, "inputs": [session, shown.question], "outputs": [*sliders, *ranked]}
     shown.question.input(api_visibility="private", **asking, **light)
     asking = [shown.detail, shown.asked, shown.found, shown.facts]
-    shown.gallery.select(do.detail, session, asking, scroll_to_output=True, **private)
+    seen = shown.gallery.select(do.detail, session, asking, **private)
+    seen.success(None, js=SCROLL.format("detail"))
 
 
 def create_demo(attributor: Attributor) -> gr.Blocks:
@@ -394,7 +404,7 @@ def create_demo(attributor: Attributor) -> gr.Blocks:
         session = gr.State(time_to_live=HOUR)
         gr.Markdown(f"# {TITLE}\n{SENTENCE}")
         given = lay_out_inputs(do)
-        status = gr.Markdown(WAIT, label="Traced as", elem_classes="status")
+        status = gr.Markdown(WAIT, label="Traced as", elem_id="status")
         with gr.Column() as welcome:
             gr.Markdown(
                 f"The model learned from {len(collection):,} pictures by {artists} artists:"

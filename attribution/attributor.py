@@ -18,10 +18,9 @@ from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
+from attribution.questions import GENERAL, query_features
 from attribution.scoring import contributions, top, weighted
 from attribution.store import Cache, load_tensors, open_cache
-
-GENERAL = "general"
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,12 @@ class Attributor:
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected))
 
+    def contributions(
+        self, queries: Float[Tensor, "query group dim"]
+    ) -> Float[Tensor, "query group train"]:
+        """Give the contributions of kernelised queries to every training image."""
+        return contributions(apply_kernel(queries, self.cache.kernel), self.train)
+
     def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
         named = named_in(prompt, self.collection.concepts)
@@ -120,14 +125,13 @@ class Attributor:
         phrases = self.describe(image, prompt) | (concepts or {})
         phrases = {name: phrases[name] for name in self.weights if name in phrases}
         whole = prompt or ", ".join(phrases.values())
-        prompts = [whole, *phrases.values()]
-        features = query_features(self.extractor, [image] * len(prompts), prompts)
-        scores = concept_scores(features, self.train, self.cache.kernel)
-        stacked = {
-            name: standardise(weighted(scores[i : i + 1], self.weights[name]))[0]
-            for i, name in enumerate([GENERAL, *phrases])
+        questions = {GENERAL: [whole]} | {name: [phrase] for name, phrase in phrases.items()}
+        features = query_features(self.extractor, [image], questions)
+        scores = {
+            name: standardise(weighted(self.contributions(query), self.weights[name]))[0]
+            for name, query in features.items()
         }
-        return Attribution(stacked, {GENERAL: whole} | phrases, self.collection)
+        return Attribution(scores, {GENERAL: whole} | phrases, self.collection)
 
 
 def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
@@ -143,19 +147,3 @@ def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
     tensors = load_tensors(cache.folder / "weights.safetensors")
     scales = tensors.pop("scales")
     return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
-
-
-def query_features(
-    extractor: FeatureExtractor, images: list[Image.Image], prompts: list[str]
-) -> Float[Tensor, "query group dim"]:
-    """Make the normalised features of queries."""
-    return unit(extractor(images, prompts))
-
-
-def concept_scores(
-    queries: Float[Tensor, "query group dim"],
-    train: Float[Tensor, "train group dim"],
-    kernel: Float[Tensor, "group dim dim"],
-) -> Float[Tensor, "query group train"]:
-    """Give the contributions of kernelised queries."""
-    return contributions(apply_kernel(queries, kernel), train)

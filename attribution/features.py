@@ -16,7 +16,7 @@ from torch import Tensor
 from attribution.collection import to_pixels
 from attribution.errors import InputError
 from attribution.gradients import GradientProjector
-from attribution.methods import method_named
+from attribution.methods import OBJECTIVES
 from attribution.model import DiffusionModel
 from attribution.projection import generator
 
@@ -25,7 +25,7 @@ from attribution.projection import generator
 class FeatureConfig:
     """What decides a feature, besides model, picture and prompt."""
 
-    method: str = "d-trak"
+    objective: str = "output_square"  # a name in methods.OBJECTIVES
     timesteps: int = 10  # evenly spaced over 0 ... T-1
     ranges: int = 2  # consecutive timesteps are averaged in this many groups
     proj_dim: int = 32
@@ -33,7 +33,10 @@ class FeatureConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        method_named(self.method)
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
+            )
         for name in ("timesteps", "ranges", "proj_dim", "side"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -48,7 +51,7 @@ class FeatureExtractor:
 
     def __init__(self, model: DiffusionModel, config: FeatureConfig) -> None:
         self.model, self.config = model, config
-        self.objective = method_named(config.method).objective
+        self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
             model.pipeline.unet, config.side, config.proj_dim, config.seed
         )

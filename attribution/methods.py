@@ -25,12 +25,15 @@ def output_square(output: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
     return output.square().flatten(1).mean(1)
 
 
+OBJECTIVES = {"denoising_loss": denoising_loss, "output_square": output_square}
+
+
 @dataclass(frozen=True)
 class Method:
     """One base method."""
 
     name: str
-    objective: Objective
+    objective: str  # a name in OBJECTIVES
     kernel: bool  # K = (mean of g g^T + damping)^-1 within each group, instead of the identity
     source: str
 
@@ -38,9 +41,9 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("d-trak", output_square, True, "Zheng et al. 2024, arXiv 2311.00500"),
-        Method("trak", denoising_loss, True, "Park et al. 2023, arXiv 2303.14186"),
-        Method("tracin", denoising_loss, False, "Pruthi et al. 2020, arXiv 2002.08484"),
+        Method("d-trak", "output_square", True, "Zheng et al. 2024, arXiv 2311.00500"),
+        Method("trak", "denoising_loss", True, "Park et al. 2023, arXiv 2303.14186"),
+        Method("tracin", "denoising_loss", False, "Pruthi et al. 2020, arXiv 2002.08484"),
     )
 }
 

@@ -7,9 +7,9 @@ Out: rows, printed as a table or as JSON, with chance level and a bootstrap 95 %
 A cache holds one base method. Rows of the other methods come from the results file that `--results` names,
 which this same command fills, one method a run:
 
-  python -m precompute gradients --method trak --output_dir runs/cache-trak
-  python -m precompute weights --cache_dir runs/cache-trak
-  python -m precompute evaluate factors --cache_dir runs/cache-trak --update
+  python -m precompute gradients --method trak --output_dir runs/loss
+  python -m precompute weights --cache_dir runs/loss
+  python -m precompute evaluate factors --cache_dir runs/loss --update
 """
 
 import json
@@ -20,20 +20,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attribution.attributor import (
-    GENERAL,
-    concept_scores,
-    read_weights,
-)
-from attribution.collection import load_collection
+from attribution.attributor import read_weights
+from attribution.collection import Collection, load_collection
+from attribution.concepts import recognise
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
 from attribution.kernel import apply_kernel, fit_kernel
 from attribution.methods import method_named
 from attribution.model import DiffusionModel
+from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
 from attribution.store import Cache, open_cache, write_whole
-from precompute.queries import combinations, draw_queries, phrase
+from precompute.queries import Query, combinations, draw_queries, questions
 
 TOP = 10
 RESAMPLES = 2000
@@ -87,31 +85,37 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
     wanted = combinations(collection, held_out=True, count=config.queries, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "evaluation")
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
-    concepts = list(collection.concepts)
+    train, concepts = unit(cache.features), list(collection.concepts)
 
-    ranked = {}
-    for name in [GENERAL, *concepts]:
-        prompts = [phrase(collection, q, None if name == GENERAL else name) for q in queries]
-        raw = []
-        for start in tqdm(range(0, len(queries), 8), desc=f"{name} gradients", unit="batch"):
-            part = slice(start, start + 8)
-            raw.append(extractor([q.image for q in queries[part]], prompts[part]))
-        raw = torch.cat(raw)
-        parts = concept_scores(unit(raw), unit(cache.features), cache.kernel)
-        ranked[name] = top(weighted(parts, weights[name]), TOP)
-        if name == GENERAL:
-            ranked["equalised"] = top(weighted(parts, weights["equalised"]), TOP)
-            ranked["uniform"] = top(plain_scores(raw, cache), TOP)
-    hits = {
-        (name, factor): np.array(
+    def ranking(features: torch.Tensor, name: str) -> torch.Tensor:
+        parts = contributions(apply_kernel(features, cache.kernel), train)
+        return top(weighted(parts, weights[name]), TOP)
+
+    asked = questions(extractor, collection, queries)
+    ranked = {name: ranking(features, name) for name, features in asked.items()}
+    ranked["equalised"] = ranking(asked[GENERAL], "equalised")
+    prompts = [q.prompt for q in queries]
+    raw = extractor([q.image for q in queries], prompts)
+    ranked["uniform"] = top(plain_scores(raw, cache), TOP)
+
+    def precision(places: torch.Tensor, factor: str, of: list[Query] = queries) -> np.ndarray:
+        labels = collection.labels
+        return np.array(
             [
-                np.mean([collection.labels[n][factor] == q.values[factor] for n in row])
-                for q, row in zip(queries, places.tolist(), strict=True)
+                np.mean([labels[n][factor] == q.values[factor] for n in row])
+                for q, row in zip(of, places.tolist(), strict=True)
             ]
         )
-        for name, places in ranked.items()
-        for factor in concepts
+
+    controls = {
+        c: {"equalised_same_question": precision(ranking(asked[c], "equalised"), c).mean()}
+        for c in concepts
     }
+    few = queries[: len(collection.held_out)]  # each combination once
+    for control, words in control_phrases(model, collection, few).items():
+        for c, features in questions(extractor, collection, few, words).items():
+            controls[c][control] = precision(ranking(features, c), c, few).mean()
+    hits = {(name, c): precision(places, c) for name, places in ranked.items() for c in concepts}
     chance = {
         f: chance_level([q.values[f] for q in queries], collection.labels, f) for f in concepts
     }
@@ -125,7 +129,7 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
             gain_low, gain_high = bootstrap(gain, clusters, config.seed)
             rows.append(
                 {
-                    "method": cache.header["features"]["method"],
+                    "method": cache.header["method"],
                     "weights": name,
                     "factor": factor,
                     "precision_at_10": round(values.mean(), 4),
@@ -136,16 +140,41 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
                     "gain_low": gain_low,
                     "gain_high": gain_high,
                     "queries": len(queries),
+                    **(
+                        {k: round(float(v), 4) for k, v in controls[name].items()}
+                        if name == factor
+                        else {}
+                    ),
                     "measured_on": f"{len(queries)} generated pictures of held-out combinations",
                 }
             )
     return rows
 
 
+def control_phrases(
+    model: DiffusionModel, collection: Collection, queries: list[Query]
+) -> dict[str, dict[str, list[str]]]:
+    """Ask in other words than the prompt's: guessed from the picture alone, and wrong on purpose.
+
+    The first shows what is reached for a picture whose prompt nobody knows. The second shows how far the
+    answer follows the words rather than the picture: precision is still that of the picture's own value.
+    """
+    guessed = [recognise(model, q.image, collection.concepts) for q in tqdm(queries, "recognising")]
+    wrong: dict[str, list[str]] = {}
+    for concept, phrases in collection.concepts.items():
+        values = list(phrases)
+        others = [values[(values.index(q.values[concept]) + 1) % len(values)] for q in queries]
+        wrong[concept] = [phrases[value] for value in others]
+    return {
+        "phrase_guessed_from_picture": {c: [g[c] for g in guessed] for c in collection.concepts},
+        "wrong_phrase": wrong,
+    }
+
+
 def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
     """Score by the base method as published: gradients of any norm, every group counted once."""
     queries = raw
-    if method_named(cache.header["features"]["method"]).kernel:
+    if method_named(cache.header["method"]).kernel:
         queries = apply_kernel(raw, fit_kernel(cache.features, cache.header["damping"]))
     return contributions(queries, cache.features).sum(1)
 

@@ -1,7 +1,8 @@
 """Cache the projected gradients of every training image, layer by layer, and fit the kernel.
 
 In: a model folder and an image folder. Out: a cache folder that belongs to exactly these two. A run that was
-stopped goes on where it was: shards that are whole are kept if their settings are the same.
+stopped goes on where it was: shards that are whole are kept if their settings are the same. Methods with the
+same objective (TRAK and TracIn) differ in the kernel alone, so that one's shards serve the other.
 """
 
 import json
@@ -15,6 +16,7 @@ from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
 from attribution.kernel import fit_kernel
+from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.store import (
     finish,
@@ -33,7 +35,7 @@ class GradientsConfig:
     train_data_dir: str = "assets/collection"
     caption_column: str = "text"
     output_dir: str = "assets/cache"
-    method: str = FeatureConfig.method
+    method: str = "d-trak"
     timesteps: int = FeatureConfig.timesteps
     ranges: int = FeatureConfig.ranges
     proj_dim: int = FeatureConfig.proj_dim
@@ -53,7 +55,12 @@ class GradientsConfig:
     def features(self) -> FeatureConfig:
         """Give the part that decides a feature."""
         return FeatureConfig(
-            self.method, self.timesteps, self.ranges, self.proj_dim, self.side, self.seed
+            method_named(self.method).objective,
+            self.timesteps,
+            self.ranges,
+            self.proj_dim,
+            self.side,
+            self.seed,
         )
 
 
@@ -66,7 +73,6 @@ def run(config: GradientsConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     belongs = {
         "features": asdict(config.features()),
-        "damping": config.damping,
         "shard_size": config.shard_size,
         "fingerprints": {"model": model.fingerprint, "collection": collection.fingerprint()},
     }
@@ -89,8 +95,11 @@ def run(config: GradientsConfig) -> None:
             bar.update(len(rows))
     bar.close()
     features = read_features(folder, [shard_path(folder, i).name for i in range(len(starts))])
-    kernel = fit_kernel(unit(features), config.damping)
-    header = belongs | {"images": len(collection), "groups": extractor.groups}
+    kernel = torch.eye(config.proj_dim).expand(features.shape[1], -1, -1)
+    if method_named(config.method).kernel:
+        kernel = fit_kernel(unit(features), config.damping)
+    header = {"method": config.method, "damping": config.damping} | belongs
+    header |= {"images": len(collection), "groups": extractor.groups}
     finish(folder, header, kernel, len(starts))
     print(
         f"{features.shape[0]} images, {features.shape[1]} groups of {features.shape[2]} in {folder}"

@@ -8,12 +8,17 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
-from attribution.collection import CONCEPTS, Collection
+from attribution.collection import Collection
 from attribution.errors import InputError
+from attribution.features import FeatureExtractor
 from attribution.model import DiffusionModel
+from attribution.questions import GENERAL, query_features
 
 FIRST_SEED = {
     "weights": 10_000_000,
@@ -60,12 +65,6 @@ def combinations(
     return [chosen[order[i % len(order)]] for i in range(count)]
 
 
-def single(collection: Collection, concept: str, count: int) -> list[dict[str, str]]:
-    """Name one concept only, every value about equally often."""
-    values = list(collection.concepts[concept])
-    return [{concept: values[i % len(values)]} for i in range(count)]
-
-
 def draw_queries(
     model: DiffusionModel,
     collection: Collection,
@@ -87,8 +86,27 @@ def draw_queries(
     return [Query(*row) for row in zip(images, wanted, prompts, strict=True)]
 
 
-def phrase(collection: Collection, query: Query, concept: str | None) -> str:
-    """Give the prompt under which a query's gradient is taken: whole, or one concept alone."""
-    if concept is None or concept not in CONCEPTS:
-        return query.prompt
-    return collection.concepts[concept][query.values[concept]]
+def questions(
+    extractor: FeatureExtractor,
+    collection: Collection,
+    queries: list[Query],
+    concepts: dict[str, list[str]] | None = None,
+) -> dict[str, Float[Tensor, "query group dim"]]:
+    """Make the features of every question about generated pictures, which know their own prompts.
+
+    `concepts` (concept -> a phrase for each picture) asks in other words than the prompts' own.
+    """
+    if concepts is None:
+        named = collection.concepts
+        concepts = {c: [named[c][q.values[c]] for q in queries] for c in named}
+        asked = {GENERAL: [q.prompt for q in queries]} | concepts
+    else:
+        asked = concepts
+    parts = []
+    for start in tqdm(range(0, len(queries), BATCH), desc="gradients of queries", unit="batch"):
+        part = slice(start, start + BATCH)
+        images = [q.image for q in queries[part]]
+        parts.append(
+            query_features(extractor, images, {name: words[part] for name, words in asked.items()})
+        )
+    return {name: torch.cat([part[name] for part in parts]) for name in asked}

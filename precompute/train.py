@@ -145,14 +145,14 @@ A `StableDiffusionPipeline` that draws {config["resolution"]} x {config["resolut
 eight styles, six backgrounds. It exists to be attributed: all that it knows, it learned from the collection's
 pictures, and 60 of the 480 combinations were kept from it.
 
-    python -m precompute train --seed {config["seed"]}
+    python -m precompute train --seed {config["seed"]}{" --compiled" if config["compiled"] else ""}
 
 | part | steps | seconds on 2 CPU cores | at the end |
 |---|---|---|---|
 | autoencoder | {vae["step"]} | {vae["seconds"]} | PSNR {vae["psnr"]} dB on training pictures |
 | text encoder and denoiser | {denoiser["step"]} | {denoiser["seconds"]} | v-prediction loss {denoiser["loss"]} |
 
-Training stops after a time, so a faster machine takes more steps. All settings stand in `config.json`, the
+Training stops after a time, so a faster machine takes more steps (this one was shared and slow). All settings stand in `config.json`, the
 curves in `curves.json`:
 
 ![training curves](curves.png)

@@ -5,21 +5,23 @@ and `weights.png`, a plot over the network's depth. No label of a training image
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
 import torch
-from tqdm import tqdm
 
-from attribution.attributor import GENERAL, concept_scores, query_features
 from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
+from attribution.questions import GENERAL
+from attribution.scoring import contributions
 from attribution.store import open_cache, save_tensors, write_whole
 from attribution.weights import FitConfig, effective_groups, fit_weights, scales
-from precompute.queries import combinations, draw_queries, phrase, single
+from precompute.queries import combinations, draw_queries, questions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -32,7 +34,7 @@ class WeightsConfig:
     pretrained_model_name_or_path: str = "assets/model"
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
-    queries: int = 128  # pictures drawn for each set of weights
+    queries: int = 128  # pictures that the model draws, of combinations that it knows
     top_k: int = FitConfig.top_k
     penalty: float = FitConfig.penalty
     device: str = "cpu"
@@ -44,7 +46,7 @@ class WeightsConfig:
 
 
 def run(config: WeightsConfig) -> None:
-    """Fit general weights on whole prompts, and each concept's on prompts that name it alone."""
+    """Fit each question's weights on the same pictures, each question asked in its own words."""
     collection = load_collection(config.train_data_dir)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     folder = Path(config.cache_dir)
@@ -52,22 +54,11 @@ def run(config: WeightsConfig) -> None:
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
     train = unit(cache.features)
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
+    wanted = combinations(collection, held_out=False, count=config.queries, seed=config.seed)
+    queries = draw_queries(model, collection, wanted, "weights")
     tensors, report = {}, {}
-    for number, name in enumerate([GENERAL, *collection.concepts]):
-        wanted = (
-            combinations(collection, held_out=False, count=config.queries, seed=config.seed)
-            if name == GENERAL
-            else single(collection, name, config.queries)
-        )
-        queries = draw_queries(model, collection, wanted, "weights", offset=number * 100_000)
-        prompts = [phrase(collection, q, None if name == GENERAL else name) for q in queries]
-        features = []
-        for start in tqdm(range(0, len(queries), 8), desc=f"{name} gradients", unit="batch"):
-            part = slice(start, start + 8)
-            features.append(
-                query_features(extractor, [q.image for q in queries[part]], prompts[part])
-            )
-        parts = concept_scores(torch.cat(features), train, cache.kernel)
+    for name, features in questions(extractor, collection, queries).items():
+        parts = contributions(apply_kernel(features, cache.kernel), train)
         if name == GENERAL:
             tensors["scales"] = scales(parts)
         weights, curve = fit_weights(parts / tensors["scales"][:, None], fit)
@@ -78,7 +69,7 @@ def run(config: WeightsConfig) -> None:
             "loss_at_uniform": round(curve[0], 4),
             "loss": round(curve[-1], 4),
         }
-        print(f"{name}: {report[name]} of {len(cache.groups)} groups")
+        print(f"{name}: {report[name]} of {len(cache.groups)} groups", file=sys.stderr)
     save_tensors(folder / "weights.safetensors", tensors)
     plot_depth(
         folder / "weights.png", cache.groups, {k: v for k, v in tensors.items() if k != "scales"}

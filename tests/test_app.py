@@ -101,8 +101,8 @@ def answered(browser, url):
 
 
 @pytest.fixture
-def client(url):
-    return Client(url, verbose=False)
+def client(url, tmp_path):
+    return Client(url, verbose=False, download_files=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_a_prompt_leads_to_a_ranked_gallery(answered):
     assert [int(words.split(" ")[0]) for words in shown] == list(range(1, app.COUNT + 1))
     scores = [float(words.split("score ")[1].split()[0]) for words in shown]
     assert scores == sorted(scores, reverse=True)
-    expect(answered.locator(".status")).to_contain_text("style “a woodcut”")
-    assert "guessed" not in answered.locator(".status").inner_text()
+    expect(answered.locator("#status")).to_contain_text("style “a woodcut”")
+    assert "Guessed" not in answered.locator("#status").inner_text()
     answered.get_by_role("button", name="The same as a table").click()
-    assert answered.locator(".wide tbody tr").count() == app.COUNT
-    assert answered.locator(".wide td", has_text="CC0").first.is_visible()
+    expect(answered.locator("#table tbody tr")).to_have_count(app.COUNT)
+    expect(answered.locator("#table td", has_text="CC0").first).to_be_visible()
 
 
 def test_another_question_ranks_anew_without_gradients(answered, attributor):
@@ -182,7 +182,7 @@ def test_a_click_shows_the_training_picture_beside_the_query(answered):
     ask(answered, "Whole picture")
     caption = captions(answered)[2].split("\n")[-1]
     answered.locator("#ranked .thumbnail-item").nth(2).click()
-    facts = answered.locator(".sources:not(.wide)")
+    facts = answered.locator("#facts")
     expect(facts).to_contain_text(caption)
     for label in ("artist", "license", "file", "score, whole picture", "score, style"):
         expect(facts).to_contain_text(label)
@@ -200,7 +200,7 @@ def test_a_bad_upload_gives_a_message_and_keeps_the_result(answered, attributor,
     answered.locator("input[type=file]").set_input_files(path)
     expect(answered.get_by_text("not a readable JPEG, PNG or WebP")).to_be_visible()
     assert captions(answered) == before
-    answered.get_by_role("button", name="Trace").click()
+    answered.get_by_role("button", name="Trace", exact=True).click()
     expect(answered.get_by_text("Choose a picture first.")).to_be_visible()
     assert captions(answered) == before
 
@@ -211,9 +211,9 @@ def test_an_upload_is_traced_under_guessed_words(browser, url, attributor):
     path = attributor.collection.folder / attributor.collection.files[0]
     page.locator("input[type=file]").set_input_files(path)
     page.get_by_alt_text("The upload").wait_for()
-    page.get_by_role("button", name="Trace").click()
+    page.get_by_role("button", name="Trace", exact=True).click()
     assert len(captions(page)) == app.COUNT
-    expect(page.locator(".status")).to_contain_text("guessed from the picture")
+    expect(page.locator("#status")).to_contain_text("Guessed from the picture: subject")
     page.close()
 
 
@@ -226,7 +226,7 @@ def test_an_example_runs_at_one_click_and_fits_a_phone(browser, url, attributor)
     expect(page.get_by_label("Describe it")).to_have_value(prompt)
     page.locator("#ranked .thumbnail-item").first.click()
     page.get_by_role("button", name="The same as a table").click()
-    page.locator(".wide tbody tr").first.wait_for()
+    page.locator("#table tbody tr").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     page.close()
 
