@@ -47,6 +47,8 @@ LIMITS = """
   what the model would connect with it, not where it comes from.
 - What a prompt leaves out (subject, style or background) is guessed from the picture, and a guess can
   be wrong.
+- Subject, style and background follow their words: asked about “a fish”, the list shows fish, whatever
+  is in the picture. The words that were used stand above the list.
 - The same picture and the same words always get the same answer.
 """
 CSS = """
@@ -418,13 +420,15 @@ def create_demo(attributor: Attributor) -> gr.Blocks:
 
 
 def serve(attributor: Attributor, host: str, port: int, block: bool = True) -> gr.Blocks:
-    """Serve the page; of this machine's files only the collection's images can be fetched."""
+    """Serve the page; of this machine's files only the folders of the collection's images are open."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
     demo = create_demo(attributor).queue(max_size=20)
+    shown = (attributor.collection.folder / file for file in attributor.collection.files)
+    folders = sorted({str(path.resolve().parent) for path in shown})
     demo.launch(
         server_name=host, server_port=port, prevent_thread_lock=not block, css=CSS,
         theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", **fonts),
-        allowed_paths=[str((attributor.collection.folder / "images").resolve())],
+        allowed_paths=folders,
         max_file_size="20mb", state_session_capacity=1000, show_error=False, run_history=False,
         enable_monitoring=False, footer_links=[], ssr_mode=False, mcp_server=False, share=False,
     )  # fmt: skip

@@ -44,7 +44,7 @@ class Attribution:
     phrases: dict[str, str]  # concept -> the phrase its gradient was taken under
     collection: Collection
 
-    def mix(self, **amounts: float) -> Float[Tensor, "train"]:
+    def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
         """Mix standardised scores convexly; amounts need not sum to one."""
         unknown = set(amounts) - set(self.scores)
         if unknown:
@@ -56,7 +56,7 @@ class Attribution:
             raise InputError("amounts must be at least zero, and one of them above zero")
         return sum(self.scores[name] * (amount / total) for name, amount in amounts.items())
 
-    def rank(self, count: int = 10, **amounts: float) -> list[Source]:
+    def rank(self, count: int = 10, **amounts: float | int) -> list[Source]:
         """Rank training images for a mix of concepts, the whole picture by default."""
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         collection = self.collection

@@ -71,7 +71,8 @@ def train_autoencoder(
         optimizer.step(loss, rate)
         squares.append(error.detach().square().mean())
         bar.update(round(time.monotonic() - start) - bar.n)
-        if len(squares) % 100 == 0:
+        elapsed = time.monotonic() - start
+        if len(squares) % 100 == 0 or elapsed >= minutes * 60:
             mean = torch.stack(squares[-100:]).mean()
             row = {"step": len(squares), "psnr": round((10 * torch.log10(4 / mean)).item(), 2)}
             curve.append(row | {"kl": round(kl.item(), 3), "seconds": round(elapsed)})

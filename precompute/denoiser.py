@@ -158,11 +158,12 @@ def train_denoiser(
         now = time.monotonic()
         spent, last = spent + now - last, now
         bar.update(round(spent) - bar.n)
-        if step % 100 == 0:
+        finished = spent >= total
+        if step % 100 == 0 or finished:
             mean = torch.stack(losses[-100:]).mean().item()
             curve.append({"step": step, "loss": round(mean, 4), "seconds": round(spent)})
             bar.set_postfix(loss=curve[-1]["loss"], step=step)
-            if spent - saved > 60:
+            if spent - saved > 60 or finished:
                 _save(state_dir, both, optimizer, ema, curve, spent)
                 saved = spent
     bar.close()

@@ -112,6 +112,11 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
         for c in concepts
     }
     few = queries[: len(collection.held_out)]  # each combination once
+    for c in concepts:  # the concept's words without what no words at all give
+        words = [collection.concepts[c][q.values[c]] for q in few]
+        alone = unit(extractor([q.image for q in few], words))
+        places = ranking(alone, "equalised")
+        controls[c]["equalised_without_subtraction"] = precision(places, c, few).mean()
     for control, words in control_phrases(model, collection, few).items():
         for c, features in questions(extractor, collection, few, words).items():
             controls[c][control] = precision(ranking(features, c), c, few).mean()

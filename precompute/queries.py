@@ -65,17 +65,27 @@ def combinations(
     return [chosen[order[i % len(order)]] for i in range(count)]
 
 
+def captioned(collection: Collection, count: int, seed: int) -> list[str]:
+    """Choose captions of the collection, for one that names no concepts."""
+    order = np.random.default_rng(seed).permutation(len(collection))
+    return [collection.captions[order[i % len(order)]] for i in range(count)]
+
+
 def draw_queries(
     model: DiffusionModel,
     collection: Collection,
     wanted: list[dict[str, str]],
     purpose: str,
-    offset: int = 0,
+    prompts: list[str] | None = None,
 ) -> list[Query]:
-    """Generate a picture for each set of values, with seeds that belong to one purpose alone."""
-    phrases = [{c: collection.concepts[c][v] for c, v in values.items()} for values in wanted]
-    prompts = [full_prompt(p) for p in phrases]
-    seeds = [FIRST_SEED[purpose] + offset + i for i in range(len(wanted))]
+    """Generate a picture for each set of values, with seeds that belong to one purpose alone.
+
+    The values are written out as prompts unless `prompts` are given.
+    """
+    if prompts is None:
+        phrases = [{c: collection.concepts[c][v] for c, v in values.items()} for values in wanted]
+        prompts = [full_prompt(p) for p in phrases]
+    seeds = [FIRST_SEED[purpose] + i for i in range(len(wanted))]
     images: list[Image.Image] = []
     bar = tqdm(total=len(wanted), desc=f"drawing {purpose} queries", unit="picture")
     for start in range(0, len(wanted), BATCH):

@@ -21,7 +21,7 @@ from attribution.questions import GENERAL
 from attribution.scoring import contributions
 from attribution.store import open_cache, save_tensors, write_whole
 from attribution.weights import FitConfig, effective_groups, fit_weights, scales
-from precompute.queries import combinations, draw_queries, questions
+from precompute.queries import captioned, combinations, draw_queries, questions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -54,8 +54,12 @@ def run(config: WeightsConfig) -> None:
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
     train = unit(cache.features)
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
-    wanted = combinations(collection, held_out=False, count=config.queries, seed=config.seed)
-    queries = draw_queries(model, collection, wanted, "weights")
+    wanted, prompts = [{}] * config.queries, None
+    if collection.concepts:
+        wanted = combinations(collection, held_out=False, count=config.queries, seed=config.seed)
+    else:
+        prompts = captioned(collection, config.queries, config.seed)
+    queries = draw_queries(model, collection, wanted, "weights", prompts)
     tensors, report = {}, {}
     for name, features in questions(extractor, collection, queries).items():
         parts = contributions(apply_kernel(features, cache.kernel), train)
@@ -82,26 +86,23 @@ def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) 
     """Plot each concept's weights over the layers, in the network's order, a line for each range."""
     ranges = sorted({group.split(":")[0] for group in groups})
     layers = [group.split(":", 1)[1] for group in groups if group.startswith(f"{ranges[0]}:")]
-    figure, axes = pyplot.subplots(
-        len(weights), 1, figsize=(10, 2 * len(weights)), sharex=True, layout="constrained"
+    names = ["least noise", *(f"range {n}" for n in range(1, len(ranges) - 1)), "most noise"]
+    figure, grid = pyplot.subplots(
+        len(weights),
+        1,
+        figsize=(10, 2 * len(weights)),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
+    axes = grid[:, 0]
     for axis, (name, values) in zip(axes, weights.items(), strict=True):
-        for number, row in enumerate(values.view(len(ranges), -1)):
-            label = (
-                "least noise"
-                if number == 0
-                else "most noise"
-                if number == len(ranges) - 1
-                else f"range {number}"
-            )
+        for label, row in zip(names, values.view(len(ranges), -1), strict=False):
             axis.plot(row, lw=0.9, label=label)
         axis.set(ylabel=name)
         axis.axhline(1, color="grey", lw=0.5)
     axes[0].legend(loc="upper right", frameon=False)
-    blocks = [
-        layer.split(".")[0] + "." + layer.split(".")[1] if "." in layer else layer
-        for layer in layers
-    ]
+    blocks = [".".join(layer.split(".")[:2]) for layer in layers]
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
     axes[-1].set_xticks(starts, [blocks[i] for i in starts], rotation=40, ha="right", fontsize=7)
     figure.suptitle("weight of each layer (1 = as much as every other)")

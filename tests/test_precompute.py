@@ -118,6 +118,19 @@ def test_a_mix_is_convex_and_bad_amounts_are_refused(cache, small_model, small_c
         attributor.attribute(attributor.collection.image(3), "x" * 10_000)
 
 
+def test_a_collection_without_concepts_gets_general_weights(
+    cache, small_model, small_collection, tmp_path
+):
+    bare = without(small_collection, tmp_path, "concepts.json")
+    shutil.copytree(cache, tmp_path / "cache")
+    assert learn(small_model, bare, tmp_path / "cache") == 0
+    attributor = Attributor.from_pretrained(small_model, tmp_path / "cache", bare)
+    answer = attributor.attribute(attributor.collection.image(0), "a cat")
+    assert list(answer.scores) == ["general"]
+    with pytest.raises(InputError, match="no scores for style"):
+        answer.rank(3, style=1)
+
+
 def test_a_cache_of_another_model_or_collection_is_refused(cache):
     with pytest.raises(InputError, match="made for another model"):
         open_cache(cache, {"model": "0" * 16})

@@ -52,7 +52,7 @@ def test_fit_recovers_the_planted_groups_and_beats_equalised_weights():
     before = precision(parts, equal, train_kinds, query_kinds)
     after = precision(parts, equal * weights, train_kinds, query_kinds)
     assert after > 0.95 > before + 0.1
-    assert 1 <= effective_groups(weights) < GROUPS / 2
+    assert 1 <= effective_groups(weights) < GROUPS * 2 / 3
 
 
 def test_ten_rows_of_huge_norm_do_not_capture_the_fit():
