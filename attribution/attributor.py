@@ -123,7 +123,8 @@ class Attributor:
         picture and phrases give the same answer.
         """
         phrases = self.describe(image, prompt) | (concepts or {})
-        phrases = {name: phrases[name] for name in self.weights if name in phrases}
+        known = [name for name in self.collection.concepts if name in self.weights]
+        phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or ", ".join(phrases.values())
         questions = {GENERAL: [whole]} | {name: [phrase] for name, phrase in phrases.items()}
         features = query_features(self.extractor, [image], questions)

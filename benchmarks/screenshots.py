@@ -32,7 +32,6 @@ def main() -> None:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(f"http://127.0.0.1:{PORT}")
             page.get_by_role("button", name="Generate").wait_for()
-            page.screenshot(path=FOLDER / f"{name}-first.png")
             page.get_by_text(prompt, exact=True).click()
             page.locator("#ranked .thumbnail-item").first.wait_for(timeout=60_000)
             page.get_by_role("radio", name="Style").check()

@@ -12,6 +12,7 @@ which this same command fills, one method a run:
   python -m precompute evaluate factors --cache_dir runs/loss --update
 """
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from attribution.attributor import read_weights
 from attribution.collection import Collection, load_collection
-from attribution.concepts import recognise
+from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
 from attribution.kernel import apply_kernel, fit_kernel
@@ -111,6 +112,15 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
         c: {"equalised_same_question": precision(ranking(asked[c], "equalised"), c).mean()}
         for c in concepts
     }
+    for c in concepts:
+        values = [q.values[c] for q in queries]
+        controls[c]["shared_with_other_pictures"] = overlap(ranked[c].tolist(), values)
+        named = [
+            named_in(collection.captions[n], {c: {v: collection.concepts[c][v]}})
+            for v, row in zip(values, ranked[c].tolist(), strict=True)
+            for n in row
+        ]
+        controls[c]["caption_names_it"] = np.mean([bool(found) for found in named])
     few = queries[: len(collection.held_out)]  # each combination once
     for c in concepts:  # the concept's words without what no words at all give
         words = [collection.concepts[c][q.values[c]] for q in few]
@@ -174,6 +184,19 @@ def control_phrases(
         "phrase_guessed_from_picture": {c: [g[c] for g in guessed] for c in collection.concepts},
         "wrong_phrase": wrong,
     }
+
+
+def overlap(rankings: list[list[int]], values: list[str]) -> float:
+    """Give the mean share of a ranking that another picture of the same value has too.
+
+    One means that the answer depends on the words alone, chance is near zero.
+    """
+    shares = [
+        len(set(first) & set(second)) / TOP
+        for (first, a), (second, b) in itertools.combinations(zip(rankings, values, strict=True), 2)
+        if a == b
+    ]
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
