@@ -45,9 +45,11 @@ class DiffusionModel:
                     raise InputError(
                         f"the model folder {folder} has no {part}; save the whole pipeline"
                     )
+        elif folder.is_absolute() or str(name).count("/") != 1:  # not a Hub id, "owner/name"
+            raise InputError(f"there is no model folder {folder}; check the path")
         try:
             pipeline = StableDiffusionPipeline.from_pretrained(
-                str(name), use_safetensors=True, torch_dtype=torch.float32, safety_checker=None,
+                str(name), use_safetensors=True, dtype=torch.float32, safety_checker=None,
                 feature_extractor=None, requires_safety_checker=False,
             )  # fmt: skip
         except (OSError, ValueError, KeyError) as error:

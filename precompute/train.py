@@ -1,7 +1,8 @@
 """Train the shipped model from nothing: autoencoder, then text encoder and denoiser, then its card.
 
-In: a collection. Out: a `StableDiffusionPipeline` folder of safetensors in half precision, with a card that
-holds the command, the seed and the loss curves. Each part that is finished is kept and not trained again.
+In: a collection. Out: a `StableDiffusionPipeline` folder of safetensors, its large parts in half
+precision, with a card that holds the command, the seed and the loss curves. A finished part is kept and
+not trained again.
 """
 
 import json
@@ -76,7 +77,8 @@ def run(config: TrainConfig) -> None:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     output = Path(config.output_dir)
-    pipeline.to(torch.float16).save_pretrained(output)
+    unet.half(), vae.half()  # the text encoder stays: transformers loads what is stored
+    pipeline.save_pretrained(output)
     (output / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     (output / "curves.json").write_text(
         json.dumps({"autoencoder": vae_curve, "denoiser": curve}) + "\n"

@@ -118,6 +118,28 @@ def test_a_mix_is_convex_and_bad_amounts_are_refused(cache, small_model, small_c
         attributor.attribute(attributor.collection.image(3), "x" * 10_000)
 
 
+def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
+    cache, small_model, small_collection, tmp_path, capsys
+):
+    results = tmp_path / "factors.json"
+    old = [{"method": m, "weights": "uniform", "factor": "style"} for m in ("trak", "d-trak")]
+    results.write_text(json.dumps(old))
+    names = ["--pretrained_model_name_or_path", str(small_model), "--cache_dir", str(cache)]
+    names += ["--train_data_dir", str(small_collection), "--results", str(results)]
+    assert main(["evaluate", "factors", "--json", "--update", "--queries", "4", *names]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == json.loads(results.read_text())
+    assert rows[-1] == old[0]
+    kinds = {(row["weights"], row["factor"]) for row in rows[:-1]}
+    concepts = ("subject", "style", "background")
+    weights = ("uniform", "equalised", "general", *concepts)
+    assert kinds == {(w, f) for w in weights for f in concepts}
+    for row in rows[:-1]:
+        assert row["method"] == "d-trak"
+        assert 0 <= row["low"] <= row["precision_at_10"] <= row["high"] <= 1
+        assert 0 <= row["chance"] < 1  # the small collection lacks some values
+
+
 def test_a_collection_without_concepts_gets_general_weights(
     cache, small_model, small_collection, tmp_path
 ):
@@ -185,6 +207,13 @@ def test_a_model_without_a_part_is_one_line_and_exit_code_2(
     assert gradients(without(small_model, tmp_path, part), small_collection, tmp_path / "out") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"has no {part}" in error
+
+
+def test_a_model_folder_that_is_not_there_is_one_line_and_exit_code_2(
+    small_collection, tmp_path, capsys
+):
+    assert gradients(tmp_path / "nowhere", small_collection, tmp_path / "out") == 2
+    assert "there is no model folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["metadata.jsonl", "images/00000.png"])
