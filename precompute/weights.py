@@ -27,6 +27,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 
+DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
+
+
 @dataclass(frozen=True)
 class WeightsConfig:
     """What decides the weights, besides model, collection and cache."""
@@ -86,6 +89,11 @@ def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) 
     """Plot each concept's weights over the layers, in the network's order, a line for each range."""
     ranges = sorted({group.split(":")[0] for group in groups})
     layers = [group.split(":", 1)[1] for group in groups if group.startswith(f"{ranges[0]}:")]
+    order = sorted(  # a UNet lists its middle last, and sorting keeps what it does not know
+        range(len(layers)),
+        key=lambda i: next((d for d, part in enumerate(DEPTH) if layers[i].startswith(part)), 0),
+    )
+    layers = [layers[i] for i in order]
     names = ["least noise", *(f"range {n}" for n in range(1, len(ranges) - 1)), "most noise"]
     figure, grid = pyplot.subplots(
         len(weights),
@@ -98,7 +106,7 @@ def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) 
     axes = grid[:, 0]
     for axis, (name, values) in zip(axes, weights.items(), strict=True):
         for label, row in zip(names, values.view(len(ranges), -1), strict=False):
-            axis.plot(row, lw=0.9, label=label)
+            axis.plot(row[order], lw=0.9, label=label)
         axis.set(ylabel=name)
         axis.axhline(1, color="grey", lw=0.5)
     axes[0].legend(loc="upper right", frameon=False)
