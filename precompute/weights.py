@@ -26,7 +26,6 @@ from precompute.queries import captioned, combinations, draw_queries, questions
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-
 DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
 
 
