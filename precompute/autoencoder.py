@@ -20,7 +20,7 @@ KL_WEIGHT = 1e-3  # per latent element, against a reconstruction error per pictu
 def new_autoencoder(resolution: int) -> AutoencoderKL:
     """Build an untrained autoencoder: 64 x 64 pictures to 8 x 8 x 16 latents, 2.8 M parameters.
 
-    Residual branches start at zero, which saves a third of the steps (cf. arXiv 1901.09321).
+    Residual branches start at zero, so that training starts from the short paths (arXiv 1901.09321).
     """
     channels = (16, 32, 64, 128)
     vae = AutoencoderKL(

@@ -1,7 +1,7 @@
 """Step a network's matrices by Muon and its vectors by AdamW (torch's own), with one learning rate.
 
-Muon (Jordan et al. 2024; torch.optim.Muon) reached in 200 steps of the autoencoder what AdamW did not in
-800. Torch's takes matrices only, so each convolution's kernel is seen as one, in the same memory.
+Muon (Jordan et al. 2024) trained the autoencoder much faster than AdamW alone in a short trial. Torch's
+takes matrices only, so each convolution's kernel is seen as one, in the same memory.
 """
 
 import torch
