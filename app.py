@@ -18,13 +18,14 @@ from PIL import Image
 
 from attribution.attributor import Attribution, Attributor, Source
 from attribution.collection import CONCEPTS, Collection, open_image
-from attribution.concepts import named_in
+from attribution.concepts import full_prompt, named_in
 from attribution.errors import InputError
 from attribution.questions import GENERAL
 
 ANY = "(any)"
 COUNT = 12  # training images shown
 SEED = 7
+LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute/queries.py)
 HOUR = 3600  # seconds that a visitor's answer, and the files made for it, are kept
 LONGEST_SIDE = 1024  # pixels of an upload that are shown
 QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
@@ -186,9 +187,7 @@ class Handlers:
 
     def build(self, *values: str) -> str:
         """Write a prompt such as "a woodcut of a cat by the sea"."""
-        picked = self.picked(values)
-        what = " of ".join(picked[c] for c in ("style", "subject") if c in picked)
-        return " ".join(filter(None, [what, picked.get("background")]))
+        return full_prompt(self.picked(values))
 
     def example(self, index: int) -> tuple[str, ...]:
         """Fill in a held-out combination."""
@@ -311,7 +310,7 @@ def lay_out_inputs(do: Handlers) -> SimpleNamespace:
         with gr.Row(equal_height=True):
             hint = prompts[0][0] if prompts else None
             prompt = gr.Textbox(label="Describe it", placeholder=hint, scale=5)
-            limits = {"precision": 0, "minimum": 0, "maximum": 2**32 - 1}
+            limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
             seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
             make = gr.Button("Generate", variant="primary", min_width=120)
         title = "Or try a combination that the model was never shown"

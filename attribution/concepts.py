@@ -1,7 +1,7 @@
 """Name what a picture shows, concept by concept, in the collection's own phrases.
 
-In: a prompt, or a picture without one. Out: a phrase for each concept, such as {"style": "a woodcut"}. A
-concept's gradient is taken under its phrase alone, so that the other concepts do not speak in it.
+In: a prompt, or a picture without one. Out: a phrase for each concept, such as {"style": "a woodcut"}, or
+the prompt that several phrases make.
 """
 
 import re
@@ -13,6 +13,12 @@ from attribution.model import DiffusionModel
 from attribution.projection import generator
 
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
+
+
+def full_prompt(phrases: dict[str, str]) -> str:
+    """Describe a picture by its style, subject and background, whichever there are."""
+    head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
+    return f"{head} {phrases.get('background', '')}".strip()
 
 
 def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.collection import Collection
+from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.model import DiffusionModel
@@ -36,12 +37,6 @@ class Query:
     image: Image.Image
     values: dict[str, str]  # concept -> value; only what the prompt named
     prompt: str
-
-
-def full_prompt(phrases: dict[str, str]) -> str:
-    """Describe a picture by its style, subject and background, whichever there are."""
-    head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
-    return f"{head} {phrases.get('background', '')}".strip()
 
 
 def combinations(
