@@ -29,7 +29,7 @@ class FeatureConfig:
     timesteps: int = 10  # evenly spaced over 0 ... T-1
     ranges: int = 2  # consecutive timesteps are averaged in this many groups
     proj_dim: int = 32
-    side: int = 24  # of the factorised block that is sketched to proj_dim
+    parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class FeatureConfig:
             raise InputError(
                 f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
             )
-        for name in ("timesteps", "ranges", "proj_dim", "side"):
+        for name in ("timesteps", "ranges", "proj_dim"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.timesteps % self.ranges:
@@ -53,7 +53,7 @@ class FeatureExtractor:
         self.model, self.config = model, config
         self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
-            model.pipeline.unet, config.side, config.proj_dim, config.seed
+            model.pipeline.unet, config.proj_dim, config.seed, config.parameters
         )
         spacing = model.num_timesteps / config.timesteps
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
@@ -85,21 +85,18 @@ class FeatureExtractor:
         noise = torch.stack(
             [self._noise(key, latents.shape[1:]) for key in picture_keys(images, model)]
         )
-        rows = len(images) * config.timesteps
         clean = latents.repeat_interleave(config.timesteps, 0)
         noise = noise.flatten(0, 1).to(model.device)
         timesteps = self.timesteps.repeat(len(images))
         noisy = model.add_noise(clean, noise, timesteps)
         target = model.target(clean, noise, timesteps)
         conditions = model.conditions(prompts).repeat_interleave(config.timesteps, 0)
-        gradients = self.projector(
-            lambda: self.objective(model.predict(noisy, timesteps, conditions), target)
-        )  # [image * timestep, layer, dim]
-        assert len(gradients) == rows  # noqa: S101
-        per_range = gradients.unflatten(
-            0, (len(images), config.ranges, config.timesteps // config.ranges)
-        ).mean(2)  # [image, range, layer, dim]
-        return per_range.flatten(1, 2).float().cpu()
+        gradients = self.projector(  # an example is one range of timesteps of one image
+            lambda: self.objective(model.predict(noisy, timesteps, conditions), target),
+            examples=len(images) * config.ranges,
+        )  # [image * range, layer, dim]
+        mean = gradients / (config.timesteps // config.ranges)
+        return mean.unflatten(0, (len(images), -1)).flatten(1, 2).float().cpu()
 
     def _noise(self, key: str, shape: torch.Size) -> Tensor:
         steps = [

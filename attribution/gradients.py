@@ -1,12 +1,16 @@
 """Take every example's gradient with respect to every layer, projected, in one backward pass.
 
-In: a network, and a closure that runs it on a batch and returns one objective per example. Out: for each
-`Linear` and `Conv2d`, each example's projected gradient. Weight gradients are never built: for inputs `a`
-and output gradients `d`, with positions p,
+In: a network, and a closure that runs it on a batch and returns one objective per row. Out: for each
+`Linear` and `Conv2d` (and, on request, each bias, `GroupNorm` and `LayerNorm`), each example's projected
+gradient; an example may own several rows, such as the timesteps of an image. Weight gradients are never
+built: for inputs `a` and output gradients `d`, with positions p,
 
     P_out (sum_p d_p a_p^T) P_in^T = sum_p (P_out d_p) (P_in a_p)^T      (LoGra, arXiv 2405.13954, eq. 4)
 
-and `P_in` on a convolution's patches is itself a convolution. It knows nothing of diffusion.
+Here `P_in` and `P_out` are count sketches, wide ones, and the block is sketched once more, to `proj_dim`.
+Every layer's output passes through a tap with a probe, a zero that the output does not depend on; what
+autograd hands the probe as its gradient is the layer's feature. So checkpointing, layers that are called
+twice and layers that are never called need no code here. It knows nothing of diffusion.
 """
 
 from collections.abc import Callable
@@ -14,133 +18,298 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from attribution.errors import InputError
-from attribution.projection import gaussian, sketch
+from attribution.projection import fold, signs, sketch
+
+OVERSAMPLING = 16  # a layer's channels are folded only to a block of so many times proj_dim ...
+SIDE = 32  # ... to no fewer channels than this, ...
+SHRINK = 8  # ... nor to less than this part of them, and ...
+WORTH = 0.6  # ... only if it takes less than this share of the multiplications
+TAP_OVERSAMPLING = 4  # a kernel's taps are summed, with signs, to a block of so many times proj_dim
+
+
+def folded_sides(outputs: int, inputs: int, taps: int, proj_dim: int) -> tuple[int, int]:
+    """Choose to how many channels the two sides of a layer are folded, by multiplications per position.
+
+    Folding both sides to sqrt(proj_dim), as LoGra does, loses most where a layer's examples are alike;
+    a side that is kept whole loses nothing.
+    """
+
+    def sizes(channels: int) -> list[int]:
+        powers = (SIDE << power for power in range(20))
+        return [channels, *(n for n in powers if channels / SHRINK <= n < channels)]
+
+    def work(out: int, into: int) -> int:
+        folding = (outputs * out if out < outputs else 0) + (inputs * into if into < inputs else 0)
+        return out * into * taps + folding
+
+    smallest = min(OVERSAMPLING * proj_dim, outputs * inputs * taps)
+    options = [(a, b) for a in sizes(outputs) for b in sizes(inputs) if a * b * taps >= smallest]
+    best = min(options, key=lambda option: work(*option))
+    return best if work(*best) < WORTH * work(outputs, inputs) else (outputs, inputs)
+
+
+def tap_kernel(
+    layer: nn.Conv2d, channels: int, proj_dim: int, *key: object
+) -> Float[Tensor, "channels_and_sets 1 height width"]:
+    """Make the depthwise kernel that sums a convolution's taps with signs, in as few sets as will do.
+
+    The sets are: all taps in one, the kernel's rows, or each tap on its own.
+    """
+    height, width = layer.kernel_size
+    block = layer.out_channels * channels // layer.groups
+    smallest = min(TAP_OVERSAMPLING * proj_dim, block * height * width)
+    sets = next(s for s in (1, height, height * width) if block * s >= smallest)
+    member = torch.eye(sets).repeat_interleave(height * width // sets, 1)  # [set, tap]
+    sign = signs(channels * height * width, *key).view(channels, 1, -1)
+    return (sign * member).reshape(channels * sets, 1, height, width)
 
 
 class LayerProjection:
-    """One layer's two projections and sketch; turns its inputs and output gradients into features."""
+    """The projection of one `Linear` or `Conv2d`: what is kept of its inputs, and the features."""
 
     def __init__(
-        self, layer: nn.Linear | nn.Conv2d, name: str, side: int, proj_dim: int, seed: int
+        self, layer: nn.Linear | nn.Conv2d, name: str, proj_dim: int, seed: int, biases: bool
     ) -> None:
-        self.layer = layer
-        self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-        outputs = layer.weight.shape[0] // self.groups
-        inputs = layer.weight[0].numel()  # of one group: channels x kernel height x kernel width
-        self.into = gaussian(side, inputs, seed, name, "in")  # [k_in, inputs]
-        columns = outputs * self.groups
-        self.out = gaussian(side, columns, seed, name, "out")  # [k_out, outputs of all groups]
-        self.sketch = sketch(len(self.into) * len(self.out), proj_dim, seed, name, "sketch")
+        self.layer, self.is_conv = layer, isinstance(layer, nn.Conv2d)
+        self.groups = layer.groups if self.is_conv else 1
+        outputs, inputs = layer.weight.shape[:2]
+        self.into = self.out = self.taps = None
+        key, taps = (seed, name), 1
+        if self.is_conv:
+            self.taps = tap_kernel(layer, inputs * self.groups, proj_dim, *key, "taps")
+            taps = len(self.taps) // (inputs * self.groups)
+        if self.groups == 1:
+            k_out, k_in = folded_sides(outputs, inputs, taps, proj_dim)
+            self.into = fold(k_in, inputs, *key, "in") if k_in < inputs else None
+            self.out = fold(k_out, outputs, *key, "out") if k_out < outputs else None
+            outputs, inputs = k_out, k_in
+        if self.is_conv:
+            plain = layer.kernel_size == layer.stride == (1, 1) and layer.padding in (
+                (0, 0),
+                "same",
+            )
+            self.taps = None if plain else self.taps[: inputs * self.groups * taps]
+        self.sketch = sketch(outputs, inputs * taps, proj_dim, *key, "sketch")
+        self.names, self.sketches = [name], [self.sketch]
+        if biases and layer.bias is not None:
+            self.names.append(f"{name}.bias")
+            self.sketches.append(sketch(1, len(layer.bias), proj_dim, *key, "bias"))
 
     def to(self, device: torch.device) -> None:
         """Move the factors to a device."""
-        self.into, self.out = self.into.to(device), self.out.to(device)
+        for factor in ("into", "out", "taps"):
+            if getattr(self, factor) is not None:
+                setattr(self, factor, getattr(self, factor).to(device))
+        for each in self.sketches:
+            each.to(device)
 
-    def project_inputs(self, inputs: Tensor) -> Float[Tensor, "batch groups positions k_in"]:
-        """Project what entered the layer, per position and group of channels."""
-        layer, into = self.layer, self.into.to(inputs.dtype)
-        if isinstance(layer, nn.Linear):
-            return (inputs.flatten(1, -2) if inputs.ndim > 2 else inputs[:, None])[:, None] @ into.T
+    def keep(self, inputs: Tensor) -> Tensor:
+        """Project what entered the layer; this is all that the backward pass needs of it."""
+        if not self.is_conv:
+            return inputs if self.into is None else inputs @ self.into.T.to(inputs.dtype)
+        layer = self.layer
+        if self.into is not None:
+            inputs = functional.conv2d(inputs, self.into[:, :, None, None].to(inputs.dtype))
+        if self.taps is None:
+            return inputs
         padding = layer.padding
         if layer.padding_mode != "zeros":
-            inputs = functional.pad(
-                inputs, layer._reversed_padding_repeated_twice, layer.padding_mode
-            )
-            padding = 0
-        kernel = into.view(-1, *layer.weight.shape[1:]).repeat(self.groups, 1, 1, 1)
-        patches = functional.conv2d(
-            inputs, kernel, None, layer.stride, padding, layer.dilation, self.groups
-        )  # [batch, groups * k_in, height, width]
-        return patches.flatten(2).unflatten(1, (self.groups, -1)).transpose(2, 3)
+            margins, padding = layer._reversed_padding_repeated_twice, 0
+            inputs = functional.pad(inputs, margins, layer.padding_mode)
+        kernel, channels = self.taps.to(inputs.dtype), inputs.shape[1]
+        return functional.conv2d(
+            inputs, kernel, None, layer.stride, padding, layer.dilation, channels
+        )
 
-    def project_gradients(self, gradients: Tensor) -> Float[Tensor, "batch groups positions k_out"]:
-        """Project the objective's gradient with respect to what left the layer."""
-        if isinstance(self.layer, nn.Linear):
-            flat = gradients.flatten(1, -2) if gradients.ndim > 2 else gradients[:, None]
-            return flat[:, None] @ self.out.T.to(gradients.dtype)
-        flat = gradients.flatten(2).unflatten(
-            1, (self.groups, -1)
-        )  # [batch, groups, outputs, positions]
-        out = self.out.to(gradients.dtype).unflatten(
-            1, (self.groups, -1)
-        )  # [k_out, groups, outputs]
-        return torch.einsum("bgop,kgo->bgpk", flat, out)
+    def features(
+        self, kept: Tensor, gradient: Tensor, examples: int
+    ) -> list[Float[Tensor, "example proj_dim"]]:
+        """Contract inputs with output gradients over rows and positions of each example, and sketch."""
+        if self.is_conv:
+            kept, gradient = kept.flatten(2), gradient.flatten(2)
+            block = self._contract_images(kept, gradient, examples)
+        else:
+            d = gradient.reshape(examples, -1, gradient.shape[-1]).float()
+            d = d if self.out is None else d @ self.out.T
+            a = kept.reshape(examples, -1, kept.shape[-1]).float()
+            narrow = (
+                a.shape[-1] < d.shape[-1]
+            )  # the narrow side first is faster, and the order is free
+            block = a.mT @ d if narrow else d.mT @ a
+        features = [self.sketch(block.flatten(1))]
+        if len(self.names) > 1:
+            total = gradient.float().sum(2) if self.is_conv else gradient.float()
+            total = total.reshape(examples, -1, total.shape[-1]).sum(1)
+            features.append(self.sketches[1](total))
+        return features
 
-    def combine(self, gradients: Tensor, inputs: Tensor) -> Float[Tensor, "batch proj_dim"]:
-        """Sum over positions and groups of channels, then fold by the sketch."""
-        block = torch.einsum("bgpk,bgpi->bki", gradients.float(), inputs.float())
-        return self.sketch(block.flatten(1))
+    def _contract_images(
+        self, a: Float[Tensor, "row k_in p"], d: Float[Tensor, "row outputs p"], examples: int
+    ) -> Float[Tensor, "example block"]:
+        if self.out is not None:
+            d = functional.conv1d(d, self.out[:, :, None].to(d.dtype))
+        a, d = (x.float().unflatten(0, (examples, -1)) for x in (a, d))  # [example, row, ...]
+        if self.groups > 1:
+            a, d = (x.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1) for x in (a, d))
+        block = torch.bmm(d[:, 0], a[:, 0].mT)
+        for row in range(
+            1, d.shape[1]
+        ):  # summed in place: a block for each row would not fit caches
+            block.baddbmm_(d[:, row], a[:, row].mT)
+        return block.reshape(examples, -1)
+
+
+class NormProjection:
+    """The projection of a `GroupNorm` or `LayerNorm`: gradients of its scale and its shift."""
+
+    def __init__(
+        self, layer: nn.GroupNorm | nn.LayerNorm, name: str, proj_dim: int, seed: int
+    ) -> None:
+        self.layer = layer
+        self.names = [f"{name}.weight"] + ([f"{name}.bias"] if layer.bias is not None else [])
+        size = layer.weight.numel()
+        self.sketches = [sketch(1, size, proj_dim, seed, name) for name in self.names]
+
+    def to(self, device: torch.device) -> None:
+        """Move the sketches to a device."""
+        for each in self.sketches:
+            each.to(device)
+
+    def keep(self, inputs: Tensor) -> Tensor:
+        """Normalise the inputs, without scale and shift."""
+        layer = self.layer
+        if isinstance(layer, nn.GroupNorm):
+            return functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
+        return functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+
+    def features(
+        self, kept: Tensor, gradient: Tensor, examples: int
+    ) -> list[Float[Tensor, "example proj_dim"]]:
+        """Sum d * normalised input, and d, over rows and positions of each example."""
+        parts = [gradient.float() * kept.float(), gradient.float()][: len(self.names)]
+        if isinstance(self.layer, nn.GroupNorm):
+            parts = [part.flatten(2).sum(2) for part in parts]
+        size = self.layer.weight.numel()
+        return [
+            each(part.reshape(examples, -1, size).sum(1))
+            for each, part in zip(self.sketches, parts, strict=True)
+        ]
+
+
+class _Tap(torch.autograd.Function):
+    """Pass a layer's output on; hand each of its probes the layer's feature as gradient.
+
+    The output comes back as a tensor of its own on the same memory: marked dirty, a `Linear`'s would be
+    a view whose gradient is copied, and as a view it could not be changed in place (`ReLU(inplace=True)`).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        output: Tensor,
+        kept: Tensor,
+        projection: LayerProjection | NormProjection,
+        *probes: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.projection, ctx.examples = projection, len(probes[0])
+        return output.data
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
+        (kept,) = ctx.saved_tensors
+        with torch.autocast(gradient.device.type, enabled=False):  # sums are in float32
+            features = ctx.projection.features(kept, gradient, ctx.examples)
+        return gradient, None, None, *features
 
 
 class GradientProjector:
-    """The projections of all layers of a network, drawn once and used for every batch."""
+    """The projections of all layers of a network, drawn once and used for every batch.
 
-    def __init__(self, network: nn.Module, side: int, proj_dim: int, seed: int) -> None:
-        self.network = network
-        self.layers = {
-            name: LayerProjection(module, name, side, proj_dim, seed)
-            for name, module in network.named_modules()
-            if isinstance(module, (nn.Linear, nn.Conv2d))
-        }
-        if not self.layers:
+    `parameters` is "weights" (of every Linear and Conv2d) or "all" (their biases, and norms, too).
+    """
+
+    def __init__(
+        self, network: nn.Module, proj_dim: int, seed: int, parameters: str = "weights"
+    ) -> None:
+        if parameters not in ("weights", "all"):
+            raise InputError(f"parameters is {parameters!r}; choose weights or all")
+        self.network, self.proj_dim = network, proj_dim
+        self.projections: list[LayerProjection | NormProjection] = []
+        for name, module in network.named_modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                biases = parameters == "all"
+                self.projections.append(LayerProjection(module, name, proj_dim, seed, biases))
+            elif (
+                parameters == "all"
+                and isinstance(module, (nn.GroupNorm, nn.LayerNorm))
+                and module.weight is not None
+            ):
+                self.projections.append(NormProjection(module, name, proj_dim, seed))
+        if not self.projections:
             raise InputError(
                 "the network has no Linear or Conv2d layer whose gradient could be taken"
             )
-        for layer in self.layers.values():
-            layer.to(layer.layer.weight.device)
+        for projection in self.projections:
+            projection.to(projection.layer.weight.device)
+
+    @property
+    def layers(self) -> list[str]:
+        """Name what a feature is made for, in order: a layer's weight by the layer's name."""
+        return [name for projection in self.projections for name in projection.names]
 
     def __call__(
-        self, objective: Callable[[], Float[Tensor, "batch"]]
-    ) -> Float[Tensor, "batch layer proj_dim"]:
-        """Run the closure and give each example's projected gradient of its own objective.
+        self, objective: Callable[[], Float[Tensor, "row"]], examples: int
+    ) -> Float[Tensor, "example layer proj_dim"]:
+        """Run the closure and give the projected gradient of the sum of each example's objectives.
 
-        The batch must come first in every layer's input; a layer called several times adds up.
+        Rows come first in every layer's input, an example's rows together; a layer called several times
+        adds up, one that is never called gives zeros.
         """
-        found: dict[str, Tensor] = {}
-        hooks = [
-            layer.layer.register_forward_hook(self._listener(name, layer, found))
-            for name, layer in self.layers.items()
+        device = self.projections[0].layer.weight.device
+        probes = [
+            [
+                torch.zeros(examples, self.proj_dim, device=device, requires_grad=True)
+                for _ in p.names
+            ]
+            for p in self.projections
         ]
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        hooks = [
+            projection.layer.register_forward_hook(_listener(projection, own, examples))
+            for projection, own in zip(self.projections, probes, strict=True)
+        ]
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        flat = [probe for own in probes for probe in own]
         try:
-            for parameter in parameters:
+            for parameter in trainable:
                 parameter.requires_grad_(False)
             with torch.enable_grad():
                 values = objective()
-                values.sum().backward()
+                features = torch.autograd.grad(values.sum(), flat, materialize_grads=True)
         finally:
             for hook in hooks:
                 hook.remove()
-            for parameter in parameters:
+            for parameter in trainable:
                 parameter.requires_grad_(True)
-        for name, feature in found.items():
-            if len(feature) != len(values):
-                raise InputError(
-                    f"layer {name} saw {len(feature)} rows in a batch of {len(values)}"
-                )
-        template = next(iter(found.values()))
-        unused = torch.zeros_like(template)
-        return torch.stack([found.get(name, unused) for name in self.layers], 1)
+        return torch.stack(features, 1)
 
-    @staticmethod
-    def _listener(name: str, layer: LayerProjection, found: dict[str, Tensor]) -> Callable:
-        def after_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            with torch.no_grad():
-                projected = layer.project_inputs(inputs[0].detach())
-            if (
-                not output.requires_grad
-            ):  # frozen parameters, and an input that nothing was asked of
-                output = output.detach().requires_grad_()
 
-            def after_backward(gradient: Tensor) -> None:
-                with torch.no_grad():
-                    feature = layer.combine(layer.project_gradients(gradient), projected)
-                found[name] = found[name] + feature if name in found else feature
+def _listener(
+    projection: LayerProjection | NormProjection, probes: list[Tensor], examples: int
+) -> Callable:
+    def after_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        rows = len(inputs[0])
+        if rows % examples:
+            raise InputError(
+                f"layer {projection.names[0]} saw {rows} rows, which {examples} examples cannot share"
+            )
+        with torch.no_grad():
+            kept = projection.keep(inputs[0].detach())
+        return _Tap.apply(output, kept, projection, *probes)
 
-            output.register_hook(after_backward)
-            return output
-
-        return after_forward
+    return after_forward

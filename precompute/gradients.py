@@ -6,7 +6,7 @@ same objective (TRAK and TracIn) differ in the kernel alone, so that one's shard
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -39,7 +39,9 @@ class GradientsConfig:
     timesteps: int = FeatureConfig.timesteps
     ranges: int = FeatureConfig.ranges
     proj_dim: int = FeatureConfig.proj_dim
-    side: int = FeatureConfig.side
+    parameters: str = field(
+        default=FeatureConfig.parameters, metadata={"choices": ("weights", "all")}
+    )
     damping: float = 1.0
     shard_size: int = 256
     batch_size: int = 8
@@ -59,7 +61,7 @@ class GradientsConfig:
             self.timesteps,
             self.ranges,
             self.proj_dim,
-            self.side,
+            self.parameters,
             self.seed,
         )
 
