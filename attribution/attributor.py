@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.features import FeatureConfig, FeatureExtractor
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
@@ -90,7 +91,8 @@ class Attributor:
             raise InputError(
                 f"the cache {cache.folder} has other groups than the model; make it again"
             )
-        self.train = unit(cache.features)
+        place = {row: index for index, row in enumerate(collection.rows)}
+        self.order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
     @classmethod
@@ -105,8 +107,9 @@ class Attributor:
     def contributions(
         self, queries: Float[Tensor, "query group dim"]
     ) -> Float[Tensor, "query group train"]:
-        """Give the contributions of kernelised queries to every training image."""
-        return contributions(apply_kernel(queries, self.cache.kernel), self.train)
+        """Give the contributions of queries to every training image, in the collection's order."""
+        found = contributions(apply_kernel(queries, self.cache.kernel), self.cache)
+        return torch.empty_like(found).index_copy_(2, self.order, found)
 
     def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
@@ -140,11 +143,20 @@ def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
     path = cache.folder / "weights.json"
     if not path.is_file():
         raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
-    header = json.loads(path.read_text())
-    if header["cache"] != cache.header["checksums"]:
+    try:
+        header = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged; run python -m precompute weights") from error
+    if header.get("belongs_to") != belongs_to(cache):
         raise InputError(
-            f"the weights in {cache.folder} are of another cache; learn the weights again"
+            f"the weights in {cache.folder} are of another cache; run python -m precompute weights"
         )
     tensors = load_tensors(cache.folder / "weights.safetensors")
     scales = tensors.pop("scales")
     return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
+
+
+def belongs_to(cache: Cache) -> dict:
+    """Say what weights depend on: images may come and go, model, features and method may not."""
+    kept = {key: cache.header[key] for key in ("method", "damping", "features")}
+    return kept | {"model": cache.header["fingerprints"]["model"]}

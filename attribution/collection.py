@@ -9,6 +9,7 @@ import io
 import json
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attribution.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What identifies one training image: its file, and a hash of its bytes and its caption."""
+
+    file: str
+    digest: str
+
 
 MAX_PIXELS = 40_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -44,13 +54,25 @@ class Collection:
         """Open one picture as RGB."""
         return open_image(self.folder / self.files[index])
 
-    def fingerprint(self) -> str:
-        """Hash every picture's bytes and caption, in order (SHA-256, 16 hex digits)."""
-        digest = hashlib.sha256()
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
+        found = []
         for file, caption in zip(self.files, self.captions, strict=True):
-            digest.update(hashlib.sha256((self.folder / file).read_bytes()).digest())
+            digest = hashlib.sha256((self.folder / file).read_bytes())
             digest.update(hashlib.sha256(caption.encode()).digest())
-        return digest.hexdigest()[:16]
+            found.append(Row(file, digest.hexdigest()[:16]))
+        return found
+
+    def fingerprint(self) -> str:
+        """Hash what the images are, in no order (SHA-256, 16 hex digits)."""
+        return fingerprint_of(self.rows)
+
+
+def fingerprint_of(rows: list[Row]) -> str:
+    """Hash a set of images."""
+    lines = sorted(f"{row.digest} {row.file}" for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:

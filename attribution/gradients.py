@@ -88,11 +88,12 @@ class LayerProjection:
             self.out = fold(k_out, outputs, *key, "out") if k_out < outputs else None
             outputs, inputs = k_out, k_in
         if self.is_conv:
-            plain = layer.kernel_size == layer.stride == (1, 1) and layer.padding in (
-                (0, 0),
-                "same",
-            )
-            self.taps = None if plain else self.taps[: inputs * self.groups * taps]
+            unpadded = layer.padding in ((0, 0), "same", "valid")
+            if unpadded and layer.kernel_size == layer.stride == (1, 1):
+                self.taps = None
+            else:
+                self.taps = self.taps[: inputs * self.groups * taps]
+        self.sets = taps
         self.sketch = sketch(outputs, inputs * taps, proj_dim, *key, "sketch")
         self.names, self.sketches = [name], [self.sketch]
         if biases and layer.bias is not None:
@@ -108,9 +109,13 @@ class LayerProjection:
             each.to(device)
 
     def keep(self, inputs: Tensor) -> Tensor:
-        """Project what entered the layer; this is all that the backward pass needs of it."""
-        if not self.is_conv:
-            return inputs if self.into is None else inputs @ self.into.T.to(inputs.dtype)
+        """Give what the backward pass needs: a convolution's inputs, which autograd keeps anyway, or less."""
+        if self.is_conv or self.into is None:
+            return inputs
+        return inputs @ self.into.T.to(inputs.dtype)
+
+    def _convolved(self, inputs: Tensor) -> Tensor:
+        """Fold a convolution's input channels and sum its taps: `[row, k_in, height, width]`."""
         layer = self.layer
         if self.into is not None:
             inputs = functional.conv2d(inputs, self.into[:, :, None, None].to(inputs.dtype))
@@ -130,16 +135,21 @@ class LayerProjection:
     ) -> list[Float[Tensor, "example proj_dim"]]:
         """Contract inputs with output gradients over rows and positions of each example, and sketch."""
         if self.is_conv:
-            kept, gradient = kept.flatten(2), gradient.flatten(2)
-            block = self._contract_images(kept, gradient, examples)
+            gradient = gradient.flatten(2)
+            # Several sets of taps are several times as large as the inputs: one example at a time.
+            pieces = examples if self.sets > 1 else 1
+            block = torch.cat(
+                [
+                    self._contract_images(self._convolved(a).flatten(2), d, examples // pieces)
+                    for a, d in zip(kept.chunk(pieces), gradient.chunk(pieces), strict=True)
+                ]
+            )
         else:
             d = gradient.reshape(examples, -1, gradient.shape[-1]).float()
             d = d if self.out is None else d @ self.out.T
             a = kept.reshape(examples, -1, kept.shape[-1]).float()
-            narrow = (
-                a.shape[-1] < d.shape[-1]
-            )  # the narrow side first is faster, and the order is free
-            block = a.mT @ d if narrow else d.mT @ a
+            # The narrow side first is faster, and the block's order is free.
+            block = a.mT @ d if a.shape[-1] < d.shape[-1] else d.mT @ a
         features = [self.sketch(block.flatten(1))]
         if len(self.names) > 1:
             total = gradient.float().sum(2) if self.is_conv else gradient.float()
@@ -156,9 +166,7 @@ class LayerProjection:
         if self.groups > 1:
             a, d = (x.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1) for x in (a, d))
         block = torch.bmm(d[:, 0], a[:, 0].mT)
-        for row in range(
-            1, d.shape[1]
-        ):  # summed in place: a block for each row would not fit caches
+        for row in range(1, d.shape[1]):  # in place: a block for each row would not fit a cache
             block.baddbmm_(d[:, row], a[:, row].mT)
         return block.reshape(examples, -1)
 
@@ -180,20 +188,21 @@ class NormProjection:
             each.to(device)
 
     def keep(self, inputs: Tensor) -> Tensor:
-        """Normalise the inputs, without scale and shift."""
-        layer = self.layer
-        if isinstance(layer, nn.GroupNorm):
-            return functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
-        return functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        """Give the inputs, which autograd keeps anyway."""
+        return inputs
 
     def features(
         self, kept: Tensor, gradient: Tensor, examples: int
     ) -> list[Float[Tensor, "example proj_dim"]]:
         """Sum d * normalised input, and d, over rows and positions of each example."""
-        parts = [gradient.float() * kept.float(), gradient.float()][: len(self.names)]
-        if isinstance(self.layer, nn.GroupNorm):
+        layer, size, kept = self.layer, self.layer.weight.numel(), kept.float()
+        if isinstance(layer, nn.GroupNorm):
+            normalised = functional.group_norm(kept, layer.num_groups, eps=layer.eps)
+        else:
+            normalised = functional.layer_norm(kept, layer.normalized_shape, eps=layer.eps)
+        parts = [gradient.float() * normalised, gradient.float()][: len(self.names)]
+        if isinstance(layer, nn.GroupNorm):
             parts = [part.flatten(2).sum(2) for part in parts]
-        size = self.layer.weight.numel()
         return [
             each(part.reshape(examples, -1, size).sum(1))
             for each, part in zip(self.sketches, parts, strict=True)
@@ -228,6 +237,27 @@ class _Tap(torch.autograd.Function):
         return gradient, None, None, *features
 
 
+class _Listener:
+    """Taps one layer's output during a call of the projector, with that call's probes."""
+
+    def __init__(self, projection: LayerProjection | NormProjection) -> None:
+        self.projection = projection
+        self.probes: list[Tensor] = []
+
+    def after_forward(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        rows, examples = len(inputs[0]), len(self.probes[0])
+        if rows % examples:
+            name = self.projection.names[0]
+            raise InputError(
+                f"layer {name} saw {rows} rows, which {examples} examples cannot share"
+            )
+        with torch.no_grad():
+            kept = self.projection.keep(inputs[0].detach())
+        return _Tap.apply(output, kept, self.projection, *self.probes)
+
+
 class GradientProjector:
     """The projections of all layers of a network, drawn once and used for every batch.
 
@@ -257,6 +287,7 @@ class GradientProjector:
             )
         for projection in self.projections:
             projection.to(projection.layer.weight.device)
+        self.listeners = [_Listener(projection) for projection in self.projections]
 
     @property
     def layers(self) -> list[str]:
@@ -272,44 +303,26 @@ class GradientProjector:
         adds up, one that is never called gives zeros.
         """
         device = self.projections[0].layer.weight.device
-        probes = [
-            [
+        for listener in self.listeners:
+            listener.probes = [
                 torch.zeros(examples, self.proj_dim, device=device, requires_grad=True)
-                for _ in p.names
+                for _ in listener.projection.names
             ]
-            for p in self.projections
-        ]
         hooks = [
-            projection.layer.register_forward_hook(_listener(projection, own, examples))
-            for projection, own in zip(self.projections, probes, strict=True)
+            listener.projection.layer.register_forward_hook(listener.after_forward)
+            for listener in self.listeners
         ]
         trainable = [p for p in self.network.parameters() if p.requires_grad]
-        flat = [probe for own in probes for probe in own]
+        probes = [probe for listener in self.listeners for probe in listener.probes]
         try:
             for parameter in trainable:
                 parameter.requires_grad_(False)
             with torch.enable_grad():
                 values = objective()
-                features = torch.autograd.grad(values.sum(), flat, materialize_grads=True)
+                features = torch.autograd.grad(values.sum(), probes, materialize_grads=True)
         finally:
             for hook in hooks:
                 hook.remove()
             for parameter in trainable:
                 parameter.requires_grad_(True)
         return torch.stack(features, 1)
-
-
-def _listener(
-    projection: LayerProjection | NormProjection, probes: list[Tensor], examples: int
-) -> Callable:
-    def after_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        rows = len(inputs[0])
-        if rows % examples:
-            raise InputError(
-                f"layer {projection.names[0]} saw {rows} rows, which {examples} examples cannot share"
-            )
-        with torch.no_grad():
-            kept = projection.keep(inputs[0].detach())
-        return _Tap.apply(output, kept, projection, *probes)
-
-    return after_forward

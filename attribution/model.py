@@ -19,6 +19,7 @@ from attribution.collection import to_pixels
 from attribution.errors import InputError
 
 MAX_PROMPT = 1000  # characters
+PRECISIONS = ("no", "bf16")  # of `mixed_precision`
 
 
 @dataclass
@@ -27,6 +28,7 @@ class DiffusionModel:
 
     pipeline: StableDiffusionPipeline
     name: str
+    mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "cpu") -> "DiffusionModel":
@@ -115,7 +117,13 @@ class DiffusionModel:
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:
         """Run the denoiser; what it predicts is its scheduler's `prediction_type`."""
-        return self.pipeline.unet(noisy, timesteps, conditions).sample
+        with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
+            predicted = self.pipeline.unet(noisy, timesteps, conditions).sample
+        return predicted.float()
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory: the backward pass runs the denoiser's blocks again."""
+        self.pipeline.unet.enable_gradient_checkpointing()
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Give what the denoiser was trained to predict."""

@@ -5,16 +5,21 @@ For queries that the model generated, the best-scored training images should sta
     L(w) = E_q [ - mean(top-k of s) / ||s||_2 ] + penalty ||w||^2 / M,   s = sum_j w_j C[q, j, :]
     w = M softmax(v)                                                  (arXiv 2506.05647, eq. 6 and 7)
 
-In: contributions of the queries. Out: weights `[group]`, mean one. It does not know what a query shows.
+The norm needs only each query's Gram matrix, ||s||^2 = w^T G_q w with G_q = sum_n C[:, n] C[:, n]^T, and the
+top-k only the images that may be in it: so memory does not grow with the training set. In: contributions, in
+passes. Out: weights `[group]`, mean one. It does not know what a query shows.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attribution.errors import InputError
+
+Pass = Callable[[], Iterator[tuple[int, Tensor]]]  # first row, contributions [query, group, row]
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,36 @@ class FitConfig:
     learning_rate: float = 0.05
     max_steps: int = 1500
     patience: int = 50  # stop after so many steps without a gain of one part in 10,000
+    candidates: int = 400  # images that a pass adds to each query's pool
+    rounds: int = 6  # passes for candidates, at most
 
 
-def scales(parts: Float[Tensor, "query group train"]) -> Float[Tensor, "group"]:
-    """Give each group's root mean square contribution, by which all groups are made equal."""
-    return parts.square().mean((0, 2)).sqrt().clamp_min(1e-12)
+@dataclass(frozen=True)
+class Statistics:
+    """What fitting needs of all contributions."""
+
+    gram: Float[Tensor, "query group group"]
+    train_count: int
+
+    @property
+    def scales(self) -> Float[Tensor, "group"]:
+        """Give each group's root mean square contribution, by which all groups are made equal."""
+        squares = self.gram.diagonal(dim1=1, dim2=2).mean(0) / self.train_count
+        return squares.sqrt().clamp_min(1e-12).float()
+
+
+def take_statistics(passes: Pass) -> Statistics:
+    """Sum the Gram matrices in one pass, in float64."""
+    gram, count = None, 0
+    for _, parts in passes():
+        if not torch.isfinite(parts).all():
+            raise InputError("the contributions hold NaN or infinity; run the gradients step again")
+        here = (parts @ parts.mT).double()
+        gram = here if gram is None else gram.add_(here)
+        count += parts.shape[2]
+    if gram is None:
+        raise InputError("there are no contributions to learn from")
+    return Statistics(gram, count)
 
 
 def effective_groups(weights: Float[Tensor, "group"]) -> float:
@@ -38,22 +68,79 @@ def effective_groups(weights: Float[Tensor, "group"]) -> float:
     return (weights.sum() ** 2 / weights.square().sum()).item()
 
 
-def fit_weights(
-    parts: Float[Tensor, "query group train"], config: FitConfig
-) -> tuple[Float[Tensor, "group"], list[float]]:
-    """Minimise the loss from uniform weights until it stands still; give weights and the loss curve.
+@dataclass(frozen=True)
+class Pool:
+    """Candidates of each query for its top-k; a row that a query has twice is valid once."""
 
-    `parts` are contributions already divided by their `scales`. The norm comes from each query's Gram
-    matrix, ||s||^2 = w^T G_q w.
-    """
-    _, groups, train = parts.shape
-    if train <= config.top_k:
-        raise InputError(
-            f"{train} training images are too few for top_k = {config.top_k}; lower top_k"
+    rows: Int[Tensor, "query candidate"]
+    parts: Float[Tensor, "query group candidate"]
+    valid: Bool[Tensor, "query candidate"]
+
+    def joined(self, other: "Pool") -> "Pool":
+        """Put two pools together."""
+        known = (other.rows[:, :, None] == self.rows[:, None]).any(2)
+        return Pool(
+            torch.cat([self.rows, other.rows], 1),
+            torch.cat([self.parts, other.parts], 2),
+            torch.cat([self.valid, ~known], 1),
         )
-    if not torch.isfinite(parts).all():
-        raise InputError("the contributions hold NaN or infinity; run the gradients step again")
-    gram = parts @ parts.transpose(1, 2)  # [query, group, group]
+
+    def holds_first(self, other: "Pool", count: int) -> bool:
+        """Tell whether the first rows of another pool are all in this one."""
+        return bool((other.rows[:, :count, None] == self.rows[:, None]).any(2).all())
+
+
+def take_best(passes: Pass, weights: Float[Tensor, "group"], count: int) -> Pool:
+    """Find each query's best rows under these weights, best first, in one pass."""
+    pool = None
+    for start, parts in passes():
+        rows = torch.arange(start, start + parts.shape[2]).expand(len(parts), -1)
+        if pool is not None:
+            rows, parts = torch.cat([pool.rows, rows], 1), torch.cat([pool.parts, parts], 2)
+        order = (weights @ parts).topk(min(count, rows.shape[1]), dim=1).indices
+        chosen = order[:, None].expand(-1, parts.shape[1], -1)
+        valid = torch.ones_like(order, dtype=torch.bool)
+        pool = Pool(rows.gather(1, order), parts.gather(2, chosen), valid)
+    return pool
+
+
+def fit_weights(
+    passes: Pass,
+    statistics: Statistics,
+    scales: Float[Tensor, "group"],
+    config: FitConfig,
+) -> tuple[Float[Tensor, "group"], list[float]]:
+    """Minimise the loss on contributions divided by `scales`; give weights and the loss curve.
+
+    Candidates are the best images under equal weights; then under the weights found with them, until the
+    best under those are candidates already. Each round starts from equal weights.
+    """
+    if statistics.train_count <= config.top_k:
+        raise InputError(
+            f"{statistics.train_count} training images are too few for top_k = {config.top_k}; "
+            "lower top_k"
+        )
+    gram = (statistics.gram / (scales[:, None] * scales).double()).float()
+    weights, curve, pool = torch.ones(len(scales)), [], None
+    count = max(config.candidates, config.top_k)
+    for _ in range(config.rounds):
+        best = take_best(passes, weights / scales, count)
+        if pool is not None and pool.holds_first(best, config.top_k):
+            break
+        pool = best if pool is None else pool.joined(best)
+        weights, curve = minimise(pool, scales, gram, statistics.train_count, config)
+    return weights, curve
+
+
+def minimise(
+    pool: Pool,
+    scales: Float[Tensor, "group"],
+    gram: Float[Tensor, "query group group"],
+    train_count: int,
+    config: FitConfig,
+) -> tuple[Float[Tensor, "group"], list[float]]:
+    """Minimise the loss from uniform weights until it stands still, with the top-k among candidates."""
+    parts, groups = pool.parts / scales[:, None], len(scales)
     logits = torch.zeros(groups, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=config.learning_rate)
     curve: list[float] = []
@@ -61,12 +148,11 @@ def fit_weights(
     for step in range(config.max_steps):
         weights = groups * logits.softmax(0)
         with torch.no_grad():
-            chosen = (
-                (weights @ parts).topk(config.top_k, dim=1).indices
-            )  # [query, k], afresh each step
-            picked = torch.stack([p[:, c].mean(1) for p, c in zip(parts, chosen, strict=True)])
+            scores = (weights @ parts).masked_fill(~pool.valid, -torch.inf)
+            chosen = scores.topk(config.top_k, dim=1).indices  # afresh at each step
+            picked = parts.gather(2, chosen[:, None].expand(-1, groups, -1)).mean(2)
         norm = torch.einsum("g,qgh,h->q", weights, gram, weights).clamp_min(1e-12).sqrt()
-        gain = (picked @ weights / norm).mean() * train**0.5  # mean top-k score in rms units
+        gain = (picked @ weights / norm).mean() * train_count**0.5  # mean top-k score in rms units
         loss = -gain + config.penalty * weights.square().mean()
         optimizer.zero_grad()
         loss.backward()

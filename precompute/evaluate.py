@@ -86,18 +86,19 @@ def measure_factors(config: EvaluateConfig) -> list[dict]:
     wanted = combinations(collection, held_out=True, count=config.queries, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "evaluation")
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
-    train, concepts = unit(cache.features), list(collection.concepts)
+    concepts, place = list(collection.concepts), {r: i for i, r in enumerate(collection.rows)}
+    order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
 
     def ranking(features: torch.Tensor, name: str) -> torch.Tensor:
-        parts = contributions(apply_kernel(features, cache.kernel), train)
-        return top(weighted(parts, weights[name]), TOP)
+        parts = contributions(apply_kernel(features, cache.kernel), cache)
+        return order[top(weighted(parts, weights[name]), TOP)]
 
     asked = questions(extractor, collection, queries)
     ranked = {name: ranking(features, name) for name, features in asked.items()}
     ranked["equalised"] = ranking(asked[GENERAL], "equalised")
     prompts = [q.prompt for q in queries]
     raw = extractor([q.image for q in queries], prompts)
-    ranked["uniform"] = top(plain_scores(raw, cache), TOP)
+    ranked["uniform"] = order[top(plain_scores(raw, cache), TOP)]
 
     def precision(places: torch.Tensor, factor: str, of: list[Query] = queries) -> np.ndarray:
         labels = collection.labels
@@ -201,10 +202,12 @@ def overlap(rankings: list[list[int]], values: list[str]) -> float:
 
 def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
     """Score by the base method as published: gradients of any norm, every group counted once."""
-    queries = raw
+    train, queries = cache.features(raw=True), raw
     if method_named(cache.header["method"]).kernel:
-        queries = apply_kernel(raw, fit_kernel(cache.features, cache.header["damping"]))
-    return contributions(queries, cache.features).sum(1)
+        wide = train.transpose(0, 1).double()  # [group, train, dim]
+        kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
+        queries = apply_kernel(raw, kernel)
+    return queries.flatten(1) @ train.flatten(1).T
 
 
 def chance_level(values: list[str], labels: list[dict[str, str]], factor: str) -> float:

@@ -6,21 +6,24 @@ and `weights.png`, a plot over the network's depth. No label of a training image
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
 import torch
+from torch import Tensor
 
+from attribution.attributor import belongs_to
 from attribution.collection import load_collection
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.features import FeatureConfig, FeatureExtractor
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
-from attribution.scoring import contributions
+from attribution.scoring import chunks
 from attribution.store import open_cache, save_tensors, write_whole
-from attribution.weights import FitConfig, effective_groups, fit_weights, scales
+from attribution.weights import FitConfig, effective_groups, fit_weights, take_statistics
 from precompute.queries import captioned, combinations, draw_queries, questions
 
 matplotlib.use("Agg")
@@ -54,7 +57,6 @@ def run(config: WeightsConfig) -> None:
     folder = Path(config.cache_dir)
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
-    train = unit(cache.features)
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
     wanted, prompts = [{}] * config.queries, None
     if collection.concepts:
@@ -64,10 +66,15 @@ def run(config: WeightsConfig) -> None:
     queries = draw_queries(model, collection, wanted, "weights", prompts)
     tensors, report = {}, {}
     for name, features in questions(extractor, collection, queries).items():
-        parts = contributions(apply_kernel(features, cache.kernel), train)
+        kernelised = apply_kernel(features, cache.kernel)
+
+        def passes(kernelised: Tensor = kernelised) -> Iterator[tuple[int, Tensor]]:
+            return chunks(kernelised, cache)
+
+        statistics = take_statistics(passes)
         if name == GENERAL:
-            tensors["scales"] = scales(parts)
-        weights, curve = fit_weights(parts / tensors["scales"][:, None], fit)
+            tensors["scales"] = statistics.scales
+        weights, curve = fit_weights(passes, statistics, tensors["scales"], fit)
         tensors[name] = weights
         report[name] = {
             "effective_groups": round(effective_groups(weights), 1),
@@ -80,7 +87,7 @@ def run(config: WeightsConfig) -> None:
     plot_depth(
         folder / "weights.png", cache.groups, {k: v for k, v in tensors.items() if k != "scales"}
     )
-    header = {"cache": cache.header["checksums"], "settings": asdict(config), "fit": report}
+    header = {"belongs_to": belongs_to(cache), "settings": asdict(config), "fit": report}
     write_whole(folder / "weights.json", json.dumps(header, indent=1) + "\n")
 
 

@@ -6,8 +6,8 @@ import torch
 from attribution.errors import InputError
 from attribution.features import unit
 from attribution.kernel import apply_kernel, fit_kernel
-from attribution.scoring import contributions, top, weighted
-from attribution.weights import FitConfig, effective_groups, fit_weights, scales
+from attribution.scoring import top, weighted
+from attribution.weights import FitConfig, effective_groups, fit_weights, take_best, take_statistics
 
 QUERIES, GROUPS, TRAIN, DIM, CLASSES = 24, 12, 300, 16, 10
 SIGNAL = (2, 7)  # the groups that know a row's class
@@ -37,11 +37,68 @@ def precision(parts, weights, train_kinds, query_kinds):
     return (train_kinds[places] == query_kinds[:, None]).float().mean().item()
 
 
+def contributions(queries, train):
+    return torch.einsum("qgd,ngd->qgn", queries, train)
+
+
+def in_passes(parts, rows=37):
+    """Give contributions as the cache does, some rows at a time."""
+    return lambda: ((i, parts[..., i : i + rows]) for i in range(0, parts.shape[2], rows))
+
+
+def fit(parts, config):
+    statistics = take_statistics(in_passes(parts))
+    weights, curve = fit_weights(in_passes(parts), statistics, statistics.scales, config)
+    return 1 / statistics.scales, weights, curve
+
+
 def fitted(train, queries):
     parts = contributions(unit(queries), unit(train))
-    equal = 1 / scales(parts)
-    weights, curve = fit_weights(parts * equal[:, None], FitConfig(top_k=10))
-    return parts, equal, weights, curve
+    return parts, *fit(parts, FitConfig(top_k=10))
+
+
+def direct_fit(parts, config):
+    """Fit on all contributions at once, in float64, with the norm summed over all images."""
+    parts = parts.double()
+    parts = parts / parts.square().mean((0, 2)).sqrt()[:, None]
+    logits = torch.zeros(parts.shape[1], requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=config.learning_rate)
+    best, best_step = float("inf"), 0
+    for step in range(config.max_steps):
+        weights = parts.shape[1] * logits.double().softmax(0)
+        scores = weights @ parts
+        gain = (scores.topk(config.top_k, 1).values.mean(1) / scores.norm(dim=1)).mean()
+        loss = -gain * parts.shape[2] ** 0.5 + config.penalty * weights.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() < best - 1e-4 * abs(best if best < float("inf") else 1.0):
+            best, best_step = loss.item(), step
+        elif step - best_step >= config.patience:
+            break
+    return (parts.shape[1] * logits.softmax(0)).detach()
+
+
+@pytest.mark.parametrize("candidates", [60, 1000])
+def test_gram_and_candidates_give_the_direct_fits_weights(candidates):
+    train, queries, *_ = planted()
+    parts = contributions(unit(queries), unit(train))
+    config = FitConfig(top_k=10, candidates=candidates, rounds=20)
+    _, weights, _ = fit(parts, config)
+    assert (weights - direct_fit(parts, config)).abs().max() <= 1e-3
+
+
+def test_memory_for_fitting_does_not_grow_with_the_images():
+    generator = torch.Generator().manual_seed(0)
+    held = {}
+    for rows in (500, 4000):
+        parts = torch.randn(3, 4, rows, generator=generator)
+        statistics = take_statistics(in_passes(parts))
+        pool = take_best(in_passes(parts), torch.ones(4), 50)
+        held[rows] = [t.shape for t in (statistics.gram, pool.rows, pool.parts)]
+        want = parts.sum(1).topk(50, 1).indices
+        assert torch.equal(pool.rows, want)
+    assert held[500] == held[4000]
 
 
 def test_fit_recovers_the_planted_groups_and_beats_equalised_weights():
@@ -64,7 +121,7 @@ def test_ten_rows_of_huge_norm_do_not_capture_the_fit():
     raw = contributions(
         queries, train
     )  # the trap, without normalised rows: they take every first place
-    raw_weights, _ = fit_weights(raw / scales(raw)[:, None], FitConfig(top_k=10))
+    _, raw_weights, _ = fit(raw, FitConfig(top_k=10))
     assert raw_weights[0] == raw_weights.max()
 
 
@@ -77,10 +134,10 @@ def test_weights_are_positive_with_mean_one():
 def test_too_few_images_and_nan_are_refused():
     parts = torch.randn(2, 3, 5)
     with pytest.raises(InputError, match="5 training images are too few"):
-        fit_weights(parts, FitConfig(top_k=10))
+        fit(parts, FitConfig(top_k=10))
     parts = torch.full((2, 3, 50), float("nan"))
     with pytest.raises(InputError, match="NaN"):
-        fit_weights(parts, FitConfig(top_k=10))
+        fit(parts, FitConfig(top_k=10))
 
 
 def test_kernel_is_the_damped_inverse_and_may_stand_on_either_side():
@@ -89,7 +146,8 @@ def test_kernel_is_the_damped_inverse_and_may_stand_on_either_side():
         torch.randn(40, 3, 5, generator=generator),
         torch.randn(4, 3, 5, generator=generator),
     )
-    kernel = fit_kernel(train, damping=0.5)
+    wide = train.transpose(0, 1).double()
+    kernel = fit_kernel(wide.mT @ wide, len(train), damping=0.5)
     for group in range(3):
         phi = train[:, group].double()
         moment = phi.T @ phi / len(phi)

@@ -1,0 +1,197 @@
+"""Measure how opening, scoring and re-weighting a cache grow with the number of images.
+
+Run it as `PYTHONPATH=. python benchmarks/scale.py [--images 10000,100000,1000000] [--json] [--update]`. It writes
+synthetic caches (64 groups of 16 dimensions as float16: rows are one of 200 centres and noise), one after the
+other, and prints for each size
+
+  open_s        opening it, as any program would (sizes are checked; above 256 MB bytes are checked on first reading)
+  check_s       checking every byte's checksum, which the first pass over a large cache adds once
+  pass_s        the contributions of one query to every image and group
+  share_of_bare the time of a bare pass over the same mapped bytes (a sum of 64-bit words, both cores) over pass_s
+  slider_s      new weights for all groups, and the best 20
+  scores_s      the same for a query that keeps no contributions: one pass, the best 20 (`best`)
+  peak_mb       memory that the whole took, less the mapped files
+  index_s, recall_at_10, index_query_s  an approximate index, at 100,000 images (with faiss)
+
+`--update` writes benchmarks/results/scale.json and scale.png. Everything is in the page cache, as far as it fits.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import psutil
+import torch
+from tqdm import tqdm
+
+from attribution.collection import Row
+from attribution.index import Index, build_index
+from attribution.kernel import apply_kernel
+from attribution.scoring import best, contributions, top, weighted
+from attribution.store import (
+    Cache,
+    describe_shard,
+    file_hash,
+    gram_of,
+    load_tensors,
+    open_cache,
+    shard_path,
+    write_header,
+    write_shard,
+)
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+GROUPS, DIM, SHARD = 64, 16, 8192
+CENTRES = 200
+RESULTS = Path(__file__).parent / "results"
+INDEXED = 100_000  # images; a larger index takes the memory that it is there to save
+
+
+def rows_of(images: int, start: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw features around centres, `[image, group, dim]`."""
+    centres = torch.randn(CENTRES, GROUPS, DIM, generator=torch.Generator().manual_seed(1))
+    kinds = torch.arange(start, start + images) % CENTRES
+    return centres[kinds] + torch.randn(images, GROUPS, DIM, generator=generator)
+
+
+def write_cache(folder: Path, images: int) -> None:
+    """Write a cache of so many images."""
+    generator = torch.Generator().manual_seed(0)
+    shards, gram = [], torch.zeros(GROUPS, DIM, DIM, dtype=torch.float64)
+    for number, start in enumerate(tqdm(range(0, images, SHARD), f"writing {images}")):
+        count = min(SHARD, images - start)
+        rows = [Row(f"{start + i}.png", "0" * 16) for i in range(count)]
+        write_shard(folder, number, rows, rows_of(count, start, generator))
+        shards.append(describe_shard(shard_path(folder, number)))
+        gram += gram_of(load_tensors(shard_path(folder, number))["features"])
+    header = {"fingerprints": {}, "groups": [f"group {g}" for g in range(GROUPS)]}
+    identity = torch.eye(DIM).expand(GROUPS, -1, -1).clone()
+    write_header(folder, header, shards, gram, identity)
+
+
+def seconds(action: Callable[[], object], repeats: int = 5) -> float:
+    """Give the median time of an action."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def bare_pass(cache: Cache) -> int:
+    """Read every byte of the features, and nothing else."""
+    return sum(int(stored.view(torch.int64).sum()) for _, stored in cache.stream())
+
+
+def private_mb() -> float:
+    """Give the process's memory without mapped files, in 10^6 bytes."""
+    memory = psutil.Process().memory_info()
+    return (memory.rss - memory.shared) / 1e6
+
+
+def measure(folder: Path, images: int) -> dict:
+    """Measure one size."""
+    write_cache(folder, images)
+    before = private_mb()
+    opened = seconds(lambda: open_cache(folder, {}), 3)
+    cache = open_cache(folder, {})
+    checked = seconds(lambda: [file_hash(folder / shard.name) for shard in cache.shards], 1)
+    query = rows_of(1, 3, torch.Generator().manual_seed(2))
+    weights = torch.rand(GROUPS)
+    parts = torch.empty(1, GROUPS, len(cache))
+    contributions(query, cache, parts)  # warms up
+    passes, bare = [], []
+    for _ in range(5):  # in turn
+        bare.append(seconds(lambda: bare_pass(cache), 1))
+        passes.append(seconds(lambda: contributions(query, cache, parts), 1))
+    slider = seconds(lambda: top(weighted(parts, weights), 20))
+    peak = private_mb() - before
+    size = sum(shard.bytes for shard in cache.shards)
+    row = {
+        "images": images,
+        "gigabytes": round(size / 1e9, 3),
+        "open_s": round(opened, 4),
+        "check_s": round(checked, 3),
+        "pass_s": round(statistics.median(passes), 4),
+        "bare_s": round(statistics.median(bare), 4),
+        "share_of_bare": round(statistics.median(bare) / statistics.median(passes), 3),
+        "slider_s": round(slider, 4),
+        "scores_s": round(seconds(lambda: best(query, weights, cache, 20), 1), 4),
+        "peak_mb": round(peak, 1),
+    }
+    return row | (measure_index(folder) if images == INDEXED else {})
+
+
+def measure_index(folder: Path) -> dict:
+    """Build an index and compare its ten best with the exact ones, for queries under random weights."""
+    cache = open_cache(folder, {})
+    built = seconds(lambda: build_index(cache), 1)
+    index = Index(cache)
+    queries = rows_of(50, 7, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(4)
+    found = {"index_s": round(built, 1)}
+    weights = torch.rand(GROUPS, generator=generator)
+    exact = best(apply_kernel(queries, cache.kernel), weights, cache, 10).files
+    for probes in (1, 4, 16):
+        answer = index.best(queries, weights, 10, probes).files
+        hits = [len(set(a) & set(b)) / 10 for a, b in zip(exact, answer, strict=True)]
+        one = seconds(lambda p=probes: index.best(queries[:1], weights, 10, p))
+        found[f"recall_at_10_probes_{probes}"] = round(statistics.mean(hits), 3)
+        found[f"index_query_s_probes_{probes}"] = round(one, 5)
+    return found
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Plot times and memory against the number of images."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    images = [row["images"] for row in rows]
+    for key, label in (
+        ("open_s", "open"),
+        ("pass_s", "first pass"),
+        ("bare_s", "bare pass"),
+        ("slider_s", "slider"),
+    ):
+        axes[0].loglog(images, [row[key] for row in rows], marker="o", label=label)
+    axes[0].set(xlabel="images", ylabel="seconds")
+    axes[0].legend(frameon=False)
+    axes[1].loglog(images, [row["peak_mb"] for row in rows], marker="o", label="memory")
+    axes[1].loglog(images, [1000 * row["gigabytes"] for row in rows], marker="o", label="disk")
+    axes[1].set(xlabel="images", ylabel="10^6 bytes")
+    axes[1].legend(frameon=False)
+    figure.savefig(path, dpi=80)
+
+
+def main() -> None:
+    """Measure every size and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", default="10000,100000,1000000")
+    parser.add_argument("--folder", default=None, help="where to write (default: a temporary one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.add_argument("--update", action="store_true", help="write benchmarks/results/scale.*")
+    args = parser.parse_args()
+    rows = []
+    for images in map(int, args.images.split(",")):
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            rows.append(measure(Path(folder), images))
+        if not args.json:
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    if args.update:
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        (RESULTS / "scale.json").write_text(f"[\n{lines}\n]\n")
+        plot(rows, RESULTS / "scale.png")
+    if args.json:
+        print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
