@@ -4,7 +4,6 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,15 @@ from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
 from attribution.scoring import contributions, top, weighted
-from attribution.store import Cache, load_tensors, open_cache
+from attribution.store import (
+    Cache,
+    caption_column,
+    file_hash,
+    hash_of,
+    load_tensors,
+    open_cache,
+    read_json,
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,8 @@ class Attributor:
         cls, model: str | Path, cache: str | Path, collection: str | Path, device: str = "cpu"
     ) -> "Attributor":
         """Load all three and check that they belong together."""
-        loaded, images = DiffusionModel.from_pretrained(model, device), load_collection(collection)
+        loaded = DiffusionModel.from_pretrained(model, device)
+        images = load_collection(collection, caption_column(cache))
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected))
 
@@ -143,20 +151,19 @@ def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
     path = cache.folder / "weights.json"
     if not path.is_file():
         raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
-    try:
-        header = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged; run python -m precompute weights") from error
+    advice = "run python -m precompute weights"
+    header, tensors_path = read_json(path, advice), cache.folder / "weights.safetensors"
     if header.get("belongs_to") != belongs_to(cache):
-        raise InputError(
-            f"the weights in {cache.folder} are of another cache; run python -m precompute weights"
-        )
-    tensors = load_tensors(cache.folder / "weights.safetensors")
+        raise InputError(f"the weights in {cache.folder} are of another cache; {advice}")
+    if not tensors_path.is_file() or file_hash(tensors_path) != header.get("checksum"):
+        raise InputError(f"{tensors_path} is missing or damaged; {advice}")
+    tensors = load_tensors(tensors_path)
     scales = tensors.pop("scales")
     return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
 
 
 def belongs_to(cache: Cache) -> dict:
     """Say what weights depend on: images may come and go, model, features and method may not."""
-    kept = {key: cache.header[key] for key in ("method", "damping", "features")}
+    kept = {key: cache.header[key] for key in ("method", "damping", "features", "groups")}
+    kept["groups"] = hash_of(kept["groups"])
     return kept | {"model": cache.header["fingerprints"]["model"]}

@@ -52,7 +52,10 @@ class Collection:
 
     def image(self, index: int) -> Image.Image:
         """Open one picture as RGB."""
-        return open_image(self.folder / self.files[index])
+        try:
+            return open_image(self.folder / self.files[index])
+        except InputError as error:
+            raise InputError(f"{self.folder / self.files[index]}: {error}") from error
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -85,7 +88,7 @@ def load_collection(folder: str | Path, caption_column: str = "text") -> Collect
         rows = [json.loads(line) for line in lines if line.strip()]
     except json.JSONDecodeError as error:
         raise InputError(f"{folder}/metadata.jsonl is not JSON lines: {error}") from error
-    root = folder.resolve()
+    root, seen = folder.resolve(), set()
     for number, row in enumerate(rows, 1):
         for column in ("file_name", caption_column):
             if not isinstance(row, dict) or not isinstance(row.get(column), str):
@@ -93,6 +96,11 @@ def load_collection(folder: str | Path, caption_column: str = "text") -> Collect
                     f"line {number} of {folder}/metadata.jsonl has no text in '{column}'"
                 )
         path = (folder / row["file_name"]).resolve()
+        if path in seen:
+            raise InputError(
+                f"line {number} of {folder}/metadata.jsonl names {row['file_name']!r} again; remove it"
+            )
+        seen.add(path)
         if root not in path.parents or not path.is_file():
             raise InputError(
                 f"{folder} lacks the image {row['file_name']!r} that metadata.jsonl names; "

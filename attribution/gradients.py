@@ -14,6 +14,7 @@ twice and layers that are never called need no code here. It knows nothing of di
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -64,8 +65,9 @@ def tap_kernel(
     smallest = min(TAP_OVERSAMPLING * proj_dim, block * height * width)
     sets = next(s for s in (1, height, height * width) if block * s >= smallest)
     member = torch.eye(sets).repeat_interleave(height * width // sets, 1)  # [set, tap]
-    sign = signs(channels * height * width, *key).view(channels, 1, -1)
-    return (sign * member).reshape(channels * sets, 1, height, width)
+    count = channels * height * width
+    sign = signs(count, *key) if sets < height * width else torch.ones(count)
+    return (sign.view(channels, 1, -1) * member).reshape(channels * sets, 1, height, width)
 
 
 class LayerProjection:
@@ -115,16 +117,21 @@ class LayerProjection:
         return inputs @ self.into.T.to(inputs.dtype)
 
     def _convolved(self, inputs: Tensor) -> Tensor:
-        """Fold a convolution's input channels and sum its taps: `[row, k_in, height, width]`."""
+        """Fold a convolution's input channels and sum its taps: `[row, k_in, ...]`, positions last."""
         layer = self.layer
         if self.into is not None:
             inputs = functional.conv2d(inputs, self.into[:, :, None, None].to(inputs.dtype))
         if self.taps is None:
             return inputs
-        padding = layer.padding
-        if layer.padding_mode != "zeros":
+        padding, own = layer.padding, self.sets == self.taps[0].numel() > 1
+        if layer.padding_mode != "zeros" or (own and isinstance(padding, str)):
             margins, padding = layer._reversed_padding_repeated_twice, 0
-            inputs = functional.pad(inputs, margins, layer.padding_mode)
+            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+            inputs = functional.pad(inputs, margins, mode)
+        if own:  # each tap on its own: nothing is summed
+            return functional.unfold(
+                inputs, layer.kernel_size, layer.dilation, padding, layer.stride
+            )
         kernel, channels = self.taps.to(inputs.dtype), inputs.shape[1]
         return functional.conv2d(
             inputs, kernel, None, layer.stride, padding, layer.dilation, channels
@@ -138,12 +145,11 @@ class LayerProjection:
             gradient = gradient.flatten(2)
             # Several sets of taps are several times as large as the inputs: one example at a time.
             pieces = examples if self.sets > 1 else 1
-            block = torch.cat(
-                [
-                    self._contract_images(self._convolved(a).flatten(2), d, examples // pieces)
-                    for a, d in zip(kept.chunk(pieces), gradient.chunk(pieces), strict=True)
-                ]
-            )
+            blocks = [
+                self._contract_images(self._convolved(a).flatten(2), d, examples // pieces)
+                for a, d in zip(kept.chunk(pieces), gradient.chunk(pieces), strict=True)
+            ]
+            block = blocks[0] if pieces == 1 else torch.cat(blocks)
         else:
             d = gradient.reshape(examples, -1, gradient.shape[-1]).float()
             d = d if self.out is None else d @ self.out.T
@@ -232,7 +238,13 @@ class _Tap(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
         (kept,) = ctx.saved_tensors
-        with torch.autocast(gradient.device.type, enabled=False):  # sums are in float32
+        device = gradient.device.type
+        sums_in_float32 = (
+            torch.autocast(device, enabled=False)
+            if torch.is_autocast_enabled(device)
+            else nullcontext()
+        )
+        with sums_in_float32:
             features = ctx.projection.features(kept, gradient, ctx.examples)
         return gradient, None, None, *features
 

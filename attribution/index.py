@@ -15,7 +15,7 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.kernel import apply_kernel
 from attribution.scoring import Best
-from attribution.store import Cache, file_hash, restored, write_whole
+from attribution.store import Cache, file_hash, hash_of, read_json, restored, write_whole
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINING_ROWS = 40  # for each cell, as faiss advises
@@ -30,12 +30,14 @@ def _faiss() -> object:
 
 
 def build_index(cache: Cache, cells: int | None = None) -> Path:
-    """Write `index.faiss` into the cache's folder, one shard in memory at a time.
+    """Write `index.faiss` into the cache's folder; its codes, a byte a number, are in memory meanwhile.
 
     `cells` is by default the square root of the number of rows.
     """
     faiss, rows = _faiss(), len(cache)
     cells = cells or max(1, round(rows**0.5))
+    if not 1 <= cells <= rows:
+        raise InputError(f"cells is {cells}; it must be from 1 to the number of images, {rows}")
     width = cache.kernel.shape[0] * cache.kernel.shape[1]
     quantizer = faiss.IndexFlatIP(width)
     index = faiss.IndexIVFScalarQuantizer(
@@ -49,9 +51,17 @@ def build_index(cache: Cache, cells: int | None = None) -> Path:
         index.add(_vectors(stored).numpy())
     path = cache.folder / "index.faiss"
     part = path.with_name(path.name + ".part")
-    faiss.write_index(index, str(part))
+    try:
+        faiss.write_index(index, str(part))
+        whole = faiss.read_index(str(part), faiss.IO_FLAG_MMAP).ntotal == rows
+    except RuntimeError:
+        whole = False
+    if not whole:  # faiss only prints when the disk is full
+        part.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written; free some space and run it again")
+    (cache.folder / "index.json").unlink(missing_ok=True)
     part.rename(path)
-    about = {"revision": cache.header["revision"], "rows": rows, "cells": cells}
+    about = {"shards": hash_of(cache.header["shards"]), "rows": rows, "cells": cells}
     write_whole(
         cache.folder / "index.json", json.dumps(about | {"checksum": file_hash(path)}) + "\n"
     )
@@ -69,12 +79,12 @@ class Index:
         faiss, path = _faiss(), cache.folder / "index.faiss"
         if not (cache.folder / "index.json").is_file() or not path.is_file():
             raise InputError(f"{cache.folder} has no index; run python -m precompute index")
-        about = json.loads((cache.folder / "index.json").read_text())
-        if about["revision"] != cache.header["revision"]:
+        about = read_json(cache.folder / "index.json", "run python -m precompute index")
+        if about.get("shards") != hash_of(cache.header["shards"]):
             raise InputError(
                 f"the index in {cache.folder} is older than the cache; run python -m precompute index"
             )
-        if file_hash(path) != about["checksum"]:  # faiss trusts what it reads
+        if file_hash(path) != about.get("checksum"):  # faiss trusts what it reads
             raise InputError(f"{path} is damaged; run python -m precompute index")
         self.cache = cache
         self.index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
@@ -87,11 +97,13 @@ class Index:
         probes: int = 16,
     ) -> Best:
         """Find about the best rows of raw queries, looking into the `probes` nearest cells."""
-        self.index.nprobe = probes
+        self.index.nprobe, count = probes, min(count, len(self.cache))
         kernelised = apply_kernel(queries, self.cache.kernel) * weights[:, None]
         scores, places = self.index.search(kernelised.flatten(1).contiguous().numpy(), count)
-        rows = self.cache.rows
         return Best(
             torch.from_numpy(scores),
-            [[rows[place].file for place in row if place >= 0] for row in places.tolist()],
+            [
+                [self.cache.row(place).file for place in row if place >= 0]
+                for row in places.tolist()
+            ],
         )

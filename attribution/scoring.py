@@ -15,10 +15,17 @@ from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attribution.store import STEPS, Cache
+from attribution.store import Cache, unit_of
 
-GROUPS_AT_ONCE = 8  # widened to float32 together: with some hundred rows they fit a core's cache
-ROWS_AT_ONCE = 1024
+GROUPS_AT_ONCE = 8  # widened to float32 together, into memory that stays in a core's cache
+
+
+def widened(stored: Tensor) -> Iterator[tuple[slice, Float[Tensor, "groups dim row"]]]:
+    """Give stored features `[group, dim, row]` as float32, some groups at a time, in one buffer."""
+    buffer = torch.empty(GROUPS_AT_ONCE, *stored.shape[1:])
+    for group in range(0, len(stored), GROUPS_AT_ONCE):
+        some = stored[group : group + GROUPS_AT_ONCE]
+        yield slice(group, group + len(some)), buffer[: len(some)].copy_(some)
 
 
 def products(
@@ -27,14 +34,9 @@ def products(
     out: Tensor,  # [query, group, row]
 ) -> None:
     """Write every group's inner product of queries with stored features."""
-    scaled = queries / STEPS if stored.dtype == torch.int8 else queries
-    by_group = scaled.transpose(0, 1).contiguous()  # [group, query, dim]
-    for row in range(0, stored.shape[2], ROWS_AT_ONCE):
-        rows = slice(row, row + ROWS_AT_ONCE)
-        for group in range(0, stored.shape[0], GROUPS_AT_ONCE):
-            groups = slice(group, group + GROUPS_AT_ONCE)
-            wide = stored[groups, :, rows].float()
-            out[:, groups, rows] = (by_group[groups] @ wide).transpose(0, 1)
+    by_group = (queries / unit_of(stored)).transpose(0, 1).contiguous()  # [group, query, dim]
+    for groups, wide in widened(stored):
+        out[:, groups] = torch.bmm(by_group[groups], wide).transpose(0, 1)
 
 
 def chunks(
@@ -96,16 +98,19 @@ def best(
     Under `accelerate launch`, each opens its part of the cache, `open_cache(..., part=(rank, world))`, and all
     get the whole answer: each sends its own best, and those are merged.
     """
+    asked = queries * weights[:, None]
     scores = torch.empty(len(queries), 0)
     places = torch.empty(len(queries), 0, dtype=torch.long)
-    for start, parts in chunks(queries, cache):
-        found = weighted(parts, weights)
-        here = torch.arange(start, start + parts.shape[2]).expand_as(found)
+    for start, stored in cache.stream():
+        found = torch.zeros(len(queries), stored.shape[2])
+        for groups, wide in widened(stored):
+            found.addmm_((asked[:, groups] / unit_of(stored)).flatten(1), wide.flatten(0, 1))
+        here = torch.arange(start, start + stored.shape[2]).expand_as(found)
         scores, places = torch.cat([scores, found], 1), torch.cat([places, here], 1)
         order = top(scores, count)
         scores, places = scores.gather(1, order), places.gather(1, order)
     mine = [
-        [(value, cache.rows[place].file) for value, place in zip(*pair, strict=True)]
+        [(value, cache.row(place).file) for value, place in zip(*pair, strict=True)]
         for pair in zip(scores.tolist(), places.tolist(), strict=True)
     ]
     ranks = gather_object([mine]) if PartialState().num_processes > 1 else [mine]

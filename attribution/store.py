@@ -14,10 +14,13 @@ neither model nor method; it compares fingerprints.
 
 import json
 import os
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -34,6 +37,8 @@ from attribution.errors import InputError
 VERSION = 2
 STEPS = 127  # of an 8-bit code
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
+SHARD_NAME = re.compile(r"features-\d{6,}\.safetensors")
+KERNEL_NAME = re.compile(r"kernel-\d{6,}\.safetensors")
 DTYPES = {"float16": torch.float16, "int8": torch.int8}
 
 
@@ -49,7 +54,12 @@ class Shard:
     @property
     def number(self) -> int:
         """Give the number in the file's name."""
-        return int(self.name.removeprefix("features-").removesuffix(".safetensors"))
+        return number_of(self.name)
+
+
+def number_of(name: str) -> int:
+    """Give the number in a shard's name."""
+    return int(name.removeprefix("features-").removesuffix(".safetensors"))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -60,6 +70,22 @@ def write_whole(path: Path, text: str) -> None:
         _rename(part, path)
     except OSError as error:
         raise _not_written(part, path, error) from error
+
+
+def caption_column(folder: str | Path) -> str:
+    """Give the column of the metadata that a cache's captions came from."""
+    return (read_header(Path(folder)) or {}).get("caption_column", "text")
+
+
+def read_json(path: Path, advice: str) -> dict:
+    """Read a JSON object; `advice` says what to do when it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path} is damaged; {advice}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged; {advice}")
+    return found
 
 
 def save_tensors(
@@ -145,23 +171,30 @@ def write_shard(
         raise InputError(
             f"the features of {rows[bad].file} hold NaN or infinity; check the model and this image"
         )
-    norms = features.norm(dim=-1)
-    unit = (features / norms.clamp_min(1e-30)[..., None]).permute(1, 2, 0)
+    exact = features.double()
+    norms = exact.norm(dim=-1)
+    unit = exact / norms.clamp_min(1e-300)[..., None]
+    unit = torch.where(norms[..., None] > 1e-30, unit, 0.0).float().permute(1, 2, 0)
     stored = (unit * STEPS).round().to(torch.int8) if dtype == "int8" else unit.half()
-    _save_shard(shard_path(folder, number), {"features": stored, "norms": norms.T}, rows)
+    _save_shard(shard_path(folder, number), {"features": stored, "norms": norms.float().T}, rows)
 
 
-def _about(path: Path) -> dict:
+def _about(path: Path) -> tuple[list[Row], str]:
+    """Read a shard's rows and the hash of its tensors."""
     try:
         with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["about"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            about = json.loads(file.metadata()["about"])
+        rows = [Row(file, digest) for file, digest in about["rows"]]
+        if not all(isinstance(text, str) for row in rows for text in (row.file, row.digest)):
+            raise TypeError("a row's name is no text")
+        return rows, about["tensors"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is missing or damaged; run the gradients step again") from error
 
 
 def rows_of_shard(path: Path) -> list[Row]:
     """Read which images a shard holds."""
-    return [Row(*row) for row in _about(path)["rows"]]
+    return _about(path)[0]
 
 
 def describe_shard(path: Path) -> Shard:
@@ -169,9 +202,14 @@ def describe_shard(path: Path) -> Shard:
     return Shard(path.name, len(rows_of_shard(path)), path.stat().st_size, file_hash(path))
 
 
+def unit_of(stored: Tensor) -> int:
+    """Give the stored number that means one."""
+    return STEPS if stored.dtype == torch.int8 else 1
+
+
 def restored(stored: Tensor) -> Tensor:
     """Give what is stored as float32."""
-    return stored.float() / STEPS if stored.dtype == torch.int8 else stored.float()
+    return stored.float() / unit_of(stored)
 
 
 def gram_of(
@@ -180,6 +218,12 @@ def gram_of(
     """Sum f f^T over rows, exactly for what is stored: codes are whole numbers, float16 is widened."""
     wide = restored(stored).double()
     return wide @ wide.mT
+
+
+@lru_cache(maxsize=64)
+def _named(path: Path, checksum: str) -> list[Row]:
+    """Remember names by what is in the file, since a file may be replaced."""
+    return rows_of_shard(path)
 
 
 @dataclass(frozen=True)
@@ -204,10 +248,18 @@ class Cache:
     @cached_property
     def rows(self) -> list[Row]:
         """Name every row, in the order of the features."""
-        return [row for shard in self.shards for row in rows_of_shard(self.folder / shard.name)]
+        return [row for shard in self.shards for row in rows_of_shard(self._sound(shard))]
 
-    def read(self, shard: Shard) -> dict[str, Tensor]:
-        """Map one shard: `features [group, dim, row]` as stored and `norms [group, row]`."""
+    def row(self, place: int) -> Row:
+        """Name one row, reading only its shard's names."""
+        ends = list(accumulate(shard.rows for shard in self.shards))
+        number = bisect_right(ends, place)
+        shard = self.shards[number]
+        names = _named(self._sound(shard), shard.checksum)
+        return names[place - ends[number] + shard.rows]
+
+    def _sound(self, shard: Shard) -> Path:
+        """Give a shard's path, its bytes compared once."""
         path = self.folder / shard.name
         if shard.name not in self.checked:
             if not path.is_file() or file_hash(path) != shard.checksum:
@@ -215,6 +267,11 @@ class Cache:
                     f"{path} is missing or damaged; run the gradients step again, which makes it anew"
                 )
             self.checked.add(shard.name)
+        return path
+
+    def read(self, shard: Shard) -> dict[str, Tensor]:
+        """Map one shard: `features [group, dim, row]` as stored and `norms [group, row]`."""
+        path = self._sound(shard)
         tensors = load_tensors(path)
         found = tuple(tensors["features"].shape)
         if found != (*self.kernel.shape[:2], shard.rows):
@@ -246,47 +303,62 @@ class Cache:
 
 def read_header(folder: Path) -> dict | None:
     """Read a finished cache's header; None where there is none yet."""
-    path = folder / "header.json"
+    path, advice = folder / "header.json", "remove it and run the gradients step again"
     if not path.is_file():
         return None
+    header = read_json(path, advice)
+    version = header.get("version")
+    if isinstance(version, int) and version != VERSION:
+        what = "update this program" if version > VERSION else "make the cache again"
+        raise InputError(f"{folder} has version {version}, this program reads {VERSION}; {what}")
+    checksum = header.pop("checksum", None)
     try:
-        header = json.loads(path.read_text())
-        version = header["version"]
-        checksum = header.pop("checksum", None)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged; remove it and run the gradients step again"
-        ) from error
-    if version != VERSION:
-        advice = "update this program" if version > VERSION else "make the cache again"
-        raise InputError(f"{folder} has version {version}, this program reads {VERSION}; {advice}")
-    if checksum != _hash_of(header):
-        raise InputError(f"{path} is damaged; remove it and run the gradients step again")
+        sound = checksum == hash_of(header) and all(
+            SHARD_NAME.fullmatch(shard.name) for shard in listed_shards(header)
+        )
+        sound = sound and KERNEL_NAME.fullmatch(header["kernel"][0])
+        sound = sound and isinstance(header["fingerprints"], dict)
+    except (KeyError, TypeError, IndexError):
+        sound = False
+    if not sound:
+        raise InputError(f"{path} is damaged; {advice}")
     return header
 
 
 def write_header(
     folder: Path, header: dict, shards: list[Shard], gram: Tensor, kernel: Tensor
 ) -> None:
-    """Make these shards the cache: from the header's rename on, they and no others are."""
+    """Make these shards the cache: from the header's rename on, they and no others are.
+
+    A shard's number is never used twice, so that who has the cache open is never served other images.
+    """
+    if not torch.isfinite(gram).all():
+        raise InputError(f"the features in {folder} are not finite; check the model")
+    shards = sorted(shards, key=lambda shard: shard.number)
     revision = header.get("revision", 0) + 1
     path = folder / f"kernel-{revision:06d}.safetensors"
     save_tensors(path, {"gram": gram, "kernel": kernel})
+    listed = [vars(shard) for shard in shards]
+    for name in ("index.json", "index.faiss"):
+        if header.get("shards") != listed:  # it may hold images that are gone
+            (folder / name).unlink(missing_ok=True)
     header = {
         **header,
         "version": VERSION,
         "revision": revision,
+        "next_number": max([header.get("next_number", 0), *(s.number + 1 for s in shards)]),
         "images": sum(shard.rows for shard in shards),
         "kernel": [path.name, file_hash(path)],
-        "shards": [vars(shard) for shard in shards],
+        "shards": listed,
     }
-    header["checksum"] = _hash_of(header)
+    header["checksum"] = hash_of(header)
     write_whole(folder / "header.json", json.dumps(header, indent=1) + "\n")
-    clean(folder, {path.name, *(shard.name for shard in shards)})
+    clean(folder, header)
 
 
-def _hash_of(header: dict) -> str:
-    return xxhash.xxh3_64(json.dumps(header, sort_keys=True).encode()).hexdigest()
+def hash_of(content: dict | list) -> str:
+    """Hash what JSON can hold (XXH3, 16 hex digits)."""
+    return xxhash.xxh3_64(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def listed_shards(header: dict) -> list[Shard]:
@@ -329,12 +401,18 @@ def open_cache(
     return cache
 
 
+def kernel_is_sound(folder: Path, header: dict) -> bool:
+    """Tell whether the kernel's file is as it was written."""
+    name, checksum = header["kernel"]
+    return (folder / name).is_file() and file_hash(folder / name) == checksum
+
+
 def read_kernel(folder: Path, header: dict) -> tuple[Tensor, Tensor]:
     """Read the Gram sum and the kernel that a header names."""
-    name, checksum = header["kernel"]
-    if not (folder / name).is_file() or file_hash(folder / name) != checksum:
-        raise InputError(f"{folder / name} is missing or damaged; run the gradients step again")
-    tensors = load_tensors(folder / name)
+    path = folder / header["kernel"][0]
+    if not kernel_is_sound(folder, header):
+        raise InputError(f"{path} is missing or damaged; run the gradients step again")
+    tensors = load_tensors(path)
     return tensors["gram"], tensors["kernel"]
 
 
@@ -346,15 +424,13 @@ def is_sound(folder: Path, shard: Shard) -> bool:
     )
 
 
-def holds(path: Path, rows: list[Row]) -> bool:
-    """Tell whether an unlisted shard is whole and holds just these rows, as a stopped run left it."""
-    if not path.is_file():
-        return False
+def whole_rows(path: Path) -> list[Row]:
+    """Give the rows of an unlisted shard as a stopped run left it; none if it is not whole."""
     try:
-        wanted = _about(path)["tensors"]
-        return rows_of_shard(path) == rows and _hash_of_tensors(load_tensors(path)) == wanted
+        rows, wanted = _about(path)
+        return rows if _hash_of_tensors(load_tensors(path)) == wanted else []
     except InputError:
-        return False
+        return []
 
 
 def _hash_of_tensors(tensors: dict[str, Tensor]) -> str:
@@ -374,22 +450,22 @@ def _save_shard(path: Path, tensors: dict[str, Tensor], rows: list[Row]) -> None
 
 def without(
     folder: Path, shard: Shard, gone: set[Row], number: int
-) -> tuple[Shard | None, Float64[Tensor, "group dim dim"], Float64[Tensor, "group dim dim"]]:
-    """Write a shard anew without some of its rows; give it, or None, and the Gram sums lost and kept."""
+) -> tuple[Shard | None, Float64[Tensor, "group dim dim"]]:
+    """Write a shard anew without some of its rows; give it, or None, and the Gram sum that goes."""
     tensors, rows = load_tensors(folder / shard.name), rows_of_shard(folder / shard.name)
     keep = torch.tensor([row not in gone for row in rows])
     lost = gram_of(tensors["features"][..., ~keep])
-    rest = gram_of(tensors["features"][..., keep])
     if not keep.any():
-        return None, lost, rest
+        return None, lost
     path = shard_path(folder, number)
     kept = {key: value[..., keep] for key, value in tensors.items()}
     _save_shard(path, kept, [row for row in rows if row not in gone])
-    return describe_shard(path), lost, rest
+    return describe_shard(path), lost
 
 
-def clean(folder: Path, keep: set[str]) -> None:
-    """Delete shards and half-written files that are neither listed nor wanted."""
+def clean(folder: Path, header: dict) -> None:
+    """Delete shards, kernels and half-written files that a header does not list."""
+    keep = {header["kernel"][0], *(shard.name for shard in listed_shards(header))}
     ours = ("features-*.safetensors", "kernel-*.safetensors", "*.part")
     for path in [path for pattern in ours for path in folder.glob(pattern)]:
         if path.name not in keep:

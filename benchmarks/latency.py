@@ -16,7 +16,7 @@ import torch
 from attribution import Attributor
 
 PROMPT = "a woodcut of a teapot in the mountains"
-ROWS = 40  # images x timesteps of a batch
+IMAGES, ROWS = 4, 40  # of a batch: 10 timesteps an image
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -77,7 +77,7 @@ def engine(attributor: Attributor) -> list[dict]:
     actions = {
         "training step": training_step,
         "floor: forward and input gradient": floor,
-        "attribution: every layer projected": lambda: projector(lambda: objective(noisy)),
+        "attribution: every layer projected": lambda: projector(lambda: objective(noisy), IMAGES),
     }
     found = medians(actions, repeats=5)
     step = found["training step"]

@@ -31,7 +31,7 @@ from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
-from attribution.store import Cache, open_cache, write_whole
+from attribution.store import Cache, caption_column, open_cache, write_whole
 from precompute.queries import Query, combinations, draw_queries, questions
 
 TOP = 10
@@ -78,7 +78,7 @@ def run(config: EvaluateConfig) -> None:
 
 def measure_factors(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
-    collection = load_collection(config.train_data_dir)
+    collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
     cache = open_cache(config.cache_dir, expected)

@@ -10,15 +10,18 @@ that one's shards serve the other.
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
 from tqdm import tqdm
 
 from attribution.collection import Collection, Row, fingerprint_of, load_collection
@@ -31,16 +34,20 @@ from attribution.store import (
     DTYPES,
     Shard,
     bytes_of_row,
+    clean,
     describe_shard,
     gram_of,
-    holds,
     is_sound,
+    kernel_is_sound,
     listed_shards,
     load_tensors,
+    number_of,
     read_header,
+    read_json,
     read_kernel,
     rows_of_shard,
     shard_path,
+    whole_rows,
     without,
     write_header,
     write_shard,
@@ -101,46 +108,46 @@ class GradientsConfig:
 class Plan:
     """What is there and what is to be done."""
 
-    kept: list[Shard]  # of the finished cache, untouched
+    kept: list[Shard]  # of the finished cache
     gone: dict[str, set[Row]]  # shard name -> rows to remove from it
+    finished: list[str]  # shards that a stopped run left, whole
     new: list[tuple[int, list[int]]]  # shard number -> rows of the collection
-    pending: list[int]  # places in `new` that no stopped run has finished
-    rebuild: bool  # a shard was damaged, so that the Gram sum must be taken again
+    rebuild: bool  # a shard or the kernel was damaged, so that the Gram sum must be taken again
 
-    def images(self, pending: bool = True) -> int:
-        """Count the images to be made, or all that are new."""
-        return sum(
-            len(rows) for i, (_, rows) in enumerate(self.new) if not pending or i in self.pending
-        )
+    @property
+    def images(self) -> int:
+        """Count the images to be made."""
+        return sum(len(rows) for _, rows in self.new)
 
 
 def make_plan(folder: Path, collection: Collection, shard_size: int) -> Plan:
     """Compare the folder with the collection; write nothing."""
     header = read_header(folder)
     listed = listed_shards(header) if header else []
-    sound = [shard for shard in listed if is_sound(folder, shard)]
+    kept = [shard for shard in listed if is_sound(folder, shard)]
+    rebuild = len(kept) < len(listed) or (
+        header is not None and not kernel_is_sound(folder, header)
+    )
     wanted = set(collection.rows)
     present: set[Row] = set()
     gone: dict[str, set[Row]] = {}
-    for shard in sound:
+    for shard in kept:
         rows = set(rows_of_shard(folder / shard.name))
         if rows - wanted:
             gone[shard.name] = rows - wanted
         present |= rows & wanted
+    finished, names = [], {shard.name for shard in listed}
+    for path in sorted(folder.glob("features-*.safetensors")):
+        rows = whole_rows(path) if path.name not in names else []
+        if rows and set(rows) <= wanted - present:
+            finished.append(path.name)
+            present |= set(rows)
     missing = [i for i, row in enumerate(collection.rows) if row not in present]
-    # Numbers go on after those listed and those that shards without the removed rows will take.
-    first = max((shard.number for shard in listed), default=-1) + 1 + len(gone)
-    new = [
-        (first + place, missing[start : start + shard_size])
-        for place, start in enumerate(range(0, len(missing), shard_size))
-    ]
-    pending = [
-        place
-        for place, (number, rows) in enumerate(new)
-        if not holds(shard_path(folder, number), [collection.rows[i] for i in rows])
-    ]
-    kept = [shard for shard in sound if shard.name not in gone]
-    return Plan(kept, gone, new, pending, rebuild=len(sound) < len(listed))
+    used = {number_of(name) for name in [*names, *finished]}
+    free = (n for n in count(header["next_number"] if header else 0) if n not in used)
+    starts = range(0, len(missing), shard_size)
+    new = [(number, missing[i : i + shard_size]) for i, number in zip(starts, free, strict=False)]
+    return Plan(kept, gone, finished, new, rebuild)
 
 
 def run(config: GradientsConfig) -> None:
@@ -158,16 +165,9 @@ def run(config: GradientsConfig) -> None:
         dry_run(config, collection, extractor, state)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    belongs = {
-        "features": asdict(config.features()),
-        "dtype": config.dtype,
-        "model": model.fingerprint,
-    }
     with writing(folder) if state.is_main_process else nullcontext():
-        plan = _shared(state, lambda: _prepare(config, collection, extractor, belongs))
-        mine = [
-            plan.new[place] for place in plan.pending[state.process_index :: state.num_processes]
-        ]
+        plan = _shared(state, lambda: _prepare(config, collection, extractor))
+        mine = plan.new[state.process_index :: state.num_processes]
         with tqdm(
             total=sum(len(rows) for _, rows in mine),
             desc="gradients",
@@ -184,12 +184,10 @@ def run(config: GradientsConfig) -> None:
                     bar.update(len(batch))
                 row_ids = [collection.rows[i] for i in rows]
                 write_shard(folder, number, row_ids, torch.cat(features), config.dtype)
-        _finish(config, collection, extractor, plan, belongs, state)
+        _finish(config, collection, extractor, plan, state)
     if state.is_main_process:
-        added, removed = plan.images(pending=False), sum(len(rows) for rows in plan.gone.values())
         print(
-            f"{len(collection)} images ({added} added, {removed} removed), "
-            f"{len(extractor.groups)} groups of {config.proj_dim} in {folder}"
+            f"{len(collection)} images, {len(extractor.groups)} groups of {config.proj_dim} in {folder}"
         )
 
 
@@ -208,32 +206,87 @@ def _shared(state: PartialState, make: Callable[[], Plan]) -> Plan:
     return found[0]
 
 
-def _prepare(
-    config: GradientsConfig, collection: Collection, extractor: FeatureExtractor, belongs: dict
-) -> Plan:
-    """Check what the folder belongs to and that the disk will do, and plan."""
+def _prepare(config: GradientsConfig, collection: Collection, extractor: FeatureExtractor) -> Plan:
+    """Check what the folder belongs to, remove what is gone, and plan the rest."""
     folder = Path(config.output_dir)
-    path = folder / "settings.json"
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is damaged; remove {folder} and start again") from error
-        different = ", ".join(key for key in belongs if found.get(key) != belongs[key])
-        if different:
-            raise InputError(
-                f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
-            )
+    belongs = _belongs(config, extractor)
+    path, header = folder / "settings.json", read_header(folder)
+    found = None
+    if header:
+        found = {key: header.get(key) for key in ("features", "dtype")}
+        found["model"] = header["fingerprints"].get("model")
+    elif path.is_file():
+        found = read_json(path, f"remove {folder} and start again")
+    different = ", ".join(key for key in belongs if found and found.get(key) != belongs[key])
+    if different:
+        raise InputError(
+            f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
+        )
     write_whole(path, json.dumps(belongs, indent=1) + "\n")
     plan = make_plan(folder, collection, config.shard_size)
-    needed = disk_needed(config, extractor, plan.images())
+    rewritten = sum(shard.bytes for shard in plan.kept if shard.name in plan.gone)
+    needed = disk_needed(config, extractor, plan.images) + rewritten
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
             f"{folder} needs {needed / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free; "
             "free some space or choose another output_dir"
         )
+    removed = sum(len(rows) for rows in plan.gone.values())
+    if removed:  # before anything is added, which may take days
+        _remove(config, folder, header, plan)
+        plan = make_plan(folder, collection, config.shard_size)
+    print(f"{plan.images} images to add, {removed} removed", file=sys.stderr)
     return plan
+
+
+def _belongs(config: GradientsConfig, extractor: FeatureExtractor) -> dict:
+    return {
+        "features": asdict(config.features()),
+        "dtype": config.dtype,
+        "model": extractor.model.fingerprint,
+    }
+
+
+def _remove(config: GradientsConfig, folder: Path, header: dict, plan: Plan) -> None:
+    """Write shards anew without the rows that are gone, and close the cache on what remains."""
+    gram = None if plan.rebuild else read_kernel(folder, header)[0]
+    used = {number_of(path.name) for path in folder.glob("features-*.safetensors")}
+    free = (n for n in count(header["next_number"]) if n not in used)
+    shards = []
+    for shard in plan.kept:
+        rest = shard
+        if shard.name in plan.gone:
+            rest, lost = without(folder, shard, plan.gone[shard.name], next(free))
+            gram = None if gram is None else gram - lost
+        shards += [rest] if rest else []
+    if gram is None:
+        shape = (len(header["groups"]), config.proj_dim, config.proj_dim)
+        gram = sum_grams(folder, [shard.name for shard in shards], shape)
+    rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
+    kept = {key: header[key] for key in header if key not in ("method", "damping")}
+    kept["fingerprints"] = header["fingerprints"] | {"collection": fingerprint_of(rows)}
+    _close(config, folder, kept, shards, gram)
+
+
+def sum_grams(folder: Path, names: list[str], shape: tuple[int, int, int]) -> Tensor:
+    """Sum f f^T over the rows of some shards, `[group, dim, dim]`."""
+    gram = torch.zeros(shape, dtype=torch.float64)
+    for name in names:
+        gram += gram_of(load_tensors(folder / name)["features"])
+    return gram
+
+
+def _close(
+    config: GradientsConfig, folder: Path, header: dict, shards: list[Shard], gram: Tensor
+) -> None:
+    """Make the kernel and write the header."""
+    kernel = torch.eye(config.proj_dim).expand(len(gram), -1, -1).clone()
+    if method_named(config.method).kernel:
+        images = max(1, sum(shard.rows for shard in shards))
+        kernel = fit_kernel(gram, images, config.damping)
+    about = {"method": config.method, "damping": config.damping}
+    write_header(folder, header | about, shards, gram, kernel)
 
 
 def disk_needed(config: GradientsConfig, extractor: FeatureExtractor, images: int) -> int:
@@ -253,7 +306,7 @@ def dry_run(
     plan = make_plan(folder, collection, config.shard_size)
     if not state.is_main_process:
         return
-    rows = [row for place in plan.pending for row in plan.new[place][1]][: config.batch_size]
+    rows = [row for _, some in plan.new for row in some][: config.batch_size]
     seconds = 0.0
     for _ in range(2 if rows else 0):  # the first warms up
         start = time.perf_counter()
@@ -261,13 +314,12 @@ def dry_run(
             [collection.image(i) for i in rows], [collection.captions[i] for i in rows], len(rows)
         )
         seconds = (time.perf_counter() - start) / len(rows)
-    count = plan.images()
-    disk, existing = disk_needed(config, extractor, count), folder
+    disk, existing = disk_needed(config, extractor, plan.images), folder
     while not existing.exists():
         existing = existing.parent
     print(
-        f"{count} of {len(collection)} images to make, {sum(len(r) for r in plan.gone.values())} to remove: "
-        f"about {count * seconds / state.num_processes / 60:.1f} minutes at "
+        f"{plan.images} of {len(collection)} images to make, {sum(len(r) for r in plan.gone.values())} to remove: "
+        f"about {plan.images * seconds / state.num_processes / 60:.1f} minutes at "
         f"{state.num_processes / seconds if seconds else 0:.1f} images a second in "
         f"{state.num_processes} process(es); {disk / 1e6:.1f} MB of disk in {folder}, "
         f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free"
@@ -279,56 +331,39 @@ def _finish(
     collection: Collection,
     extractor: FeatureExtractor,
     plan: Plan,
-    belongs: dict,
     state: PartialState,
 ) -> None:
     """Sum the Gram matrices over all processes, and let the main one write kernel and header."""
     folder = Path(config.output_dir)
     state.wait_for_everyone()
+    added = [*plan.finished, *(shard_path(folder, number).name for number, _ in plan.new)]
+    names = added + ([shard.name for shard in plan.kept] if plan.rebuild else [])
     shape = (len(extractor.groups), config.proj_dim, config.proj_dim)
-    gram = torch.zeros(shape, dtype=torch.float64)
-    names = [shard_path(folder, number).name for number, _ in plan.new]
-    if plan.rebuild:
-        names += [shard.name for shard in plan.kept]
-    for name in names[state.process_index :: state.num_processes]:
-        gram += gram_of(load_tensors(folder / name)["features"])
+    gram = sum_grams(folder, names[state.process_index :: state.num_processes], shape)
     if state.num_processes > 1:
         gram = reduce(gram.to(state.device), "sum").cpu()
-    if not state.is_main_process:
-        state.wait_for_everyone()
-        return
-    header = read_header(folder) or {}
-    if header and not plan.rebuild:
-        gram += read_kernel(folder, header)[0]
-    shards = list(plan.kept)
-    for place, (name, rows) in enumerate(plan.gone.items()):
-        shard = next(s for s in listed_shards(header) if s.name == name)
-        number = max(s.number for s in listed_shards(header)) + 1 + place
-        rest, lost, kept = without(folder, shard, rows, number)
-        gram = gram + kept if plan.rebuild else gram - lost
-        shards += [rest] if rest else []
-    shards += [describe_shard(shard_path(folder, number)) for number, _ in plan.new]
-    kernel = torch.eye(config.proj_dim).expand(*shape).clone()
-    if method_named(config.method).kernel:
-        kernel = fit_kernel(gram, len(collection), config.damping)
-    here = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
-    if fingerprint_of(here) != collection.fingerprint():
-        raise InputError(
-            f"{config.train_data_dir} changed while its gradients were taken; run the same command again"
-        )
-    write_header(
-        folder,
-        {
-            "revision": header.get("revision", 0),
+    if state.is_main_process:
+        header = read_header(folder) or {}
+        shards = [*plan.kept, *(describe_shard(folder / name) for name in added)]
+        rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
+        if fingerprint_of(rows) != collection.fingerprint():
+            raise InputError(
+                f"{config.train_data_dir} changed while its gradients were taken; run the same command again"
+            )
+        if header and not plan.rebuild:
+            gram += read_kernel(folder, header)[0]
+        belongs = _belongs(config, extractor)
+        about = {
             "method": config.method,
             "damping": config.damping,
             "features": belongs["features"],
             "dtype": belongs["dtype"],
-            "fingerprints": {"model": belongs["model"], "collection": collection.fingerprint()},
+            "caption_column": config.caption_column,
+            "fingerprints": {"model": belongs["model"], "collection": fingerprint_of(rows)},
             "groups": extractor.groups,
-        },
-        shards,
-        gram,
-        kernel,
-    )
+        }
+        if added or plan.rebuild or any(header.get(key) != about[key] for key in about):
+            _close(config, folder, header | about, shards, gram)
+        else:  # nothing to do; a stopped run may have left files
+            clean(folder, header)
     state.wait_for_everyone()

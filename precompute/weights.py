@@ -22,7 +22,14 @@ from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import chunks
-from attribution.store import open_cache, save_tensors, write_whole
+from attribution.store import (
+    caption_column,
+    file_hash,
+    open_cache,
+    save_tensors,
+    write_whole,
+    writing,
+)
 from attribution.weights import FitConfig, effective_groups, fit_weights, take_statistics
 from precompute.queries import captioned, combinations, draw_queries, questions
 
@@ -52,7 +59,7 @@ class WeightsConfig:
 
 def run(config: WeightsConfig) -> None:
     """Fit each question's weights on the same pictures, each question asked in its own words."""
-    collection = load_collection(config.train_data_dir)
+    collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     folder = Path(config.cache_dir)
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
@@ -83,12 +90,18 @@ def run(config: WeightsConfig) -> None:
             "loss": round(curve[-1], 4),
         }
         print(f"{name}: {report[name]} of {len(cache.groups)} groups", file=sys.stderr)
-    save_tensors(folder / "weights.safetensors", tensors)
-    plot_depth(
-        folder / "weights.png", cache.groups, {k: v for k, v in tensors.items() if k != "scales"}
-    )
-    header = {"belongs_to": belongs_to(cache), "settings": asdict(config), "fit": report}
-    write_whole(folder / "weights.json", json.dumps(header, indent=1) + "\n")
+    with writing(folder):
+        path = folder / "weights.safetensors"
+        save_tensors(path, tensors)
+        header = {
+            "belongs_to": belongs_to(cache),
+            "checksum": file_hash(path),
+            "settings": asdict(config),
+            "fit": report,
+        }
+        write_whole(folder / "weights.json", json.dumps(header, indent=1) + "\n")
+    shown = {name: values for name, values in tensors.items() if name != "scales"}
+    plot_depth(folder / "weights.png", cache.groups, shown)
 
 
 def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) -> None:

@@ -205,6 +205,46 @@ def test_metadata_cannot_reach_outside_its_folder(small_collection, tmp_path):
         load_collection(copy)
 
 
+def test_an_image_that_is_named_twice_is_refused(small_collection, tmp_path):
+    copy = shutil.copytree(small_collection, tmp_path / "copy")
+    lines = (copy / "metadata.jsonl").read_text().splitlines()
+    (copy / "metadata.jsonl").write_text("\n".join([*lines, lines[3]]) + "\n")
+    with pytest.raises(InputError, match=r"line 31 .* again"):
+        load_collection(copy)
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove", "[]", "other"])
+def test_damaged_weights_are_refused(cache, small_model, small_collection, tmp_path, harm):
+    folder = shutil.copytree(cache, tmp_path / "cache")
+    tensors, about = folder / "weights.safetensors", folder / "weights.json"
+    if harm == "flip":
+        data = bytearray(tensors.read_bytes())
+        data[-1] ^= 1
+        tensors.write_bytes(data)
+    elif harm == "remove":
+        tensors.unlink()
+    elif harm == "other":
+        about.write_text(about.read_text().replace('"damping": 1.0', '"damping": 2.0'))
+    else:
+        about.write_text(harm)
+    with pytest.raises(InputError, match="run python -m precompute weights"):
+        Attributor.from_pretrained(small_model, folder, small_collection)
+
+
+def test_captions_of_another_column_are_read_where_the_cache_says(
+    small_model, small_collection, tmp_path
+):
+    other = shutil.copytree(small_collection, tmp_path / "other")
+    text = (other / "metadata.jsonl").read_text().replace('"text":', '"caption":')
+    (other / "metadata.jsonl").write_text(text)
+    folder = tmp_path / "cache"
+    assert gradients(small_model, other, folder, "--caption_column", "caption") == 0
+    assert learn(small_model, other, folder) == 0
+    attributor = Attributor.from_pretrained(small_model, folder, other)
+    image, caption = attributor.collection.image(7), attributor.collection.captions[7]
+    assert attributor.attribute(image, caption).rank(1)[0].index == 7
+
+
 def test_bad_settings_are_one_line_and_exit_code_2(capsys):
     assert main(["gradients", "--timesteps", "5", "--ranges", "2"]) == 2
     assert "do not divide" in capsys.readouterr().err

@@ -116,10 +116,17 @@ def test_an_index_that_is_damaged_old_or_needless_is_refused(tmp_path, capsys):
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"index\.faiss is damaged"):
         Index(cache)
-    write_header(
-        tmp_path, read_header(tmp_path), listed_shards(cache.header), cache.gram, cache.kernel
-    )
-    with pytest.raises(InputError, match="older than the cache"):
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"index\.json is damaged"):
+        Index(cache)
+    with pytest.raises(InputError, match="cells is 22"):
+        build_index(cache, cells=22)
+    build_index(cache, cells=2)
+    shards = listed_shards(read_header(tmp_path))
+    write_header(tmp_path, read_header(tmp_path), shards, cache.gram, cache.kernel)
+    assert Index(open_cache(tmp_path, {})).best(torch.ones(1, GROUPS, DIM), torch.ones(GROUPS), 99)
+    write_header(tmp_path, read_header(tmp_path), shards[:2], cache.gram, cache.kernel)
+    with pytest.raises(InputError, match="no index"):  # it would still hold what was removed
         Index(open_cache(tmp_path, {}))
 
 

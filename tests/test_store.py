@@ -89,7 +89,7 @@ def test_stored_features_are_the_made_ones_at_norm_one(tmp_path, dtype, step):
     norms = features.norm(dim=-1, keepdim=True)
     want = features / norms.clamp_min(1e-30)
     assert (restored(tensors["features"]).permute(2, 0, 1) - want).abs().max() <= step
-    assert torch.equal(tensors["norms"].T, norms[..., 0])
+    assert torch.allclose(tensors["norms"].T, norms[..., 0], rtol=1e-6)
     assert rows_of_shard(path) == rows
     assert path.stat().st_size < store.bytes_of_row(3, 32, dtype) * 5 + 1000
 
@@ -109,12 +109,13 @@ def test_the_kernel_is_that_of_the_stored_features(cache):
     assert torch.allclose(opened.kernel, fit_kernel(gram, len(opened)), atol=1e-5)
 
 
-def test_features_are_read_by_memory_map(cache):
+def test_features_are_read_by_memory_map(copy):
     before = Path("/proc/self/maps").read_text()
-    opened = open_cache(cache, {})
+    opened = open_cache(copy, {})
     held = [opened.read(shard) for shard in opened.shards]
-    assert opened.shards[0].name not in before
-    assert opened.shards[0].name in Path("/proc/self/maps").read_text()
+    path = str(copy / opened.shards[0].name)
+    assert path not in before
+    assert path in Path("/proc/self/maps").read_text()
     assert held
 
 
@@ -188,7 +189,7 @@ def test_features_that_do_not_fit_the_header_are_refused(copy):
     path = copy / "features-000001.safetensors"
     tensors = load_file(path)
     tensors["features"] = tensors["features"][:, :4].contiguous()
-    save_file(tensors, path, {"about": json.dumps({"rows": [["a", "b"]] * 8})})
+    save_file(tensors, path, {"about": json.dumps({"rows": [["a", "b"]] * 8, "tensors": ""})})
     header = store.read_header(copy)
     shards = [
         store.describe_shard(path) if shard.name == path.name else shard
@@ -198,6 +199,85 @@ def test_features_that_do_not_fit_the_header_are_refused(copy):
     store.write_header(copy, header, shards, gram, kernel)
     with pytest.raises(InputError, match="not what the header says"):
         open_cache(copy, {})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": null}', "[" * 99999, "9" * 5000])
+def test_a_header_of_any_shape_is_one_sentence(copy, content):
+    (copy / "header.json").write_text(content)
+    with pytest.raises(InputError, match=r"header\.json is damaged"):
+        open_cache(copy, {})
+
+
+def test_a_header_cannot_name_files_outside_its_folder(copy):
+    header = json.loads((copy / "header.json").read_text())
+    header.pop("checksum")
+    header["shards"][0]["name"] = "../features-000000.safetensors"
+    header["checksum"] = store.hash_of(header)
+    (copy / "header.json").write_text(json.dumps(header))
+    with pytest.raises(InputError, match=r"header\.json is damaged"):
+        open_cache(copy, {})
+
+
+@pytest.mark.parametrize("lost", ["kernel-000001.safetensors", "header.json", "settings.json"])
+def test_what_is_lost_is_made_anew_without_taking_gradients_again(
+    cache, copy, small_model, small_collection, lost
+):
+    (copy / lost).unlink()
+    kept = {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*")}
+    assert main(command(small_model, small_collection, copy)) == 0
+    assert {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*")} == kept
+    same(cache, copy)
+
+
+def test_a_run_with_nothing_to_do_changes_nothing(copy, small_model, small_collection):
+    before = {p.name: p.read_bytes() for p in copy.iterdir()}
+    (copy / "features-000077.safetensors.part").write_bytes(b"half a shard")
+    assert main(command(small_model, small_collection, copy)) == 0
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
+
+
+def test_damage_removal_and_addition_at_once_end_in_the_right_sums(
+    small_model, small_collection, tmp_path
+):
+    first = shrunk(small_collection, tmp_path / "first", {1, 20, 21})
+    second = shrunk(small_collection, tmp_path / "second", {0, 9, 10})
+    folder = tmp_path / "cache"
+    assert main(command(small_model, first, folder)) == 0
+    path = folder / "features-000001.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert main(command(small_model, second, folder)) == 0
+    rows, opened = by_row(folder)
+    assert set(rows) == set(load_collection(second).rows)
+    wide = opened.features().transpose(0, 1).double()
+    assert torch.allclose(opened.gram, wide.mT @ wide, atol=1e-6)
+
+
+def test_features_of_another_model_are_not_kept_even_without_settings(
+    copy, small_model, small_collection, tmp_path, capsys
+):
+    other = shutil.copytree(small_model, tmp_path / "model")
+    weights = other / "unet/diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_in.bias"] += 1
+    save_file(tensors, weights, {"format": "pt"})
+    (copy / "settings.json").unlink()
+    assert main(command(other, small_collection, copy)) == 2
+    assert "other settings (model)" in capsys.readouterr().err
+
+
+def test_numbers_are_not_used_twice(copy, small_model, small_collection, tmp_path):
+    smaller = shrunk(small_collection, tmp_path / "smaller", set(range(24, 30)))
+    assert main(command(small_model, smaller, copy)) == 0
+    assert main(command(small_model, small_collection, copy)) == 0
+    names = sorted(p.name for p in copy.glob("features-*"))
+    assert names == [f"features-00000{n}.safetensors" for n in (0, 1, 2, 4)]
+
+
+@pytest.mark.parametrize("value", [1e-23, 1e-40, 1e20])
+def test_features_of_any_size_are_stored_at_norm_one_or_zero(tmp_path, value):
+    write_shard(tmp_path, 0, [Row("a", "")], torch.full((1, 1, 64), value))
+    stored = store.load_tensors(store.shard_path(tmp_path, 0))["features"].float()
+    assert float(stored.norm()) == pytest.approx(0 if value < 1e-30 else 1, abs=1e-2)
 
 
 def test_only_a_damaged_shard_is_made_anew(cache, copy, small_model, small_collection):
@@ -273,7 +353,7 @@ def test_images_are_added_without_taking_old_gradients_again(
     assert main(command(small_model, smaller, output)) == 0
     old = {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}
     assert main(command(small_model, small_collection, output)) == 0
-    assert "3 added, 0 removed" in capsys.readouterr().out
+    assert "3 images to add, 0 removed" in capsys.readouterr().err
     assert old.items() <= {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}.items()
     same(cache, output, exact=False)  # batches differ, so rounding does
 
@@ -293,7 +373,7 @@ def test_a_removed_image_is_gone_from_disk_kernel_and_results(
     with pytest.raises(InputError, match="made for another collection"):
         Attributor.from_pretrained(small_model, copy, smaller)
     assert main(command(small_model, smaller, copy)) == 0
-    assert "0 added, 10 removed" in capsys.readouterr().out
+    assert "0 images to add, 10 removed" in capsys.readouterr().err
     after, opened = by_row(copy)
     assert after.keys() == {row for row in before if row.file not in names}
     assert all(torch.equal(after[row][0], before[row][0]) for row in after)
@@ -316,7 +396,7 @@ def test_a_changed_caption_is_a_changed_image(
     rows[2]["text"] = "something else"
     (changed / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(command(small_model, changed, copy)) == 0
-    assert "1 added, 1 removed" in capsys.readouterr().out
+    assert "1 images to add, 1 removed" in capsys.readouterr().err
 
 
 # Kills.
