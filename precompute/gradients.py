@@ -164,7 +164,10 @@ def run(config: GradientsConfig) -> None:
     if config.dry_run:
         dry_run(config, collection, extractor, state)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output_dir {folder} cannot be made ({error}); choose another") from error
     with writing(folder) if state.is_main_process else nullcontext():
         plan = _shared(state, lambda: _prepare(config, collection, extractor))
         mine = plan.new[state.process_index :: state.num_processes]
@@ -172,7 +175,7 @@ def run(config: GradientsConfig) -> None:
             total=sum(len(rows) for _, rows in mine),
             desc="gradients",
             unit="image",
-            disable=not state.is_main_process,
+            disable=not state.is_main_process or not mine,
         ) as bar:
             for number, rows in mine:
                 features = []
