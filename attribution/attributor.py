@@ -16,19 +16,12 @@ from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
+from attribution.files import file_hash, hash_of, load_tensors, read_json
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
 from attribution.scoring import contributions, top, weighted
-from attribution.store import (
-    Cache,
-    caption_column,
-    file_hash,
-    hash_of,
-    load_tensors,
-    open_cache,
-    read_json,
-)
+from attribution.store import Cache, caption_column, open_cache
 
 
 @dataclass(frozen=True)

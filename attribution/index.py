@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.files import file_hash, hash_of, read_json, write_whole
 from attribution.kernel import apply_kernel
 from attribution.scoring import Best
-from attribution.store import Cache, file_hash, hash_of, read_json, restored, write_whole
+from attribution.shards import restored
+from attribution.store import Cache
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINING_ROWS = 40  # for each cell, as faiss advises

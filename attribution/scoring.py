@@ -15,7 +15,8 @@ from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attribution.store import Cache, unit_of
+from attribution.shards import unit_of
+from attribution.store import Cache
 
 GROUPS_AT_ONCE = 8  # widened to float32 together, into memory that stays in a core's cache
 

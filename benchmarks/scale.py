@@ -30,20 +30,12 @@ import torch
 from tqdm import tqdm
 
 from attribution.collection import Row
+from attribution.files import file_hash, load_tensors
 from attribution.index import Index, build_index
 from attribution.kernel import apply_kernel
 from attribution.scoring import best, contributions, top, weighted
-from attribution.store import (
-    Cache,
-    describe_shard,
-    file_hash,
-    gram_of,
-    load_tensors,
-    open_cache,
-    shard_path,
-    write_header,
-    write_shard,
-)
+from attribution.shards import describe_shard, gram_of, shard_path, write_shard
+from attribution.store import Cache, open_cache, write_header
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

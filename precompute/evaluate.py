@@ -26,12 +26,13 @@ from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.files import write_whole
 from attribution.kernel import apply_kernel, fit_kernel
 from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
-from attribution.store import Cache, caption_column, open_cache, write_whole
+from attribution.store import Cache, caption_column, open_cache
 from precompute.queries import Query, combinations, draw_queries, questions
 
 TOP = 10

@@ -27,32 +27,31 @@ from tqdm import tqdm
 from attribution.collection import Collection, Row, fingerprint_of, load_collection
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
+from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.kernel import fit_kernel
 from attribution.methods import method_named
 from attribution.model import PRECISIONS, DiffusionModel
-from attribution.store import (
+from attribution.shards import (
     DTYPES,
     Shard,
     bytes_of_row,
-    clean,
     describe_shard,
     gram_of,
     is_sound,
-    kernel_is_sound,
-    listed_shards,
-    load_tensors,
     number_of,
-    read_header,
-    read_json,
-    read_kernel,
     rows_of_shard,
     shard_path,
     whole_rows,
     without,
-    write_header,
     write_shard,
-    write_whole,
-    writing,
+)
+from attribution.store import (
+    clean,
+    kernel_is_sound,
+    listed_shards,
+    read_header,
+    read_kernel,
+    write_header,
 )
 
 
@@ -188,6 +187,7 @@ def run(config: GradientsConfig) -> None:
                 row_ids = [collection.rows[i] for i in rows]
                 write_shard(folder, number, row_ids, torch.cat(features), config.dtype)
         _finish(config, collection, extractor, plan, state)
+    state.destroy_process_group()  # else a process that ends first may take the others with it
     if state.is_main_process:
         print(
             f"{len(collection)} images, {len(extractor.groups)} groups of {config.proj_dim} in {folder}"

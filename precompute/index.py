@@ -6,8 +6,9 @@ In: a cache. Out: `index.faiss` and `index.json` in its folder. It needs faiss (
 from dataclasses import dataclass, field
 
 from attribution.errors import InputError
+from attribution.files import writing
 from attribution.index import WORTHWHILE, build_index
-from attribution.store import open_cache, writing
+from attribution.store import open_cache
 
 
 @dataclass(frozen=True)

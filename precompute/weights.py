@@ -18,18 +18,12 @@ from attribution.attributor import belongs_to
 from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
+from attribution.files import file_hash, save_tensors, write_whole, writing
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import chunks
-from attribution.store import (
-    caption_column,
-    file_hash,
-    open_cache,
-    save_tensors,
-    write_whole,
-    writing,
-)
+from attribution.store import caption_column, open_cache
 from attribution.weights import FitConfig, effective_groups, fit_weights, take_statistics
 from precompute.queries import captioned, combinations, draw_queries, questions
 

@@ -14,15 +14,8 @@ from attribution.errors import InputError
 from attribution.index import Index, build_index
 from attribution.kernel import apply_kernel
 from attribution.scoring import best, chunks, contributions, top, weighted
-from attribution.store import (
-    describe_shard,
-    listed_shards,
-    open_cache,
-    read_header,
-    shard_path,
-    write_header,
-    write_shard,
-)
+from attribution.shards import describe_shard, shard_path, write_shard
+from attribution.store import listed_shards, open_cache, read_header, write_header
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +137,8 @@ weights = torch.rand(11, generator=torch.Generator().manual_seed(2))
 found = best(queries, weights, cache, 5)
 with open(f"{sys.argv[2]}/{state.process_index}.json", "w") as file:
     json.dump([state.num_processes, found.files, found.scores.tolist()], file)
+state.wait_for_everyone()
+state.destroy_process_group()
 """
 
 

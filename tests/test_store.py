@@ -16,12 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attribution import store
+from attribution import files, shards, store
 from attribution.attributor import Attributor
 from attribution.collection import Row, load_collection
 from attribution.errors import InputError
 from attribution.kernel import fit_kernel
-from attribution.store import open_cache, restored, rows_of_shard, write_shard
+from attribution.shards import restored, rows_of_shard, write_shard
+from attribution.store import open_cache
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -84,14 +85,14 @@ def test_stored_features_are_the_made_ones_at_norm_one(tmp_path, dtype, step):
     features[1, 1] = 0
     rows = [Row(f"{n}.png", "0" * 16) for n in range(5)]
     write_shard(tmp_path, 0, rows, features, dtype)
-    path = store.shard_path(tmp_path, 0)
-    tensors = store.load_tensors(path)
+    path = shards.shard_path(tmp_path, 0)
+    tensors = files.load_tensors(path)
     norms = features.norm(dim=-1, keepdim=True)
     want = features / norms.clamp_min(1e-30)
     assert (restored(tensors["features"]).permute(2, 0, 1) - want).abs().max() <= step
     assert torch.allclose(tensors["norms"].T, norms[..., 0], rtol=1e-6)
     assert rows_of_shard(path) == rows
-    assert path.stat().st_size < store.bytes_of_row(3, 32, dtype) * 5 + 1000
+    assert path.stat().st_size < shards.bytes_of_row(3, 32, dtype) * 5 + 1000
 
 
 def test_nan_features_are_never_written(tmp_path):
@@ -191,12 +192,12 @@ def test_features_that_do_not_fit_the_header_are_refused(copy):
     tensors["features"] = tensors["features"][:, :4].contiguous()
     save_file(tensors, path, {"about": json.dumps({"rows": [["a", "b"]] * 8, "tensors": ""})})
     header = store.read_header(copy)
-    shards = [
-        store.describe_shard(path) if shard.name == path.name else shard
+    listed = [
+        shards.describe_shard(path) if shard.name == path.name else shard
         for shard in store.listed_shards(header)
     ]
     gram, kernel = store.read_kernel(copy, header)
-    store.write_header(copy, header, shards, gram, kernel)
+    store.write_header(copy, header, listed, gram, kernel)
     with pytest.raises(InputError, match="not what the header says"):
         open_cache(copy, {})
 
@@ -212,7 +213,7 @@ def test_a_header_cannot_name_files_outside_its_folder(copy):
     header = json.loads((copy / "header.json").read_text())
     header.pop("checksum")
     header["shards"][0]["name"] = "../features-000000.safetensors"
-    header["checksum"] = store.hash_of(header)
+    header["checksum"] = files.hash_of(header)
     (copy / "header.json").write_text(json.dumps(header))
     with pytest.raises(InputError, match=r"header\.json is damaged"):
         open_cache(copy, {})
@@ -276,7 +277,7 @@ def test_numbers_are_not_used_twice(copy, small_model, small_collection, tmp_pat
 @pytest.mark.parametrize("value", [1e-23, 1e-40, 1e20])
 def test_features_of_any_size_are_stored_at_norm_one_or_zero(tmp_path, value):
     write_shard(tmp_path, 0, [Row("a", "")], torch.full((1, 1, 64), value))
-    stored = store.load_tensors(store.shard_path(tmp_path, 0))["features"].float()
+    stored = files.load_tensors(shards.shard_path(tmp_path, 0))["features"].float()
     assert float(stored.norm()) == pytest.approx(0 if value < 1e-30 else 1, abs=1e-2)
 
 
@@ -324,7 +325,7 @@ def test_a_disk_that_is_too_small_is_found_before_the_work(
 
 
 def test_a_second_writer_is_refused(copy, small_model, small_collection, capsys):
-    with store.writing(copy):
+    with files.writing(copy):
         assert main(command(small_model, small_collection, copy)) == 2
     assert "another process is writing" in capsys.readouterr().err
     assert main(command(small_model, small_collection, copy)) == 0
