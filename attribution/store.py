@@ -22,7 +22,7 @@ from torch import Tensor
 from attribution.collection import Row
 from attribution.errors import InputError
 from attribution.files import file_hash, hash_of, load_tensors, read_json, save_tensors, write_whole
-from attribution.shards import Shard, names_of_shard, restored, rows_of_shard
+from attribution.shards import Shard, is_sound, names_of_shard, restored, rows_of_shard
 
 VERSION = 2
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
@@ -66,7 +66,7 @@ class Cache:
         """Give a shard's path, its bytes compared once."""
         path = self.folder / shard.name
         if shard.name not in self.checked:
-            if not path.is_file() or file_hash(path) != shard.checksum:
+            if not is_sound(self.folder, shard):
                 raise InputError(
                     f"{path} is missing or damaged; run the gradients step again, which makes it anew"
                 )
@@ -97,12 +97,6 @@ class Cache:
             part = restored(tensors["features"])
             parts.append((part * tensors["norms"][:, None] if raw else part).permute(2, 0, 1))
         return torch.cat(parts)
-
-    def part(self, rank: int, world: int) -> "Cache":
-        """Give every `world`-th shard, for a machine that holds only these."""
-        return Cache(
-            self.folder, self.header, self.shards[rank::world], self.gram, self.kernel, self.checked
-        )
 
 
 def read_header(folder: Path) -> dict | None:

@@ -31,7 +31,7 @@ from pathlib import Path
 import psutil
 import torch
 from diffusers import UNet2DConditionModel
-from peers import PEERS, Problem
+from peers import PEERS, Peer, Problem
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,8 +86,8 @@ def floor(problem: Problem) -> None:
     predicted.float().square().flatten(1).mean(1).sum().backward()
 
 
-def ours(problem: Problem, args: argparse.Namespace, variant: str = "") -> Callable[[], Tensor]:
-    """Set our engine up, plain or in one of its variants."""
+def ours(problem: Problem, args: argparse.Namespace, variant: str = "") -> Peer:
+    """Set our engine up, plain or in one of its variants, as `PEERS` set theirs up."""
     parameters = "all" if variant == "biases and norms" else "weights"
     projector = GradientProjector(problem.network, args.proj_dim, args.seed, parameters)
     autocast = (
@@ -109,8 +109,7 @@ def ours(problem: Problem, args: argparse.Namespace, variant: str = "") -> Calla
         finally:
             problem.network.disable_gradient_checkpointing()
 
-    features.names = projector.layers
-    return features
+    return features, projector.layers
 
 
 def exact_cosines(problem: Problem) -> dict[str, Tensor]:
@@ -198,12 +197,11 @@ def measure(args: argparse.Namespace) -> list[dict]:
     actions: dict[str, Callable[[], object]] = {
         "training step": partial(training_step, problem),
         "floor": partial(floor, problem),
-        "attribution": ours(problem, args),
     }
-    layers = {"attribution": problem.layers}
-    for variant in args.variants.split(",") if args.variants else []:
-        actions[f"attribution, {variant}"] = ours(problem, args, variant)
-        layers[f"attribution, {variant}"] = actions[f"attribution, {variant}"].names
+    layers: dict[str, list[str]] = {}
+    for variant in ["", *filter(None, args.variants.split(","))]:
+        name = ", ".join(filter(None, ("attribution", variant)))
+        actions[name], layers[name] = ours(problem, args, variant)
     wanted = PEERS if args.peers == "all" else {}
     for peer, set_up in wanted.items():
         name = "dense" if peer == "naive loop" else peer  # one image at a time, dense Gaussian
