@@ -15,7 +15,7 @@ def imports(path):
 
 
 def sources(folder):
-    found = sorted((ROOT / folder).glob("*.py"))
+    found = sorted((ROOT / folder).rglob("*.py"))
     assert found
     return found
 

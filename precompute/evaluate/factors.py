@@ -1,11 +1,7 @@
-"""Measure how often the answer is right.
+"""Crossed factors: how many of the ten best training images show the query's own subject, style or background.
 
-factors: on generated pictures of held-out combinations, the share of the ten best-scored training images that
-show the query's own subject, style or background. In: a model, its collection and its cache with weights.
-Out: rows, printed as a table or as JSON, with chance level and a bootstrap 95 % interval over combinations.
-
-A cache holds one base method. Rows of the other methods come from the results file that `--results` names,
-which this same command fills, one method a run:
+The queries are generated pictures of combinations that the model never saw. A cache holds one base method, so
+that each run measures one:
 
   python -m precompute gradients --method trak --output_dir runs/loss
   python -m precompute weights --cache_dir runs/loss
@@ -14,8 +10,6 @@ which this same command fills, one method a run:
 
 import itertools
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,67 +18,31 @@ from tqdm import tqdm
 from attribution.attributor import read_weights
 from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
-from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit
-from attribution.files import write_whole
 from attribution.kernel import apply_kernel, fit_kernel
 from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
 from attribution.store import Cache, caption_column, open_cache
+from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.statistics import bootstrap, chance_level
 from precompute.queries import Query, combinations, draw_queries, questions
 
 TOP = 10
-RESAMPLES = 2000
+QUERIES = 240
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What is measured, and on what."""
-
-    what: str = field(
-        metadata={"positional": True, "choices": ["factors"], "help": "what to measure"}
-    )
-    pretrained_model_name_or_path: str = "assets/model"
-    train_data_dir: str = "assets/collection"
-    cache_dir: str = "assets/cache"
-    queries: int = 240
-    results: str = "benchmarks/results/factors.json"
-    update: bool = field(
-        default=False, metadata={"help": "write this method's rows into the results file"}
-    )
-    json: bool = field(default=False, metadata={"help": "print one JSON list and nothing else"})
-    device: str = "cpu"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.queries < 1:
-            raise InputError(f"queries is {self.queries}; it must be at least 1")
-
-
-def run(config: EvaluateConfig) -> None:
-    """Measure the cache's own method, add the other methods' committed rows, and print."""
-    rows = measure_factors(config)
-    method = rows[0]["method"]
-    path = Path(config.results)
-    committed = json.loads(path.read_text()) if path.is_file() else []
-    others = [row for row in committed if row["method"] != method]
-    if config.update:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(row) for row in [*rows, *others])
-        write_whole(path, f"[\n{lines}\n]\n")
-    print(json.dumps([*rows, *others]) if config.json else table([*rows, *others]))
-
-
-def measure_factors(config: EvaluateConfig) -> list[dict]:
+def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
     collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
     cache = open_cache(config.cache_dir, expected)
     weights = read_weights(cache)
-    wanted = combinations(collection, held_out=True, count=config.queries, seed=config.seed)
+    wanted = combinations(
+        collection, held_out=True, count=config.queries or QUERIES, seed=config.seed
+    )
     queries = draw_queries(model, collection, wanted, "evaluation")
     extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
     concepts, place = list(collection.concepts), {r: i for i, r in enumerate(collection.rows)}
@@ -209,22 +167,6 @@ def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
         kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
         queries = apply_kernel(raw, kernel)
     return queries.flatten(1) @ train.flatten(1).T
-
-
-def chance_level(values: list[str], labels: list[dict[str, str]], factor: str) -> float:
-    """Give the precision of a random ranking: the mean share of training images with the query's value."""
-    column = [label[factor] for label in labels]
-    return float(np.mean([column.count(value) / len(column) for value in values]))
-
-
-def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int) -> tuple[float, float]:
-    """Give a 95 % percentile interval of the mean, resampling whole clusters (combinations)."""
-    names, members = np.unique(clusters, return_inverse=True)
-    sums, counts = np.bincount(members, values), np.bincount(members)
-    draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return round(float(low), 4), round(float(high), 4)
 
 
 def table(rows: list[dict]) -> str:

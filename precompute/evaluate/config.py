@@ -1,0 +1,45 @@
+"""What is measured, and on what: the options that all measurements share."""
+
+from dataclasses import dataclass, field
+
+from attribution.errors import InputError
+
+# what to measure -> the module of this package that does it
+MEASUREMENTS = (
+    "factors",
+    "exemplars",
+    "counterfactual",
+    "lds",
+    "captions",
+    "calibration",
+    "regions",
+)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured, and on what."""
+
+    what: str = field(
+        metadata={"positional": True, "choices": MEASUREMENTS, "help": "what to measure"}
+    )
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    work_dir: str = field(
+        default="runs", metadata={"help": "where long measurements keep what they can go on from"}
+    )
+    queries: int = field(
+        default=0, metadata={"help": "how many pictures; 0: as many as the measurement wants"}
+    )
+    results: str = field(
+        default="", metadata={"help": "a JSON file; benchmarks/results/WHAT.json if not given"}
+    )
+    update: bool = field(default=False, metadata={"help": "write the rows into the results file"})
+    json: bool = field(default=False, metadata={"help": "print one JSON list and nothing else"})
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.queries < 0:
+            raise InputError(f"queries is {self.queries}; it must be at least 1, or 0")
