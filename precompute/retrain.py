@@ -2,31 +2,25 @@
 
 In: the shipped collection and model. Out: one file of masks (which picture was in which half), the losses that each
 model has on queries that the full model drew, these queries, and the full model's denoiser. Any method can then be
-scored in seconds (`evaluate lds`). `choosing` halves and queries are for settings, `reporting` ones for figures.
+scored in seconds (`evaluate lds`). `validation` halves and queries are for settings, `evaluation` ones for figures.
 The halves of one seed share start and draws, so that only what is kept differs.
-Every training is kept as soon as it is done; the same command goes on from there. It uses all cores, one training each.
 """
 
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from jaxtyping import Bool
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from attribution.errors import InputError
 from attribution.files import load_tensors, save_tensors, write_whole
-from precompute.queries import combinations, draw_queries
+from precompute.queries import FIRST_SEED, combinations, draw_queries
 from precompute.study import STEPS, Study, new_small_unet, write_collection
+from precompute.trainings import Asked, Bench, Training, train_all
 
 FULL_SEED = 0
 
@@ -38,18 +32,18 @@ class RetrainConfig:
     pretrained_model_name_or_path: str = "assets/model"
     train_data_dir: str = "assets/collection"
     work_dir: str = "runs/study"  # finished trainings
-    output_file: str = "benchmarks/ground_truth/lds.safetensors"
+    output_file: str = "benchmarks/ground_truth/study.safetensors"
     subsets: int = 32  # random halves for figures ...
     seeds: int = 2  # ... with a training for each seed
-    choosing_subsets: int = 16  # random halves for settings, with one training each
+    validation_subsets: int = 16  # random halves for settings, with one training each
     queries: int = 120
-    choosing_queries: int = 60
+    validation_queries: int = 60
     steps: int = STEPS
     workers: int = 0  # processes; 0: one for each core
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("subsets", "seeds", "queries", "steps"):
+        for name in ("subsets", "seeds", "validation_subsets", "queries", "validation_queries"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -68,58 +62,46 @@ def run(config: RetrainConfig) -> None:
     study = Study.open(config.pretrained_model_name_or_path, work / "collection")
     settings = {k: v for k, v in asdict(config).items() if k not in ("work_dir", "workers")}
     _check(work / "retrain.json", settings)
-    full = full_model(study, work, config)
+    full = full_model(study, work / "full.safetensors", config.steps)
     queries = draw_all(study, full, config)
-    jobs = [("reporting", n, seed) for n in range(config.subsets) for seed in range(config.seeds)]
-    jobs += [("choosing", n, 0) for n in range(config.choosing_subsets)]
-    folder = work / "losses"
-    folder.mkdir(exist_ok=True)
-    missing = [job for job in jobs if not _path(folder, *job).is_file()]
-    workers = min(config.workers or os.cpu_count() or 1, len(missing))
-    if missing:
-        with ProcessPoolExecutor(
-            workers, get_context("spawn"), _open_study, (config, queries)
-        ) as pool:
-            done = [pool.submit(_train_half, config, *job) for job in missing]
-            bar = partial(tqdm, total=len(jobs), initial=len(jobs) - len(missing))
-            for future in bar(as_completed(done), desc="training halves", unit="model"):
-                future.result()
+    count = len(study.collection)
     masks = {
-        purpose: torch.stack([half(len(study.collection), config.seed, k, n) for n in range(count)])
-        for k, (purpose, count) in enumerate(_halves(config).items())
+        "evaluation": [half(count, config.seed, 0, n) for n in range(config.subsets)],
+        "validation": [half(count, config.seed, 1, n) for n in range(config.validation_subsets)],
     }
-    losses = {job: load_tensors(_path(folder, *job))["losses"] for job in jobs}
-    reporting = [
-        torch.stack([losses["reporting", n, seed] for n in range(config.subsets)])
+    trainings = [
+        Training(f"evaluation-{n}-{seed}", kept, 1 + 2 * seed)
+        for n, kept in enumerate(masks["evaluation"])
         for seed in range(config.seeds)
     ]
+    trainings += [
+        Training(f"validation-{n}-0", kept, 2) for n, kept in enumerate(masks["validation"])
+    ]
+    bench = Bench(
+        config.pretrained_model_name_or_path, str(work / "collection"), work / "losses",
+        queries, config.steps,
+    )  # fmt: skip
+    found = train_all(trainings, bench, config.workers)
+
+    def losses(purpose: str, seed: int) -> Tensor:
+        each = range(len(masks[purpose]))
+        return torch.stack([found[f"{purpose}-{n}-{seed}"]["losses"] for n in each])
+
     tensors = {
-        "masks": masks["reporting"],
-        "losses": torch.stack(reporting),  # [seed, subset, query]; the choosing queries come last
-        "choosing_masks": masks["choosing"],
-        "choosing_losses": torch.stack(
-            [losses["choosing", n, 0] for n in range(config.choosing_subsets)]
-        ),
-        "queries": torch.stack([torch.from_numpy(np.array(image)) for image, _, _ in queries]),
+        "evaluation/masks": torch.stack(masks["evaluation"]),
+        # [seed, subset, query]; the queries for validation come last
+        "evaluation/losses": torch.stack([losses("evaluation", s) for s in range(config.seeds)]),
+        "validation/masks": torch.stack(masks["validation"]),
+        "validation/losses": losses("validation", 0)[None],
+        "queries": torch.stack([torch.from_numpy(np.array(q.image)) for q in queries]),
     }
     tensors |= {f"denoiser/{k}": v.half() for k, v in full.state_dict().items()}
     output = Path(config.output_file)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(output, tensors)
-    about = settings | {
-        "prompts": [prompt for _, prompt, _ in queries],
-        "values": [values for _, _, values in queries],
-    }
-    write_whole(output.with_suffix(".json"), json.dumps(about) + "\n")
-    print(f"{len(jobs)} trainings in {output}")
-
-
-def _halves(config: RetrainConfig) -> dict[str, int]:
-    return {"reporting": config.subsets, "choosing": config.choosing_subsets}
-
-
-def _path(folder: Path, purpose: str, number: int, seed: int) -> Path:
-    return folder / f"{purpose}-{number}-{seed}.safetensors"
+    about = settings | {"prompts": [q.prompt for q in queries]}
+    write_whole(output.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+    print(f"{len(trainings)} trainings in {output}")
 
 
 def _check(path: Path, settings: dict) -> None:
@@ -131,49 +113,32 @@ def _check(path: Path, settings: dict) -> None:
     write_whole(path, json.dumps(settings) + "\n")
 
 
-def full_model(study: Study, work: Path, config: RetrainConfig) -> UNet2DConditionModel:
+def full_model(study: Study, path: Path, steps: int) -> UNet2DConditionModel:
     """Train on all pictures, or load what was trained; in half precision, as it is kept."""
-    path = work / "full.safetensors"
     if not path.is_file():
         everything = torch.ones(len(study.collection), dtype=torch.bool)
-        trained = study.train(everything, FULL_SEED, config.steps)
+        trained = study.train(everything, FULL_SEED, steps)
         save_tensors(path, {k: v.half() for k, v in trained.state_dict().items()})
+    return denoiser(load_tensors(path))
+
+
+def denoiser(tensors: dict[str, Tensor]) -> UNet2DConditionModel:
+    """Make a small denoiser from its parameters in half precision."""
     unet = new_small_unet()
-    unet.load_state_dict({k: v.float() for k, v in load_tensors(path).items()})
+    unet.load_state_dict({k: v.float() for k, v in tensors.items()})
     return unet.eval().requires_grad_(False)
 
 
-Drawn = tuple[Image.Image, str, dict[str, str]]  # picture, prompt, values
-
-
-def draw_all(study: Study, full: UNet2DConditionModel, config: RetrainConfig) -> list[Drawn]:
-    """Draw the queries, half of them of combinations that no picture shows; choosing ones come last."""
+def draw_all(study: Study, full: UNet2DConditionModel, config: RetrainConfig) -> list[Asked]:
+    """Draw the queries, half of them of combinations that no picture shows; validation ones come last."""
     model, found = study.with_denoiser(full), []
-    for purpose, count in (("evaluation", config.queries), ("validation", config.choosing_queries)):
+    wanted = {"evaluation": config.queries, "validation": config.validation_queries}
+    for purpose, count in wanted.items():
         known, unknown = (
             combinations(study.collection, held_out, count, config.seed)
             for held_out in (False, True)
         )
-        wanted = known[: count - count // 2] + unknown[: count // 2]
-        drawn = draw_queries(model, study.collection, wanted, purpose)
-        found += [(query.image, query.prompt, query.values) for query in drawn]
+        mixed = known[: count - count // 2] + unknown[: count // 2]
+        drawn = draw_queries(model, study.collection, mixed, purpose)
+        found += [Asked(q.image, q.prompt, FIRST_SEED[purpose] + i) for i, q in enumerate(drawn)]
     return found
-
-
-_state: dict[str, object] = {}  # of a worker process
-
-
-def _open_study(config: RetrainConfig, queries: list[Drawn]) -> None:
-    torch.set_num_threads(1)
-    study = Study.open(config.pretrained_model_name_or_path, Path(config.work_dir) / "collection")
-    _state.update(study=study, queries=queries)
-
-
-def _train_half(config: RetrainConfig, purpose: str, number: int, seed: int) -> None:
-    study, queries = _state["study"], _state["queries"]
-    k = list(_halves(config)).index(purpose)
-    kept = half(len(study.collection), config.seed, k, number)
-    unet = study.train(kept, 1 + len(_halves(config)) * seed + k, config.steps)
-    losses = study.losses(unet, [image for image, _, _ in queries], [p for _, p, _ in queries])
-    folder = Path(config.work_dir) / "losses"
-    save_tensors(_path(folder, purpose, number, seed), {"losses": losses})
