@@ -46,8 +46,8 @@ def new_small_unet() -> UNet2DConditionModel:
     )
 
 
-def write_collection(source: Path, folder: Path, captions: dict[int, str] | None = None) -> None:
-    """Copy one picture of each combination into an imagefolder, some of them with other captions."""
+def write_collection(source: Path, folder: Path, captions: dict[str, str] | None = None) -> None:
+    """Copy one picture of each combination into an imagefolder; `captions` (by file) replace some."""
     lines = (source / "metadata.jsonl").read_text().splitlines()
     rows, seen = [], set()
     for row in map(json.loads, lines):
@@ -55,9 +55,8 @@ def write_collection(source: Path, folder: Path, captions: dict[int, str] | None
         if combination not in seen:
             seen.add(combination)
             rows.append(row)
-    for index, text in (captions or {}).items():
-        rows[index]["text"] = text
     for row in rows:
+        row["text"] = (captions or {}).get(row["file_name"], row["text"])
         (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / row["file_name"], folder / row["file_name"])
     for name in ("concepts.json", "held_out.json"):

@@ -22,3 +22,18 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int) -> tuple[floa
     means = sums[draws].sum(1) / counts[draws].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return round(float(low), 4), round(float(high), 4)
+
+
+def bootstrap_ratio(
+    values: np.ndarray, reference: np.ndarray, seed: int
+) -> tuple[float | None, float | None]:
+    """Give a 95 % percentile interval of mean(values) / mean(reference), resampling pairs.
+
+    None where the reference's mean may be zero or of the other sign.
+    """
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    above, below = values[draws].mean(1), reference[draws].mean(1)
+    if (below <= 0).any():
+        return None, None
+    low, high = np.percentile(above / below, [2.5, 97.5])
+    return round(float(low), 3), round(float(high), 3)

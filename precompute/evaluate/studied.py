@@ -1,0 +1,94 @@
+"""Open what `retrain` left: the study's full model, its queries and its ground truth, and make caches of the model.
+
+In: the ground truth file. Out: a `Studied`. It measures nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.errors import InputError
+from attribution.features import FeatureExtractor
+from attribution.files import load_tensors
+from attribution.questions import GENERAL, query_features
+from attribution.store import Cache, open_cache
+from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.datamodels import Features, Truth
+from precompute.gradients import GradientsConfig
+from precompute.gradients import run as make_cache
+from precompute.queries import FIRST_SEED, combinations, draw_queries
+from precompute.retrain import denoiser
+from precompute.study import Study, write_collection
+from precompute.trainings import Asked
+
+GROUND_TRUTH = Path("benchmarks/ground_truth/study.safetensors")
+PROJ_DIM = 64
+UNLABELLED = 128  # generated pictures on which weights are fitted
+
+
+@dataclass(frozen=True)
+class Studied:
+    """The study, its full model on disk, and the queries with the losses of the halves."""
+
+    study: Study
+    model: Path
+    work: Path
+    queries: dict[str, list[Asked]]  # purpose -> pictures
+    truth: dict[str, Truth]
+    steps: int
+
+
+def open_studied(config: EvaluateConfig) -> Studied:
+    """Write collection and full model as every step expects them, and read the ground truth."""
+    about_path = GROUND_TRUTH.with_suffix(".json")
+    if not (GROUND_TRUTH.is_file() and about_path.is_file()):
+        raise InputError(f"there is no {GROUND_TRUTH}; run python -m precompute retrain")
+    tensors, about = load_tensors(GROUND_TRUTH), json.loads(about_path.read_text())
+    work = Path(config.work_dir) / "study"
+    if not (work / "collection/metadata.jsonl").is_file():
+        write_collection(Path(config.train_data_dir), work / "collection")
+    study = Study.open(config.pretrained_model_name_or_path, work / "collection")
+    prefix = "denoiser/"
+    unet = denoiser({k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k})
+    model = work / "model"
+    if not (model / "model_index.json").is_file():
+        study.with_denoiser(unet).pipeline.save_pretrained(model)
+    study.with_denoiser(unet)
+    images = [Image.fromarray(picture.numpy()) for picture in tensors["queries"]]
+    counts = {"evaluation": about["queries"], "validation": about["validation_queries"]}
+    queries, truth, start = {}, {}, 0
+    for purpose, count in counts.items():
+        part = slice(start, start + count)
+        seeds = range(FIRST_SEED[purpose], FIRST_SEED[purpose] + count)
+        queries[purpose] = [
+            Asked(*each) for each in zip(images[part], about["prompts"][part], seeds, strict=True)
+        ]
+        losses = tensors[f"{purpose}/losses"][:, :, part]
+        truth[purpose] = Truth(tensors[f"{purpose}/masks"], losses)
+        start += count
+    return Studied(study, model, work, queries, truth, about["steps"])
+
+
+def method_cache(studied: Studied, method: str, damping: float = 1.0) -> Cache:
+    """Make a method's cache of the full model with the command's own step, or open it."""
+    folder = studied.work / "caches" / method
+    make_cache(
+        GradientsConfig(
+            str(studied.model), str(studied.study.collection.folder), output_dir=str(folder),
+            method=method, proj_dim=PROJ_DIM, damping=damping,
+        )
+    )  # fmt: skip
+    return open_cache(folder, {})
+
+
+def in_order(studied: Studied, cache: Cache) -> Float[Tensor, "train group dim"]:
+    """Give a cache's features as they were before normalisation, in the collection's order."""
+    place = {row: index for index, row in enumerate(studied.study.collection.rows)}
+    order = torch.tensor([place[row] for row in cache.rows])
+    features = cache.features(raw=True)
+    return torch.empty_like(features).index_copy_(0, order, features)
