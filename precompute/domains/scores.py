@@ -19,7 +19,6 @@ from attribution.shards import gram_of
 from attribution.weights import FitConfig, fit_weights, take_statistics
 from precompute.domains.domain import Domain, Examples, rows_of
 
-PROJ_DIM = 256
 WEIGHTS = ("uniform", "equalised", "learned")
 
 
@@ -41,7 +40,7 @@ class Features:
     queries: dict[str, Float[Tensor, "query group dim"]]
 
 
-def take_features(domain: Domain, network: nn.Module, proj_dim: int = PROJ_DIM) -> Features:
+def take_features(domain: Domain, network: nn.Module, proj_dim: int) -> Features:
     """Take the loss's gradients: of training examples, of queries without labels and of queries."""
     projector = GradientProjector(network, proj_dim, seed=0, parameters="all")
 

@@ -25,6 +25,7 @@ from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score,
 GROUND_TRUTH = Path("benchmarks/ground_truth")
 DAMPINGS = {"tracin": (None,), "trak": (0.01, 0.1, 1.0, 10.0)}  # of the mean diagonal
 TOP_KS = (5, 20, 50)
+PROJ_DIM = 256
 FULL_SEED = 1000  # of the network that is attributed; those of the halves lie below
 
 
@@ -44,7 +45,7 @@ def measure_domain(domain: Domain, truth: dict[str, Truth], seed: int) -> list[d
     start = time.process_time()
     network = train(domain, torch.arange(len(domain.train[0])), FULL_SEED)
     training = (time.process_time() - start) / 2  # a half takes half as long
-    features = take_features(domain, network)
+    features = take_features(domain, network, PROJ_DIM)
     reported = truth["evaluation"]
     seeds, halves, queries = reported.losses.shape
     common = {
