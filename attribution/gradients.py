@@ -1,9 +1,10 @@
 """Take every example's gradient with respect to every layer, projected, in one backward pass.
 
 In: a network, and a closure that runs it on a batch and returns one objective per row. Out: for each
-`Linear` and `Conv2d` (and, on request, each bias, `GroupNorm` and `LayerNorm`), each example's projected
-gradient; an example may own several rows, such as the timesteps of an image. Weight gradients are never
-built: for inputs `a` and output gradients `d`, with positions p,
+`Linear`, `Conv2d` and `Conv1D` (transformers' `Linear` with its weight transposed), and, on request, each
+bias, `GroupNorm` and `LayerNorm`, each example's projected gradient; an example may own several rows, such as
+the timesteps of an image. Weight gradients are never built: for inputs `a` and output gradients `d`, with
+positions p,
 
     P_out (sum_p d_p a_p^T) P_in^T = sum_p (P_out d_p) (P_in a_p)^T      (LoGra, arXiv 2405.13954, eq. 4)
 
@@ -21,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 from attribution.errors import InputError
 from attribution.projection import fold, signs, sketch
@@ -71,14 +73,20 @@ def tap_kernel(
 
 
 class LayerProjection:
-    """The projection of one `Linear` or `Conv2d`: what is kept of its inputs, and the features."""
+    """The projection of one `Linear`, `Conv2d` or `Conv1D`: what is kept of its inputs, and the features."""
 
     def __init__(
-        self, layer: nn.Linear | nn.Conv2d, name: str, proj_dim: int, seed: int, biases: bool
+        self,
+        layer: nn.Linear | nn.Conv2d | Conv1D,
+        name: str,
+        proj_dim: int,
+        seed: int,
+        biases: bool,
     ) -> None:
         self.layer, self.is_conv = layer, isinstance(layer, nn.Conv2d)
         self.groups = layer.groups if self.is_conv else 1
-        outputs, inputs = layer.weight.shape[:2]
+        transposed = isinstance(layer, Conv1D)
+        outputs, inputs = layer.weight.mT.shape if transposed else layer.weight.shape[:2]
         self.into = self.out = self.taps = None
         key, taps = (seed, name), 1
         if self.is_conv:
@@ -273,7 +281,7 @@ class _Listener:
 class GradientProjector:
     """The projections of all layers of a network, drawn once and used for every batch.
 
-    `parameters` is "weights" (of every Linear and Conv2d) or "all" (their biases, and norms, too).
+    `parameters` is "weights" (of every Linear, Conv2d and Conv1D) or "all" (their biases, and norms, too).
     """
 
     def __init__(
@@ -284,7 +292,7 @@ class GradientProjector:
         self.network, self.proj_dim = network, proj_dim
         self.projections: list[LayerProjection | NormProjection] = []
         for name, module in network.named_modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
+            if isinstance(module, (nn.Linear, nn.Conv2d, Conv1D)):
                 biases = parameters == "all"
                 self.projections.append(LayerProjection(module, name, proj_dim, seed, biases))
             elif (
@@ -295,7 +303,7 @@ class GradientProjector:
                 self.projections.append(NormProjection(module, name, proj_dim, seed))
         if not self.projections:
             raise InputError(
-                "the network has no Linear or Conv2d layer whose gradient could be taken"
+                "the network has no Linear, Conv2d or Conv1D layer whose gradient could be taken"
             )
         for projection in self.projections:
             projection.to(projection.layer.weight.device)

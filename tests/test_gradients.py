@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from transformers.pytorch_utils import Conv1D
 
 from attribution import gradients
 from attribution.errors import InputError
@@ -67,6 +68,11 @@ NETWORKS = {
         lambda: nn.Sequential(nn.Linear(150, 600), nn.Tanh(), nn.Linear(600, 64)),
         (4, 150),
     ),
+    "transposed": (lambda: nn.Sequential(Conv1D(14, 10), nn.Tanh(), Conv1D(8, 14)), (5, 10)),
+    "transposed, folded": (
+        lambda: nn.Sequential(Conv1D(600, 150), nn.Tanh(), Conv1D(64, 600)),
+        (4, 150),
+    ),
     "wide convolution, folded": (lambda: conv(100, 140, 3, padding=1), (100, 4, 4)),
     "pointwise, strided": (lambda: conv(6, 12, 1, stride=2, padding=1), (6, 7, 6)),
     "norms": (
@@ -81,6 +87,8 @@ NETWORKS = {
 def project(layer, gradient):
     """Project one weight gradient as the layer's factors say, by plain sums in float64."""
     gradient = gradient.double()
+    if isinstance(layer.layer, Conv1D):
+        gradient = gradient.T
     if layer.is_conv:
         gradient = gradient.flatten(2)
         if layer.into is not None:

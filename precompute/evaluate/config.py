@@ -13,6 +13,7 @@ MEASUREMENTS = (
     "captions",
     "calibration",
     "regions",
+    "domains",
 )
 
 

@@ -175,7 +175,11 @@ def whole_rows(found: Results, count: int, seed: int) -> list[dict]:
                 "picture_high": picture_high,
                 "loss_before": round(before["losses"][:count].mean().item(), 4),
                 "measured_on": f"{count} pictures drawn by the study's model; "
-                + ("another seed, nothing removed" if name == "seed" else f"{REMOVED} of 420 removed"),
+                + (
+                    "another seed, nothing removed"
+                    if name == "seed"
+                    else f"{REMOVED} of 420 removed"
+                ),
             }
         )
     return rows

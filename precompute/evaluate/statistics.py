@@ -5,6 +5,8 @@ In: arrays of per-query figures. Out: numbers. It knows no model and no picture.
 
 import numpy as np
 
+from attribution.errors import InputError
+
 RESAMPLES = 2000
 
 
@@ -37,3 +39,35 @@ def bootstrap_ratio(
         return None, None
     low, high = np.percentile(above / below, [2.5, 97.5])
     return round(float(low), 3), round(float(high), 3)
+
+
+def centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Rank each row, with ties averaged, so that the ranks of a row sum to zero."""
+    return np.sign(values[:, :, None] - values[:, None]).sum(2)
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Give the rank correlation of each row of two arrays; 0 where one of them is constant."""
+    first, second = centred_ranks(first), centred_ranks(second)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(1) / np.maximum(norms, 1e-12)
+
+
+def linear_datamodeling_score(
+    scores: np.ndarray, masks: np.ndarray, losses: np.ndarray
+) -> np.ndarray:
+    """Rank-correlate each query's summed scores of subsets with the losses of networks trained on them.
+
+    In: scores `[query, train]`, masks `[subset, train]`, losses `[subset, query]`. Out: `[query]`, positive
+    where a higher sum goes with a lower loss, 0 where all scores are equal (LDS, arXiv 2303.14186, eq. 4).
+    """
+    if masks.shape != (len(losses), scores.shape[1]) or losses.shape[1] != len(scores):
+        raise InputError(
+            f"masks are {masks.shape} and losses {losses.shape}; for scores {scores.shape}, [query, train], "
+            "give masks [subset, train] and losses [subset, query]"
+        )
+    if not (np.isfinite(scores).all() and np.isfinite(losses).all()):
+        raise InputError("scores or losses hold NaN or infinity; make them again")
+    sums = scores.astype(np.float64) @ masks.T.astype(np.float64)
+    sums[np.ptp(scores, axis=1) == 0] = 0  # else rounding would be ranked
+    return spearman(sums, -losses.T)
