@@ -27,7 +27,7 @@ class Trials:
 
     noisy: Float[Tensor, "row channel height width"]
     timesteps: Int[Tensor, "row"]
-    conditions: Float[Tensor, "row token width"]
+    conditions: Float[Tensor, "row token feature"]
     target: Float[Tensor, "row channel height width"]
 
     def at(self, rows: slice | Int[Tensor, "some"]) -> "Trials":
