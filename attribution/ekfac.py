@@ -133,7 +133,7 @@ def by_position(
     projection: LayerProjection, inputs: Tensor, gradient: Tensor
 ) -> tuple[Float[Tensor, "row position in"], Float[Tensor, "row position out"]]:
     """Lay out a layer's inputs and output gradients so that sum_p d_p a_p^T is its weight gradient."""
-    layer = projection.layer
+    layer, inputs, gradient = projection.layer, inputs.float(), gradient.float()
     if projection.is_conv:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         padded = functional.pad(inputs, layer._reversed_padding_repeated_twice, mode)

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.collection import Collection, Row, fingerprint_of, load_collection
+from attribution.ekfac import layers_of
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
 from attribution.files import load_tensors, read_json, write_whole, writing
@@ -174,6 +175,8 @@ def run(config: GradientsConfig) -> None:
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
     extractor = FeatureExtractor(model, config.features())
+    if method_named(config.method).kernel == "ekfac":
+        layers_of(extractor.projector)  # refuses now what else it would refuse after days
     folder = Path(config.output_dir)
     if config.dry_run:
         dry_run(config, collection, extractor, state)

@@ -23,6 +23,7 @@ from precompute.queries import Query, questions
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac")
+LEFT_OPEN = ("journey-trak", "ekfac")  # methods that are tried with a strength to be chosen
 
 
 def step(name, model, collection, *more):
@@ -61,18 +62,20 @@ def shared(small_model, small_collection, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "d-trak"])  # test_precompute.py
 def test_every_method_answers(method, shared, small_model, small_collection, tmp_path):
     folder = tmp_path / "cache"
+    damping = 0 if method in LEFT_OPEN else 0.1
     if method in SAME_SHARDS:
         shutil.copytree(shared, folder)
-    assert make(method, small_model, small_collection, folder, "--damping", 0) == 0
+    assert make(method, small_model, small_collection, folder, "--damping", damping) == 0
     if method in SAME_SHARDS:
         [shard] = folder.glob("features-*")
         assert shard.read_bytes() == (shared / shard.name).read_bytes()
     assert learn(small_model, small_collection, folder) == 0
     header = open_cache(folder, {}).header
-    if METHODS[method].kernel != "identity":  # its strength was left open
+    assert header["damping"] == damping or method in LEFT_OPEN
+    if method in LEFT_OPEN:
         losses = {float(k): v for k, v in header["damping_losses"].items()}
         assert set(losses) == set(GRID)
         assert header["damping"] in [k for k in GRID if losses[k] == min(losses.values())]
@@ -81,9 +84,10 @@ def test_every_method_answers(method, shared, small_model, small_collection, tmp
     answer = attributor.attribute(image, caption, {"style": "a woodcut"})
     assert set(answer.scores) == {"general", "subject", "style", "background"}
     assert all(torch.isfinite(scores).all() for scores in answer.scores.values())
-    before = (folder / "header.json").read_bytes()
-    assert make(method, small_model, small_collection, folder, "--damping", 0) == 0
-    assert (folder / "header.json").read_bytes() == before  # what was chosen stays
+    if method in LEFT_OPEN:
+        before = (folder / "header.json").read_bytes()
+        assert make(method, small_model, small_collection, folder, "--damping", 0) == 0
+        assert (folder / "header.json").read_bytes() == before  # what was chosen stays
 
 
 def test_every_method_names_its_source_and_known_rules():
