@@ -78,7 +78,7 @@ METHODS = {
             residual=True,
         ),
         Method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", "denoising_loss", "ekfac"),
-        Method(
+        Method(  # a departure: the paper's training loss follows posterior sampling, here it is the plain one
             "concept-trak",
             "Park et al. 2026, arXiv 2507.06547",
             "denoising_loss",
