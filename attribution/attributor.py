@@ -15,7 +15,7 @@ from torch import Tensor
 from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor
+from attribution.features import FeatureExtractor
 from attribution.files import file_hash, hash_of, load_tensors, read_json
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
@@ -78,7 +78,13 @@ class Attribution:
 def standardise(scores: Float[Tensor, "query train"]) -> Float[Tensor, "query train"]:
     """Express scores in standard deviations above the mean over the training images."""
     centred = scores - scores.mean(1, keepdim=True)
-    return centred / centred.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+    spread = centred.square().mean(1, keepdim=True).sqrt()
+    if not (spread > 1e-6 * scores.abs().amax(1, keepdim=True)).all():  # NaN, too, ends here
+        raise InputError(
+            "every training image scores the same, so that none can be named; describe the picture in words, or "
+            "make cache and weights again from more images"
+        )
+    return centred / spread
 
 
 class Attributor:
@@ -86,7 +92,7 @@ class Attributor:
 
     def __init__(self, model: DiffusionModel, collection: Collection, cache: Cache) -> None:
         self.model, self.collection, self.cache = model, collection, cache
-        self.extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
+        self.extractor = FeatureExtractor.of(model, cache)
         if self.extractor.groups != cache.groups:
             raise InputError(
                 f"the cache {cache.folder} has other groups than the model; make it again"

@@ -1,12 +1,14 @@
-"""The one function that makes features, for training images and for queries alike.
+"""The one maker of features, for training images and for queries alike.
 
 In: a model, pictures and prompts. Out: `features [image, group, dim]`, projected gradients averaged over
 each range of timesteps; a group is one layer in one range. High noise decides layout, low noise texture,
-so the ranges are kept apart.
+so the ranges are kept apart. A method may set queries apart: other trials (trials.py), another objective, or a
+gradient that is preconditioned before it is projected (ekfac.py).
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
@@ -14,11 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.collection import to_pixels
+from attribution.ekfac import Preconditioner, read_factors
 from attribution.errors import InputError
 from attribution.gradients import GradientProjector
-from attribution.methods import OBJECTIVES
+from attribution.methods import OBJECTIVES, Objective, concept_loss, method_named
 from attribution.model import DiffusionModel
 from attribution.projection import generator
+from attribution.store import Cache
+from attribution.trials import RULES, Trials
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,14 @@ class FeatureConfig:
     proj_dim: int = 32
     parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
     seed: int = 0
+    each_timestep: str = (
+        "mean"  # or "unit": norm one in each layer at every timestep, then the mean
+    )
+    residual: bool = False  # training features times the residual of their range, as in DAS
 
     def __post_init__(self) -> None:
+        if self.each_timestep not in ("mean", "unit"):
+            raise InputError(f"each_timestep is {self.each_timestep!r}; choose mean or unit")
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
@@ -45,18 +56,40 @@ class FeatureConfig:
                 f"{self.timesteps} timesteps do not divide into {self.ranges} equal ranges"
             )
 
+    def recorded(self) -> dict:
+        """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
+        young = {"each_timestep", "residual"}
+        default = asdict(FeatureConfig())
+        return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
+
 
 class FeatureExtractor:
-    """Makes features of one kind with one model; the projections are drawn once."""
+    """Makes features of one kind with one model; the projections are drawn once.
 
-    def __init__(self, model: DiffusionModel, config: FeatureConfig) -> None:
-        self.model, self.config = model, config
+    Called, it makes training features; `query` makes those of queries.
+    """
+
+    def __init__(self, model: DiffusionModel, config: FeatureConfig, rule: str = "same") -> None:
+        self.model, self.config, self.rule = model, config, rule
         self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
             model.pipeline.unet, config.proj_dim, config.seed, config.parameters
         )
         spacing = model.num_timesteps / config.timesteps
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
+        self.preconditioner: Preconditioner | None = None  # of queries
+
+    @classmethod
+    def of(cls, model: DiffusionModel, cache: Cache) -> "FeatureExtractor":
+        """Make features as a cache and its method want them."""
+        method = method_named(cache.header["method"])
+        extractor = cls(model, FeatureConfig(**cache.header["features"]), method.query)
+        if method.kernel == "ekfac":
+            factors = read_factors(cache.folder, model.fingerprint, model.device)
+            extractor.preconditioner = Preconditioner(
+                extractor.projector, factors, cache.header["damping"]
+            )
+        return extractor
 
     @property
     def groups(self) -> list[str]:
@@ -68,35 +101,91 @@ class FeatureExtractor:
     def __call__(
         self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
     ) -> Float[Tensor, "image group dim"]:
-        """Make the features of pictures under prompts, on the CPU, in float32.
+        """Make the features of training images, on the CPU, in float32.
 
         Noise is keyed by (seed, picture, timestep), so that neither batch nor order nor device changes
-        a feature (to rounding).
+        a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in its norms.
         """
-        starts = range(0, len(images), batch_size)
-        parts = [
-            self._batch(images[i : i + batch_size], prompts[i : i + batch_size]) for i in starts
-        ]
-        return torch.cat(parts)
 
-    def _batch(self, images: list[Image.Image], prompts: list[str]) -> Tensor:
-        model, config = self.model, self.config
-        latents = model.latents(images)
-        noise = torch.stack(
-            [self._noise(key, latents.shape[1:]) for key in picture_keys(images, model)]
+        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
+            trials = self.trials(images, prompts)
+            features, residual = self._project(trials, self.objective)
+            return features * residual[..., None, None] if self.config.residual else features
+
+        return self._joined(make, images, prompts, batch_size)
+
+    def query(
+        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
+    ) -> Float[Tensor, "image group dim"]:
+        """Make the features of queries as the method wants them; most want those of a training image."""
+        objective = concept_loss if self.rule == "contrast" else self.objective
+
+        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
+            trials = self.trials(images, prompts, self.rule)
+            if self.preconditioner:
+                return self._precondition(trials, objective, self.preconditioner)
+            return self._project(trials, objective)[0]
+
+        return self._joined(make, images, prompts, batch_size)
+
+    def trials(self, images: list[Image.Image], prompts: list[str], rule: str = "same") -> Trials:
+        """Prepare the rows on which the denoiser is run, every timestep of every picture."""
+        latents = self.model.latents(images)
+        keys = picture_keys(images, self.model)
+        noise = torch.cat([self._noise(key, latents.shape[1:]) for key in keys])
+        return RULES[rule](
+            self.model, latents, noise.to(self.model.device), self.timesteps, prompts
         )
-        clean = latents.repeat_interleave(config.timesteps, 0)
-        noise = noise.flatten(0, 1).to(model.device)
-        timesteps = self.timesteps.repeat(len(images))
-        noisy = model.add_noise(clean, noise, timesteps)
-        target = model.target(clean, noise, timesteps)
-        conditions = model.conditions(prompts).repeat_interleave(config.timesteps, 0)
-        gradients = self.projector(  # an example is one range of timesteps of one image
-            lambda: self.objective(model.predict(noisy, timesteps, conditions), target),
-            examples=len(images) * config.ranges,
-        )  # [image * range, layer, dim]
-        mean = gradients / (config.timesteps // config.ranges)
-        return mean.unflatten(0, (len(images), -1)).flatten(1, 2).float().cpu()
+
+    def _joined(
+        self,
+        make: Callable[[list[Image.Image], list[str]], Tensor],
+        images: list[Image.Image],
+        prompts: list[str],
+        batch_size: int,
+    ) -> Tensor:
+        """Make `[image, range, layer, dim]` in batches; give ranges and layers as groups."""
+        starts = range(0, len(images), batch_size)
+        parts = [make(images[i : i + batch_size], prompts[i : i + batch_size]) for i in starts]
+        return torch.cat(parts).flatten(1, 2).float().cpu()
+
+    def _project(
+        self, trials: Trials, objective: Objective
+    ) -> tuple[
+        Float[Tensor, "image range layer dim"],
+        Float[Tensor, "image range"],  # root mean square residual
+    ]:
+        config, errors = self.config, []
+        count = len(trials.noisy) // config.timesteps
+
+        def values() -> Float[Tensor, "row"]:
+            output = trials.predict(self.model)
+            errors.append((trials.target - output.detach()).square().flatten(1).mean(1))
+            return objective(output, trials.target)
+
+        unit_steps = config.each_timestep == "unit"  # else a range of timesteps is one example
+        gradients = self.projector(
+            values, count * (config.timesteps if unit_steps else config.ranges)
+        )
+        if unit_steps:
+            gradients = unit(gradients)
+        shape = (count, config.ranges, -1)
+        mean = gradients.unflatten(0, shape).sum(2) / (config.timesteps // config.ranges)
+        return mean, errors[0].unflatten(0, shape).mean(2).sqrt()
+
+    def _precondition(
+        self, trials: Trials, objective: Objective, preconditioner: Preconditioner
+    ) -> Float[Tensor, "image range layer dim"]:
+        steps = self.config.timesteps // self.config.ranges
+        parts = []
+        for first in range(0, len(trials.noisy), steps):
+            some = trials.at(slice(first, first + steps))
+            parts.append(
+                preconditioner(
+                    lambda some=some: objective(some.predict(self.model), some.target) / steps
+                )
+            )
+        return torch.stack(parts).unflatten(0, (-1, self.config.ranges))
 
     def _noise(self, key: str, shape: torch.Size) -> Tensor:
         steps = [

@@ -171,6 +171,29 @@ class LayerProjection:
             features.append(self.sketches[1](total))
         return features
 
+    def project(
+        self, gradient: Float[Tensor, "example out *rest"]
+    ) -> Float[Tensor, "example proj_dim"]:
+        """Project weight gradients that were built, as `features` does those that never are."""
+        if self.is_conv:
+            block = gradient.flatten(3)  # [example, out, in, tap]
+            if self.into is not None:
+                block = torch.einsum("eoct,kc->eokt", block, self.into)
+            if self.taps is not None:
+                taps = self.taps.flatten(1).view(self.groups, block.shape[2], self.sets, -1)
+                block = torch.einsum(
+                    "egoct,gcst->egocs", block.unflatten(1, (self.groups, -1)), taps
+                )
+                block = block.flatten(1, 2)
+            block = block.flatten(2)
+        else:
+            block = gradient if self.into is None else gradient @ self.into.T
+        if self.out is not None:
+            block = self.out @ block
+        if not self.is_conv and block.shape[2] < block.shape[1]:
+            block = block.mT
+        return self.sketch(block.flatten(1))
+
     def _contract_images(
         self, a: Float[Tensor, "row k_in p"], d: Float[Tensor, "row outputs p"], examples: int
     ) -> Float[Tensor, "example block"]:

@@ -1,4 +1,4 @@
-"""The table of base methods: whose gradient is taken, and whether a kernel decorrelates it.
+"""The table of base methods: whose gradient is taken, how timesteps and queries are treated, which kernel.
 
 A method is a row of data. An objective takes the model's output and target, both
 [batch, channel, height, width], and gives one number per example.
@@ -25,7 +25,25 @@ def output_square(output: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
     return output.square().flatten(1).mean(1)
 
 
-OBJECTIVES = {"denoising_loss": denoising_loss, "output_square": output_square}
+def output_mean(output: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
+    """Give the mean of the output, as DAS does: it needs no target."""
+    return output.flatten(1).mean(1)
+
+
+def concept_loss(output: Tensor, target: Tensor) -> Float[Tensor, "batch"]:
+    """Give - output . stopgrad(output - target) (mean over elements), target = output under no words.
+
+    It falls, as the denoising loss of a training image does, when the output moves to the concept
+    (Concept-TRAK, arXiv 2507.06547); so both sides' gradients point the same way.
+    """
+    return -(output * (output.detach() - target)).flatten(1).mean(1)
+
+
+OBJECTIVES = {
+    "denoising_loss": denoising_loss,
+    "output_square": output_square,
+    "output_mean": output_mean,
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +51,40 @@ class Method:
     """One base method."""
 
     name: str
-    objective: str  # a name in OBJECTIVES
-    kernel: bool  # K = (mean of g g^T + damping)^-1 within each group, instead of the identity
     source: str
+    objective: str  # a name in OBJECTIVES, for training images
+    kernel: str = (
+        "block"  # "block": (mean of g g^T + damping)^-1 in each group, "identity" or "ekfac"
+    )
+    each_timestep: str = "mean"  # or "unit": norm one at every timestep, before the mean
+    query: str = "same"  # a name in trials.RULES; "contrast" takes concept_loss for queries
+    residual: bool = False  # training features times the root mean square training residual
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("d-trak", "output_square", True, "Zheng et al. 2024, arXiv 2311.00500"),
-        Method("trak", "denoising_loss", True, "Park et al. 2023, arXiv 2303.14186"),
-        Method("tracin", "denoising_loss", False, "Pruthi et al. 2020, arXiv 2002.08484"),
+        Method("d-trak", "Zheng et al. 2024, arXiv 2311.00500", "output_square"),
+        Method("trak", "Park et al. 2023, arXiv 2303.14186", "denoising_loss"),
+        Method("tracin", "Pruthi et al. 2020, arXiv 2002.08484", "denoising_loss", "identity"),
+        Method(
+            "journey-trak", "Georgiev et al. 2023, arXiv 2312.06205", "denoising_loss", query="path"
+        ),
+        Method(
+            "das",
+            "Lin et al. 2025, arXiv 2410.18639",
+            "output_mean",
+            each_timestep="unit",
+            residual=True,
+        ),
+        Method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", "denoising_loss", "ekfac"),
+        Method(  # a departure: the paper's training loss follows posterior sampling, here it is the plain one
+            "concept-trak",
+            "Park et al. 2026, arXiv 2507.06547",
+            "denoising_loss",
+            each_timestep="unit",
+            query="contrast",
+        ),
     )
 }
 

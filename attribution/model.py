@@ -121,6 +121,20 @@ class DiffusionModel:
             predicted = self.pipeline.unet(noisy, timesteps, conditions).sample
         return predicted.float()
 
+    def estimate(
+        self, noisy: Tensor, timesteps: Int[Tensor, "batch"], conditions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give the clean latents and the noise that the denoiser sees in noisy latents."""
+        output = self.predict(noisy, timesteps, conditions)
+        kind = self.pipeline.scheduler.config.prediction_type
+        alphas = self.pipeline.scheduler.alphas_cumprod.to(noisy.device)[timesteps]
+        signal, spread = (x.sqrt().view(-1, 1, 1, 1).clamp_min(1e-4) for x in (alphas, 1 - alphas))
+        if kind == "v_prediction":
+            return signal * noisy - spread * output, signal * output + spread * noisy
+        if kind == "epsilon":
+            return (noisy - spread * output) / signal, output
+        return output, (noisy - signal * output) / spread
+
     def checkpoint_gradients(self) -> None:
         """Trade time for memory: the backward pass runs the denoiser's blocks again."""
         self.pipeline.unet.enable_gradient_checkpointing()

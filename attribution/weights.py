@@ -120,6 +120,10 @@ def fit_weights(
             f"{statistics.train_count} training images are too few for top_k = {config.top_k}; "
             "lower top_k"
         )
+    if not statistics.gram.any():
+        raise InputError(
+            "no query contributes anything, so that there is nothing to weight; ask other questions"
+        )
     gram = (statistics.gram / (scales[:, None] * scales).double()).float()
     weights, curve, pool = torch.ones(len(scales)), [], None
     count = max(config.candidates, config.top_k)

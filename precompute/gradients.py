@@ -4,8 +4,8 @@ In: a model folder and an image folder. Out: a cache folder that belongs to exac
 always makes the cache what the folder is now: a run that was stopped goes on where it was, images that are new
 are added, images (or captions) that are gone are removed from disk and from the kernel's sums, and a damaged
 shard is made anew. `accelerate launch -m precompute gradients ...` splits the work over processes and machines
-that share the output folder. Methods with the same objective (TRAK and TracIn) differ in the kernel alone, so
-that one's shards serve the other.
+that share the output folder. Methods whose training features are the same (TRAK, TracIn, Journey-TRAK and
+EK-FAC) differ in the kernel or in their queries alone, so that one's shards serve the others.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.collection import Collection, Row, fingerprint_of, load_collection
+from attribution.ekfac import layers_of
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
 from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.kernel import fit_kernel
-from attribution.methods import method_named
+from attribution.methods import METHODS, method_named
 from attribution.model import PRECISIONS, DiffusionModel
 from attribution.shards import (
     DTYPES,
@@ -53,6 +54,7 @@ from attribution.store import (
     read_kernel,
     write_header,
 )
+from precompute.curvature import ensure_factors
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class GradientsConfig:
     train_data_dir: str = "assets/collection"
     caption_column: str = "text"
     output_dir: str = "assets/cache"
-    method: str = "d-trak"
+    method: str = field(
+        default="d-trak", metadata={"help": f"of training data attribution: {', '.join(METHODS)}"}
+    )
     timesteps: int = FeatureConfig.timesteps
     ranges: int = FeatureConfig.ranges
     proj_dim: int = FeatureConfig.proj_dim
@@ -71,7 +75,12 @@ class GradientsConfig:
         default=FeatureConfig.parameters,
         metadata={"choices": ("weights", "all"), "help": "all: biases and norms, too"},
     )
-    damping: float = 1.0
+    damping: float = field(
+        default=1.0, metadata={"help": "the kernel's strength; 0: the weights step chooses it"}
+    )
+    factor_images: int = field(
+        default=256, metadata={"help": "on how many images EK-FAC estimates the curvature"}
+    )
     dtype: str = field(
         default="float16", metadata={"choices": tuple(DTYPES), "help": "of the stored features"}
     )
@@ -86,20 +95,27 @@ class GradientsConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("shard_size", "batch_size", "damping"):
+        for name in ("shard_size", "batch_size", "factor_images"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above zero")
+        if not 0 <= self.damping < float("inf"):
+            raise InputError(
+                f"damping is {self.damping}; it must be above zero, or 0 to have it chosen"
+            )
         self.features()
 
     def features(self) -> FeatureConfig:
         """Give the part that decides a feature."""
+        method = method_named(self.method)
         return FeatureConfig(
-            method_named(self.method).objective,
+            method.objective,
             self.timesteps,
             self.ranges,
             self.proj_dim,
             self.parameters,
             self.seed,
+            method.each_timestep,
+            method.residual,
         )
 
 
@@ -159,6 +175,8 @@ def run(config: GradientsConfig) -> None:
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
     extractor = FeatureExtractor(model, config.features())
+    if method_named(config.method).kernel == "ekfac":
+        layers_of(extractor.projector)  # refuses now what else it would refuse after days
     folder = Path(config.output_dir)
     if config.dry_run:
         dry_run(config, collection, extractor, state)
@@ -186,6 +204,8 @@ def run(config: GradientsConfig) -> None:
                     bar.update(len(batch))
                 row_ids = [collection.rows[i] for i in rows]
                 write_shard(folder, number, row_ids, torch.cat(features), config.dtype)
+        if state.is_main_process and method_named(config.method).kernel == "ekfac":
+            ensure_factors(folder, collection, extractor, config.factor_images)
         _finish(config, collection, extractor, plan, state)
     state.destroy_process_group()  # else a process that ends first may take the others with it
     if state.is_main_process:
@@ -245,7 +265,7 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
 
 def _belongs(config: GradientsConfig, extractor: FeatureExtractor) -> dict:
     return {
-        "features": asdict(config.features()),
+        "features": config.features().recorded(),
         "dtype": config.dtype,
         "model": extractor.model.fingerprint,
     }
@@ -267,9 +287,8 @@ def _remove(config: GradientsConfig, folder: Path, header: dict, plan: Plan) -> 
         shape = (len(header["groups"]), config.proj_dim, config.proj_dim)
         gram = sum_grams(folder, [shard.name for shard in shards], shape)
     rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
-    kept = {key: header[key] for key in header if key not in ("method", "damping")}
-    kept["fingerprints"] = header["fingerprints"] | {"collection": fingerprint_of(rows)}
-    _close(config, folder, kept, shards, gram)
+    fingerprints = header["fingerprints"] | {"collection": fingerprint_of(rows)}
+    _close(config, folder, header | {"fingerprints": fingerprints}, shards, gram)
 
 
 def sum_grams(folder: Path, names: list[str], shape: tuple[int, int, int]) -> Tensor:
@@ -285,11 +304,20 @@ def _close(
 ) -> None:
     """Make the kernel and write the header."""
     kernel = torch.eye(config.proj_dim).expand(len(gram), -1, -1).clone()
-    if method_named(config.method).kernel:
+    damping = damping_of(config, header)
+    if method_named(config.method).kernel == "block" and damping:
         images = max(1, sum(shard.rows for shard in shards))
-        kernel = fit_kernel(gram, images, config.damping)
-    about = {"method": config.method, "damping": config.damping}
+        kernel = fit_kernel(gram, images, damping)
+    if damping != header.get("damping"):
+        header = {key: value for key, value in header.items() if key != "damping_losses"}
+    about = {"method": config.method, "damping": damping}
     write_header(folder, header | about, shards, gram, kernel)
+
+
+def damping_of(config: GradientsConfig, header: dict) -> float:
+    """Give the strength that is asked for, or what the weights step chose for this method; 0: not chosen yet."""
+    chosen = header.get("damping", 0.0) if header.get("method") == config.method else 0.0
+    return config.damping or chosen
 
 
 def disk_needed(config: GradientsConfig, extractor: FeatureExtractor, images: int) -> int:
@@ -358,7 +386,7 @@ def _finish(
         belongs = _belongs(config, extractor)
         about = {
             "method": config.method,
-            "damping": config.damping,
+            "damping": damping_of(config, header),
             "features": belongs["features"],
             "dtype": belongs["dtype"],
             "caption_column": config.caption_column,

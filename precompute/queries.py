@@ -103,6 +103,12 @@ def questions(
     """
     if concepts is None:
         named = collection.concepts
+        for concept in named:
+            silent = sum(concept not in q.values for q in queries)
+            if silent:
+                raise InputError(
+                    f"{silent} of {len(queries)} queries name no {concept}; name one in each"
+                )
         concepts = {c: [named[c][q.values[c]] for q in queries] for c in named}
         asked = {GENERAL: [q.prompt for q in queries]} | concepts
     else:

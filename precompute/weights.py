@@ -1,6 +1,6 @@
 """Learn the weights of all groups, in general and for each concept, from pictures that the model draws.
 
-In: a model, its collection and its cache. Out: `weights.safetensors` and `weights.json` in the cache folder,
+In: a model, its collection and its cache, whose kernel's strength is chosen first if that was left open. Out: `weights.safetensors` and `weights.json` in the cache folder,
 and `weights.png`, a plot over the network's depth. No label of a training image is read.
 """
 
@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 
 from attribution.attributor import belongs_to
-from attribution.collection import load_collection
+from attribution.collection import Collection, load_collection
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor
+from attribution.features import FeatureExtractor
 from attribution.files import file_hash, save_tensors, write_whole, writing
 from attribution.kernel import apply_kernel
+from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import chunks
 from attribution.store import caption_column, open_cache
 from attribution.weights import FitConfig, effective_groups, fit_weights, take_statistics
-from precompute.queries import captioned, combinations, draw_queries, questions
+from precompute.damping import choose_damping
+from precompute.queries import Query, captioned, combinations, draw_queries, questions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -57,14 +59,12 @@ def run(config: WeightsConfig) -> None:
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     folder = Path(config.cache_dir)
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
-    extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
-    wanted, prompts = [{}] * config.queries, None
-    if collection.concepts:
-        wanted = combinations(collection, held_out=False, count=config.queries, seed=config.seed)
-    else:
-        prompts = captioned(collection, config.queries, config.seed)
-    queries = draw_queries(model, collection, wanted, "weights", prompts)
+    if not cache.header["damping"] and method_named(cache.header["method"]).kernel != "identity":
+        choose_damping(model, cache, draw(config, model, collection, "validation"), fit)
+        cache = open_cache(folder, {})
+    extractor = FeatureExtractor.of(model, cache)
+    queries = draw(config, model, collection, "weights")
     tensors, report = {}, {}
     for name, features in questions(extractor, collection, queries).items():
         kernelised = apply_kernel(features, cache.kernel)
@@ -96,6 +96,17 @@ def run(config: WeightsConfig) -> None:
         write_whole(folder / "weights.json", json.dumps(header, indent=1) + "\n")
     shown = {name: values for name, values in tensors.items() if name != "scales"}
     plot_depth(folder / "weights.png", cache.groups, shown)
+
+
+def draw(
+    config: WeightsConfig, model: DiffusionModel, collection: Collection, purpose: str
+) -> list[Query]:
+    """Draw pictures of combinations that the model knows, or of captions where no concept is named."""
+    if collection.concepts:
+        wanted = combinations(collection, held_out=False, count=config.queries, seed=config.seed)
+        return draw_queries(model, collection, wanted, purpose)
+    prompts = captioned(collection, config.queries, config.seed)
+    return draw_queries(model, collection, [{}] * config.queries, purpose, prompts)
 
 
 def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) -> None:

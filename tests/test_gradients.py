@@ -158,6 +158,26 @@ def test_features_equal_projected_autograd_gradients(kind, parameters):
     assert all(p.grad is None or p.grad.shape for p in network.parameters())
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_gradient_that_was_built_is_projected_to_the_same_feature(kind):
+    torch.manual_seed(0)
+    build, shape = NETWORKS[kind]
+    network, inputs = build(), torch.randn(2 * ROWS, *shape)
+    projector = GradientProjector(network, DIM, seed=1)
+    got = take(projector, network, inputs)
+    for place, projection in enumerate(projector.projections):
+        gradients = []
+        for rows in inputs.split(ROWS):
+            network.zero_grad()
+            network(rows).square().sum().backward()
+            gradient = projection.layer.weight.grad
+            gradients.append(
+                torch.zeros_like(projection.layer.weight) if gradient is None else gradient
+            )
+        found = projection.project(torch.stack(gradients))
+        assert torch.allclose(found, got[:, place], atol=2e-5 * float(got.abs().max()))
+
+
 def test_wide_layers_are_folded_and_their_taps_summed():
     layer = GradientProjector(conv(100, 140, 3, padding=1), DIM, seed=1).projections[0]
     assert layer.into.shape == (32, 100)

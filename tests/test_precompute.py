@@ -133,12 +133,14 @@ def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     rows = json.loads(capsys.readouterr().out)
     assert rows == json.loads(results.read_text())
     assert rows[-1] == old[0]
-    kinds = {(row["weights"], row["factor"]) for row in rows[:-1]}
+    kinds = {(row["method"], row["weights"], row["factor"]) for row in rows[:-1]}
     concepts = ("subject", "style", "background")
-    weights = ("uniform", "equalised", "general", *concepts)
-    assert kinds == {(w, f) for w in weights for f in concepts}
+    weighted = {("d-trak", w) for w in ("uniform", "equalised", "general", *concepts)}
+    plain = {(name, "none") for name in ("nda", "pixels", "latents", "captions")}
+    assert kinds == {(*pair, factor) for pair in weighted | plain for factor in concepts}
     for row in rows[:-1]:
-        assert row["method"] == "d-trak"
+        assert ("wrong_phrase" in row) == (row["weights"] == row["factor"])
+        assert all(0 <= row[f"precision_at_{k}"] <= 1 for k in (1, 5))
         assert 0 <= row["low"] <= row["precision_at_10"] <= row["high"] <= 1
         assert 0 <= row["chance"] < 1  # the small collection lacks some values
 

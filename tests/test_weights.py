@@ -138,6 +138,8 @@ def test_too_few_images_and_nan_are_refused():
     parts = torch.full((2, 3, 50), float("nan"))
     with pytest.raises(InputError, match="NaN"):
         fit(parts, FitConfig(top_k=10))
+    with pytest.raises(InputError, match="no query contributes anything"):
+        fit(torch.zeros(2, 3, 50), FitConfig(top_k=10))
 
 
 def test_kernel_is_the_damped_inverse_and_may_stand_on_either_side():

@@ -1,15 +1,16 @@
-"""Crossed factors: how many of the ten best training images show the query's own subject, style or background.
+"""Crossed factors: how many of the first training images show the query's own subject, style or background.
 
 The queries are generated pictures of combinations that the model never saw. A cache holds one base method, so
-that each run measures one:
+that each run measures one; d-trak's run measures what needs no cache (baselines.py) and the controls, too:
 
-  python -m precompute gradients --method trak --output_dir runs/loss
+  python -m precompute gradients --method trak --damping 0 --output_dir runs/loss
   python -m precompute weights --cache_dir runs/loss
   python -m precompute evaluate factors --cache_dir runs/loss --update
 """
 
 import itertools
 import json
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,34 +19,40 @@ from tqdm import tqdm
 from attribution.attributor import read_weights
 from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
-from attribution.features import FeatureConfig, FeatureExtractor, unit
+from attribution.errors import InputError
+from attribution.features import FeatureExtractor, unit
 from attribution.kernel import apply_kernel, fit_kernel
 from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
 from attribution.store import Cache, caption_column, open_cache
+from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level
 from precompute.queries import Query, combinations, draw_queries, questions
 
 TOP = 10
 QUERIES = 240
+SLOW = {"ekfac": 60}  # queries of a method that takes seconds for each
+EXPLAINED = "d-trak"  # the method that is measured with controls and beside baselines
+
+Ranking = Callable[[torch.Tensor, str], torch.Tensor]  # features, weights -> first places
 
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
     collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
+    check(collection)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
     cache = open_cache(config.cache_dir, expected)
-    weights = read_weights(cache)
-    wanted = combinations(
-        collection, held_out=True, count=config.queries or QUERIES, seed=config.seed
-    )
+    weights, method = read_weights(cache), cache.header["method"]
+    count = config.queries or SLOW.get(method, QUERIES)
+    wanted = combinations(collection, held_out=True, count=count, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "evaluation")
-    extractor = FeatureExtractor(model, FeatureConfig(**cache.header["features"]))
-    concepts, place = list(collection.concepts), {r: i for i, r in enumerate(collection.rows)}
+    extractor = FeatureExtractor.of(model, cache)
+    place = {row: index for index, row in enumerate(collection.rows)}
     order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
 
     def ranking(features: torch.Tensor, name: str) -> torch.Tensor:
@@ -53,77 +60,121 @@ def measure(config: EvaluateConfig) -> list[dict]:
         return order[top(weighted(parts, weights[name]), TOP)]
 
     asked = questions(extractor, collection, queries)
-    ranked = {name: ranking(features, name) for name, features in asked.items()}
+    raw = extractor.query([q.image for q in queries], [q.prompt for q in queries])
+    ranked = {"uniform": order[top(plain_scores(raw, cache), TOP)]}
     ranked["equalised"] = ranking(asked[GENERAL], "equalised")
-    prompts = [q.prompt for q in queries]
-    raw = extractor([q.image for q in queries], prompts)
-    ranked["uniform"] = order[top(plain_scores(raw, cache), TOP)]
-
-    def precision(places: torch.Tensor, factor: str, of: list[Query] = queries) -> np.ndarray:
-        labels = collection.labels
-        return np.array(
-            [
-                np.mean([labels[n][factor] == q.values[factor] for n in row])
-                for q, row in zip(of, places.tolist(), strict=True)
-            ]
+    ranked |= {name: ranking(features, name) for name, features in asked.items()}
+    found = {(method, name): places for name, places in ranked.items()}
+    controls = {}
+    if method == EXPLAINED:
+        controls = control_figures(extractor, collection, queries, asked, ranked, ranking)
+        for name, scores in baseline_scores(model, collection, queries):
+            found[name, "none"] = top(scores, TOP)
+    return [
+        row | (controls[name] if name == row["factor"] and of == method and controls else {})
+        for (of, name), places in found.items()
+        for row in rows_of(
+            of, name, places, found[method, "equalised"], collection, queries, config
         )
+    ]
 
-    controls = {
-        c: {"equalised_same_question": precision(ranking(asked[c], "equalised"), c).mean()}
-        for c in concepts
-    }
-    for c in concepts:
+
+def check(collection: Collection) -> None:
+    """Refuse a collection on which nothing can be measured."""
+    if len(collection) < TOP:
+        raise InputError(
+            f"{collection.folder} has {len(collection)} images; precision at {TOP} needs at least {TOP}"
+        )
+    for concept in collection.concepts:
+        if any(concept not in labels for labels in collection.labels):
+            raise InputError(
+                f"the metadata of {collection.folder} lacks the column '{concept}' that concepts.json names; add it"
+            )
+
+
+def rows_of(
+    method: str,
+    name: str,
+    places: torch.Tensor,
+    equalised: torch.Tensor,
+    collection: Collection,
+    queries: list[Query],
+    config: EvaluateConfig,
+) -> list[dict]:
+    """Describe one ranking: a row for each factor."""
+    clusters, rows = np.array([json.dumps(q.values) for q in queries]), []
+    for factor in collection.concepts:
+        hits = hits_of(places, factor, collection, queries)
+        values = hits.mean(1)
+        low, high = bootstrap(values, clusters, config.seed)
+        row = {
+            "method": method,
+            "weights": name,
+            "factor": factor,
+            **{f"precision_at_{k}": round(hits[:, :k].mean(), 4) for k in (1, 5, TOP)},
+            "low": low,
+            "high": high,
+            "chance": round(
+                chance_level([q.values[factor] for q in queries], collection.labels, factor), 4
+            ),
+        }
+        if name != "none":
+            gain = values - hits_of(equalised, factor, collection, queries).mean(1)
+            gain_low, gain_high = bootstrap(gain, clusters, config.seed)
+            row["gain_over_equalised"] = round(gain.mean(), 4)
+            row |= {"gain_low": gain_low, "gain_high": gain_high}
+        row["queries"] = len(queries)
+        row["measured_on"] = f"{len(queries)} generated pictures of held-out combinations"
+        rows.append(row)
+    return rows
+
+
+def hits_of(
+    places: torch.Tensor, factor: str, collection: Collection, queries: list[Query]
+) -> np.ndarray:
+    """Tell for each query and place whether the training image shows the query's value, `[query, place]`."""
+    return np.array(
+        [
+            [collection.labels[n][factor] == q.values[factor] for n in row]
+            for q, row in zip(queries, places.tolist(), strict=True)
+        ],
+        dtype=float,
+    )
+
+
+def control_figures(
+    extractor: FeatureExtractor,
+    collection: Collection,
+    queries: list[Query],
+    asked: dict[str, torch.Tensor],
+    ranked: dict[str, torch.Tensor],
+    ranking: Ranking,
+) -> dict[str, dict[str, float]]:
+    """Give for each concept what its question, its words and its weights do by themselves."""
+    phrases, controls = collection.concepts, {}
+    few = queries[: len(collection.held_out)]  # each combination once
+    images = [q.image for q in few]
+    for c in phrases:
         values = [q.values[c] for q in queries]
-        controls[c]["shared_with_other_pictures"] = overlap(ranked[c].tolist(), values)
         named = [
-            named_in(collection.captions[n], {c: {v: collection.concepts[c][v]}})
+            named_in(collection.captions[n], {c: {v: phrases[c][v]}})
             for v, row in zip(values, ranked[c].tolist(), strict=True)
             for n in row
         ]
-        controls[c]["caption_names_it"] = np.mean([bool(found) for found in named])
-    few = queries[: len(collection.held_out)]  # each combination once
-    for c in concepts:  # the concept's words without what no words at all give
-        words = [collection.concepts[c][q.values[c]] for q in few]
-        alone = unit(extractor([q.image for q in few], words))
-        places = ranking(alone, "equalised")
-        controls[c]["equalised_without_subtraction"] = precision(places, c, few).mean()
-    for control, words in control_phrases(model, collection, few).items():
+        # the concept's words without what no words at all give
+        alone = unit(extractor.query(images, [phrases[c][q.values[c]] for q in few]))
+        same_question = hits_of(ranking(asked[c], "equalised"), c, collection, queries)
+        unsubtracted = hits_of(ranking(alone, "equalised"), c, collection, few)
+        controls[c] = {
+            "equalised_same_question": same_question.mean(),
+            "shared_with_other_pictures": overlap(ranked[c].tolist(), values),
+            "caption_names_it": np.mean([bool(found) for found in named]),
+            "equalised_without_subtraction": unsubtracted.mean(),
+        }
+    for control, words in control_phrases(extractor.model, collection, few).items():
         for c, features in questions(extractor, collection, few, words).items():
-            controls[c][control] = precision(ranking(features, c), c, few).mean()
-    hits = {(name, c): precision(places, c) for name, places in ranked.items() for c in concepts}
-    chance = {
-        f: chance_level([q.values[f] for q in queries], collection.labels, f) for f in concepts
-    }
-    clusters = np.array([json.dumps(q.values) for q in queries])
-    rows = []
-    for name in ("uniform", "equalised", GENERAL, *concepts):
-        for factor in concepts:
-            values = hits[name, factor]
-            low, high = bootstrap(values, clusters, config.seed)
-            gain = values - hits["equalised", factor]
-            gain_low, gain_high = bootstrap(gain, clusters, config.seed)
-            rows.append(
-                {
-                    "method": cache.header["method"],
-                    "weights": name,
-                    "factor": factor,
-                    "precision_at_10": round(values.mean(), 4),
-                    "low": low,
-                    "high": high,
-                    "chance": round(chance[factor], 4),
-                    "gain_over_equalised": round(gain.mean(), 4),
-                    "gain_low": gain_low,
-                    "gain_high": gain_high,
-                    "queries": len(queries),
-                    **(
-                        {k: round(float(v), 4) for k, v in controls[name].items()}
-                        if name == factor
-                        else {}
-                    ),
-                    "measured_on": f"{len(queries)} generated pictures of held-out combinations",
-                }
-            )
-    return rows
+            controls[c][control] = hits_of(ranking(features, c), c, collection, few).mean()
+    return {c: {k: round(float(v), 4) for k, v in found.items()} for c, found in controls.items()}
 
 
 def control_phrases(
@@ -160,9 +211,12 @@ def overlap(rankings: list[list[int]], values: list[str]) -> float:
 
 
 def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """Score by the base method as published: gradients of any norm, every group counted once."""
+    """Score by the base method as published: gradients of any norm, every group counted once.
+
+    A method's residual (DAS) is in these norms alone, and so in its kernel here, a departure from the paper.
+    """
     train, queries = cache.features(raw=True), raw
-    if method_named(cache.header["method"]).kernel:
+    if method_named(cache.header["method"]).kernel == "block":
         wide = train.transpose(0, 1).double()  # [group, train, dim]
         kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
         queries = apply_kernel(raw, kernel)
@@ -173,18 +227,21 @@ def table(rows: list[dict]) -> str:
     """Lay rows out as a Markdown table: a line for each method and weights, a column for each factor."""
     factors = list(dict.fromkeys(row["factor"] for row in rows))
     chance = {row["factor"]: row["chance"] for row in rows}
-    lines = [
-        "| method | weights | "
-        + " | ".join(f"{f} (chance {chance[f]:.3f})" for f in factors)
-        + " |"
-    ]
-    lines.append("|---" * (2 + len(factors)) + "|")
+    names = " | ".join(f"{f}@1 | @5 | @10 (chance {chance[f]:.3f})" for f in factors)
+    lines = [f"| method | weights | {names} |", "|---" * (2 + 3 * len(factors)) + "|"]
     for method, weights in dict.fromkeys((row["method"], row["weights"]) for row in rows):
         cells = [
-            f"{row['precision_at_10']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            f"{figure(row, 1)} | {figure(row, 5)} | "
+            f"{figure(row, TOP)} [{row['low']:.3f}, {row['high']:.3f}]"
             for factor in factors
             for row in rows
             if (row["method"], row["weights"], row["factor"]) == (method, weights, factor)
         ]
         lines.append(f"| {method} | {weights} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def figure(row: dict, count: int) -> str:
+    """Write one precision; rows of older runs have some of them."""
+    value = row.get(f"precision_at_{count}")
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,61 @@
+"""Estimate the curvature that EK-FAC inverts, on a sample of the training images.
+
+In: a collection and an extractor. Out: `ekfac.safetensors` in the cache folder. The sample is the images whose
+hashes come first, each at one timestep in turn, so that the file is made anew only when one of them goes.
+Targets are drawn from the model's own prediction, a Gaussian around it, which makes the curvature the Gauss-Newton
+matrix of the training loss (arXiv 2410.13850, section 3).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from attribution.collection import Collection, fingerprint_of
+from attribution.ekfac import Closure, about_factors, fit_factors, save_factors
+from attribution.features import FeatureExtractor
+from attribution.projection import generator
+from attribution.trials import Trials
+
+BATCH = 16
+
+
+def ensure_factors(
+    folder: Path, collection: Collection, extractor: FeatureExtractor, images: int
+) -> None:
+    """Write the factors unless the folder has those of this model and this sample."""
+    order = sorted(range(len(collection)), key=lambda i: collection.rows[i].digest)[:images]
+    about = {
+        "model": extractor.model.fingerprint,
+        "images": fingerprint_of([collection.rows[i] for i in order]),
+        "timesteps": extractor.config.timesteps,
+        "seed": extractor.config.seed,
+    }
+    if about_factors(folder) == about:
+        return
+    factors = fit_factors(extractor.projector, lambda: closures(collection, extractor, order))
+    save_factors(folder, factors, about)
+
+
+def closures(
+    collection: Collection, extractor: FeatureExtractor, order: list[int]
+) -> Iterator[Closure]:
+    """Give the training loss of some images at a time, each at one timestep."""
+    steps = extractor.config.timesteps
+    for first in tqdm(range(0, len(order), BATCH), desc="curvature", unit="batch"):
+        rows = order[first : first + BATCH]
+        images = [collection.image(i) for i in rows]
+        trials = extractor.trials(images, [collection.captions[i] for i in rows])
+        turn = torch.arange(len(rows))
+        trials = trials.at(turn * steps + (first + turn) % steps)
+        drawn = torch.randn(
+            trials.target.shape, generator=generator("curvature", extractor.config.seed, first)
+        ).to(trials.target.device)
+
+        def loss(trials: Trials = trials, drawn: Tensor = drawn) -> Tensor:
+            output = trials.predict(extractor.model)
+            return extractor.objective(output, output.detach() + drawn)
+
+        yield loss
