@@ -66,20 +66,22 @@ class FeatureExtractor:
         ]
 
     def __call__(
-        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
-    ) -> Float[Tensor, "image group dim"]:
+        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8, grid: int = 0
+    ) -> Float[Tensor, "image group *cell dim"]:
         """Make the features of pictures under prompts, on the CPU, in float32.
 
         Noise is keyed by (seed, picture, timestep), so that neither batch nor order nor device changes
-        a feature (to rounding).
+        a feature (to rounding). With a `grid`, features come in parts that sum to them: one for each of
+        grid x grid cells of the picture, row by row, and one for what has no place in it.
         """
         starts = range(0, len(images), batch_size)
         parts = [
-            self._batch(images[i : i + batch_size], prompts[i : i + batch_size]) for i in starts
+            self._batch(images[i : i + batch_size], prompts[i : i + batch_size], grid)
+            for i in starts
         ]
         return torch.cat(parts)
 
-    def _batch(self, images: list[Image.Image], prompts: list[str]) -> Tensor:
+    def _batch(self, images: list[Image.Image], prompts: list[str], grid: int) -> Tensor:
         model, config = self.model, self.config
         latents = model.latents(images)
         noise = torch.stack(
@@ -94,7 +96,8 @@ class FeatureExtractor:
         gradients = self.projector(  # an example is one range of timesteps of one image
             lambda: self.objective(model.predict(noisy, timesteps, conditions), target),
             examples=len(images) * config.ranges,
-        )  # [image * range, layer, dim]
+            grid=grid,
+        )  # [image * range, layer, ..., dim]
         mean = gradients / (config.timesteps // config.ranges)
         return mean.unflatten(0, (len(images), -1)).flatten(1, 2).float().cpu()
 
