@@ -198,7 +198,7 @@ class LayerProjection:
 
 
 def sketch_positions(
-    sketches: list[Sketch], parts: list[Float[Tensor, "example position number"]]
+    sketches: list[Sketch], parts: list[Float[Tensor, "example position _"]]
 ) -> list[Float[Tensor, "example position proj_dim"]]:
     """Sketch the numbers of every position."""
     return [
@@ -265,8 +265,10 @@ def features_by_cell(
     grid: int,
 ) -> list[Float[Tensor, "example cell proj_dim"]]:
     """Share the features out among the cells of a grid; the last cell gets what has no place."""
-    channels_first = isinstance(projection.layer, (nn.Conv2d, nn.GroupNorm))
-    layout = gradient.shape[2:] if channels_first else gradient.shape[1:-1]
+    layer = projection.layer
+    channels = len(layer.normalized_shape) if isinstance(layer, nn.LayerNorm) else 1
+    channels_first = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
+    layout = gradient.shape[2:] if channels_first else gradient.shape[1:-channels]
     share = shares(tuple(layout), grid).to(gradient.device)
     return [share @ each for each in projection.by_position(kept, gradient, examples)]
 
@@ -302,11 +304,11 @@ class _Tap(torch.autograd.Function):
             else nullcontext()
         )
         with sums_in_float32:
+            asked = (kept, gradient, ctx.examples)
             if ctx.grid:
-                of = (ctx.projection, kept, gradient, ctx.examples, ctx.grid)
-                features = features_by_cell(*of)
+                features = features_by_cell(ctx.projection, *asked, ctx.grid)
             else:
-                features = ctx.projection.features(kept, gradient, ctx.examples)
+                features = ctx.projection.features(*asked)
         return gradient, None, None, *features
 
 

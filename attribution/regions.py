@@ -64,7 +64,8 @@ def cell_features(
 ) -> Float[Tensor, "phrase group cell dim"]:
     """Make a picture's unit features under each phrase, in parts: one for each cell, the last for elsewhere."""
     grid = min(extractor.model.pipeline.unet.config.sample_size, GRID)
-    found = extractor([image] * len(phrases), phrases, grid=grid)
+    # In larger batches the blocks of all positions leave the memory that is used again and again.
+    found = extractor([image] * len(phrases), phrases, batch_size=2, grid=grid)
     clearer = (extractor.config.ranges + 1) // 2
     placeless = [
         group.endswith(PROMPT_LAYERS) or int(group.split(":")[0]) >= clearer

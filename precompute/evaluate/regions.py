@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 from attribution.attributor import Attributor
 from attribution.collection import Collection
+from attribution.errors import InputError
 from attribution.questions import GENERAL
 from attribution.regions import cell_features, cell_scores, heat
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
 
 COMPOSITES = 120
-VALIDATION_ROWS = 400  # of the shuffled collection: composites for choosing settings
+VALIDATION_PART = 6  # one image in so many is for choosing settings, ...
+SPLIT_SEED = 12345  # ... the same ones whatever the seed
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,34 @@ class Composite:
 
 def composites(collection: Collection, count: int, seed: int, purpose: str) -> list[Composite]:
     """Pair images that differ in every concept, and join a half of each, alternately beside and above."""
-    order = np.random.default_rng(seed).permutation(len(collection)).tolist()
-    validation = purpose == "validation"
-    remaining = iter(order[:VALIDATION_ROWS] if validation else order[VALIDATION_ROWS:])
-    found: list[Composite] = []
-    for first in remaining:
-        labels = collection.labels[first]
-        others = (
-            row
-            for row in remaining
-            if all(collection.labels[row][c] != labels[c] for c in collection.concepts)
+    if not collection.concepts:
+        raise InputError(
+            f"{collection.folder} has no concepts.json; write one with a phrase for each value"
         )
-        second = next(others, None)
-        if second is None or len(found) == count:
-            break
-        found.append(join(collection, (first, second), stacked=len(found) % 2 == 1))
+    split = np.random.default_rng(SPLIT_SEED).permutation(len(collection))
+    first = len(collection) // VALIDATION_PART
+    own = split[:first] if purpose == "validation" else split[first:]
+    remaining = np.random.default_rng(seed).permutation(own).tolist()
+    found: list[Composite] = []
+    while remaining and len(found) < count:
+        row = remaining.pop()
+        other = next((n for n in remaining if differ(collection, row, n)), None)
+        if other is not None:
+            remaining.remove(other)
+            found.append(join(collection, (row, other), stacked=len(found) % 2 == 1))
+    if len(found) < count:
+        raise InputError(
+            f"{collection.folder} makes {len(found)} composites of images that differ in every concept; "
+            f"ask for no more queries than that"
+        )
     return found
+
+
+def differ(collection: Collection, row: int, other: int) -> bool:
+    """Tell whether two images share no concept's value."""
+    return all(
+        collection.labels[row][c] != collection.labels[other][c] for c in collection.concepts
+    )
 
 
 def join(collection: Collection, rows: tuple[int, int], stacked: bool) -> Composite:
