@@ -20,6 +20,7 @@ from attribution.files import file_hash, hash_of, load_tensors, read_json
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
+from attribution.regions import Heat, find_regions
 from attribution.scoring import contributions, top, weighted
 from attribution.store import Cache, caption_column, open_cache
 
@@ -143,6 +144,21 @@ class Attributor:
             for name, query in features.items()
         }
         return Attribution(scores, {GENERAL: whole} | phrases, self.collection)
+
+    def regions(self, image: Image.Image, concept: str, phrase: str, rows: list[int]) -> Heat:
+        """Map where in a picture the evidence for some training images lies, for one concept or "general".
+
+        `phrase` is the concept's in `Attribution.phrases`, `rows` are rows of the collection, such as
+        `Source.index`.
+        """
+        if concept not in self.weights:
+            raise InputError(f"no weights for {concept!r}; known: {', '.join(self.weights)}")
+        if any(not 0 <= row < len(self.collection) for row in rows):
+            raise InputError(f"rows are {rows}; each must be 0 to {len(self.collection) - 1}")
+        weights = self.weights[concept]
+        found = find_regions(self.extractor, self.cache, image, concept, phrase, weights)
+        places = self.order.argsort()[rows]  # rows of the cache
+        return Heat(found.map[places], found.elsewhere[places])
 
 
 def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:

@@ -115,16 +115,22 @@ class FeatureExtractor:
         return self._joined(make, images, prompts, batch_size)
 
     def query(
-        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
-    ) -> Float[Tensor, "image group dim"]:
-        """Make the features of queries as the method wants them; most want those of a training image."""
+        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8, grid: int = 0
+    ) -> Float[Tensor, "image group *cell dim"]:
+        """Make the features of queries as the method wants them; most want those of a training image.
+
+        With a `grid`, features come in parts that sum to them: one for each of grid x grid cells of the
+        picture, row by row, and one for what has no place in it.
+        """
         objective = concept_loss if self.rule == "contrast" else self.objective
 
         def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
             trials = self.trials(images, prompts, self.rule)
-            if self.preconditioner:
-                return self._precondition(trials, objective, self.preconditioner)
-            return self._project(trials, objective)[0]
+            if not self.preconditioner:
+                return self._project(trials, objective, grid)[0]
+            if grid:
+                raise InputError("EK-FAC's features have no places; choose another method for maps")
+            return self._precondition(trials, objective, self.preconditioner)
 
         return self._joined(make, images, prompts, batch_size)
 
@@ -150,9 +156,9 @@ class FeatureExtractor:
         return torch.cat(parts).flatten(1, 2).float().cpu()
 
     def _project(
-        self, trials: Trials, objective: Objective
+        self, trials: Trials, objective: Objective, grid: int = 0
     ) -> tuple[
-        Float[Tensor, "image range layer dim"],
+        Float[Tensor, "image range layer *cell dim"],
         Float[Tensor, "image range"],  # root mean square residual
     ]:
         config, errors = self.config, []
@@ -165,10 +171,11 @@ class FeatureExtractor:
 
         unit_steps = config.each_timestep == "unit"  # else a range of timesteps is one example
         gradients = self.projector(
-            values, count * (config.timesteps if unit_steps else config.ranges)
+            values, count * (config.timesteps if unit_steps else config.ranges), grid
         )
         if unit_steps:
-            gradients = unit(gradients)
+            whole = gradients.sum(2, keepdim=True) if grid else gradients
+            gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         shape = (count, config.ranges, -1)
         mean = gradients.unflatten(0, shape).sum(2) / (config.timesteps // config.ranges)
         return mean, errors[0].unflatten(0, shape).mean(2).sqrt()

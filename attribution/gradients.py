@@ -14,6 +14,7 @@ autograd hands the probe as its gradient is the layer's feature. So checkpointin
 twice and layers that are never called need no code here. It knows nothing of diffusion.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -25,7 +26,8 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from attribution.errors import InputError
-from attribution.projection import fold, signs, sketch
+from attribution.grid import shares
+from attribution.projection import Sketch, fold, signs, sketch
 
 OVERSAMPLING = 16  # a layer's channels are folded only to a block of so many times proj_dim ...
 SIDE = 32  # ... to no fewer channels than this, ...
@@ -207,6 +209,34 @@ class LayerProjection:
             block.baddbmm_(d[:, row], a[:, row].mT)
         return block.reshape(examples, -1)
 
+    def by_position(
+        self, kept: Tensor, gradient: Tensor, examples: int
+    ) -> list[Float[Tensor, "example position proj_dim"]]:
+        """Give `features` before the sum over positions."""
+        if self.is_conv:
+            kept, gradient = self._convolved(kept).flatten(2).mT, gradient.flatten(2).mT
+        a, total = (
+            x.reshape(examples, len(x) // examples, -1, x.shape[-1]).float()
+            for x in (kept, gradient)
+        )  # [example, row, position, channel]
+        d = total if self.out is None else total @ self.out.T
+        if not self.is_conv and a.shape[-1] < d.shape[-1]:  # the block's order in `features`
+            a, d = d, a
+        a, d = (x.unflatten(-1, (self.groups, -1)) for x in (a, d))
+        block = torch.einsum("erpgo,erpgi->epgoi", d, a).flatten(2)
+        parts = [block, total.sum(1)][: len(self.names)]
+        return sketch_positions(self.sketches, parts)
+
+
+def sketch_positions(
+    sketches: list[Sketch], parts: list[Float[Tensor, "example position _"]]
+) -> list[Float[Tensor, "example position proj_dim"]]:
+    """Sketch the numbers of every position."""
+    return [
+        each(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+        for each, part in zip(sketches, parts, strict=True)
+    ]
+
 
 class NormProjection:
     """The projection of a `GroupNorm` or `LayerNorm`: gradients of its scale and its shift."""
@@ -232,18 +262,46 @@ class NormProjection:
         self, kept: Tensor, gradient: Tensor, examples: int
     ) -> list[Float[Tensor, "example proj_dim"]]:
         """Sum d * normalised input, and d, over rows and positions of each example."""
-        layer, size, kept = self.layer, self.layer.weight.numel(), kept.float()
+        return [
+            each(part.sum(1).unflatten(0, (examples, -1)).sum(1))
+            for each, part in zip(self.sketches, self._parts(kept, gradient), strict=True)
+        ]
+
+    def by_position(
+        self, kept: Tensor, gradient: Tensor, examples: int
+    ) -> list[Float[Tensor, "example position proj_dim"]]:
+        """Give `features` before the sum over positions."""
+        parts = self._parts(kept, gradient)
+        return sketch_positions(
+            self.sketches, [part.unflatten(0, (examples, -1)).sum(1) for part in parts]
+        )
+
+    def _parts(self, kept: Tensor, gradient: Tensor) -> list[Float[Tensor, "row position size"]]:
+        layer, kept = self.layer, kept.float()
         if isinstance(layer, nn.GroupNorm):
             normalised = functional.group_norm(kept, layer.num_groups, eps=layer.eps)
         else:
             normalised = functional.layer_norm(kept, layer.normalized_shape, eps=layer.eps)
         parts = [gradient.float() * normalised, gradient.float()][: len(self.names)]
         if isinstance(layer, nn.GroupNorm):
-            parts = [part.flatten(2).sum(2) for part in parts]
-        return [
-            each(part.reshape(examples, -1, size).sum(1))
-            for each, part in zip(self.sketches, parts, strict=True)
-        ]
+            return [part.flatten(2).mT for part in parts]
+        return [part.reshape(len(part), -1, layer.weight.numel()) for part in parts]
+
+
+def features_by_cell(
+    projection: LayerProjection | NormProjection,
+    kept: Tensor,
+    gradient: Tensor,
+    examples: int,
+    grid: int,
+) -> list[Float[Tensor, "example cell proj_dim"]]:
+    """Share the features out among the cells of a grid; the last cell gets what has no place."""
+    layer = projection.layer
+    channels = len(layer.normalized_shape) if isinstance(layer, nn.LayerNorm) else 1
+    channels_first = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
+    layout = gradient.shape[2:] if channels_first else gradient.shape[1:-channels]
+    share = shares(tuple(layout), grid).to(gradient.device)
+    return [share @ each for each in projection.by_position(kept, gradient, examples)]
 
 
 class _Tap(torch.autograd.Function):
@@ -263,6 +321,7 @@ class _Tap(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(kept)
         ctx.projection, ctx.examples = projection, len(probes[0])
+        ctx.grid = math.isqrt(probes[0].shape[1]) if probes[0].ndim == 3 else 0
         return output.data
 
     @staticmethod
@@ -276,7 +335,11 @@ class _Tap(torch.autograd.Function):
             else nullcontext()
         )
         with sums_in_float32:
-            features = ctx.projection.features(kept, gradient, ctx.examples)
+            asked = (kept, gradient, ctx.examples)
+            if ctx.grid:
+                features = features_by_cell(ctx.projection, *asked, ctx.grid)
+            else:
+                features = ctx.projection.features(*asked)
         return gradient, None, None, *features
 
 
@@ -338,17 +401,19 @@ class GradientProjector:
         return [name for projection in self.projections for name in projection.names]
 
     def __call__(
-        self, objective: Callable[[], Float[Tensor, "row"]], examples: int
-    ) -> Float[Tensor, "example layer proj_dim"]:
+        self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: int = 0
+    ) -> Float[Tensor, "example layer *cell proj_dim"]:
         """Run the closure and give the projected gradient of the sum of each example's objectives.
 
         Rows come first in every layer's input, an example's rows together; a layer called several times
-        adds up, one that is never called gives zeros.
+        adds up, one that is never called gives zeros. With a `grid`, each of its grid x grid cells has its
+        share of the gradient, and one more cell has the share that has no place in the picture.
         """
         device = self.projections[0].layer.weight.device
+        cells = (grid * grid + 1,) if grid else ()
         for listener in self.listeners:
             listener.probes = [
-                torch.zeros(examples, self.proj_dim, device=device, requires_grad=True)
+                torch.zeros(examples, *cells, self.proj_dim, device=device, requires_grad=True)
                 for _ in listener.projection.names
             ]
         hooks = [

@@ -1,0 +1,36 @@
+"""Share the positions of a layer out among the cells of a square grid over the picture.
+
+In: how a layer's positions lie. Out: a matrix whose columns sum to one, so that whatever is shared out keeps its
+sum. It knows no layer and no picture.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def shares(layout: tuple[int, ...], grid: int) -> Float[Tensor, "cell position"]:
+    """Give the part of each position's area that each of grid x grid cells covers, row by row.
+
+    A layout is (height, width) or a number of tokens, which are a square picture's where they are a square
+    number above one. Any other has no place in the picture: all of it goes to one more cell, the last.
+    """
+    positions = math.prod(layout)
+    side = math.isqrt(positions)
+    if len(layout) == 1 and side * side == positions:
+        layout = (side, side)
+    if len(layout) != 2 or positions == 1:
+        return torch.eye(grid * grid + 1)[:, -1:].expand(-1, positions)
+    height, width = (overlap(side, grid) for side in layout)
+    return torch.cat([torch.kron(height, width), torch.zeros(1, positions)])
+
+
+def overlap(side: int, grid: int) -> Float[Tensor, "cell position"]:
+    """Give the part of each of `side` equal intervals that each of `grid` equal intervals covers."""
+    cell, position = torch.arange(grid)[:, None] / grid, torch.arange(side) / side
+    end = torch.minimum(cell + 1 / grid, position + 1 / side)
+    return ((end - torch.maximum(cell, position)) * side).clamp_min(0)

@@ -1,0 +1,132 @@
+"""Show where in a picture the evidence for a training image lies.
+
+A score is linear in the query's features, and those are a sum over the positions p of every layer's inputs `a` and
+output gradients `d`. So each position has its share of every training image's score, and the shares sum to it:
+
+    tau(q, n) = sum_p sum_j w_j <K_j sketch_j(d_p a_p^T) / ||q_j||, g_j(n)>
+
+One backward pass serves all training images. Shares are standardised over them, as scores are: what a region
+says for every image alike is no evidence for one. In: a picture, phrases, learned weights. Out: a `Heat` for every
+training image, and the picture with one drawn over it.
+
+A concept's question is the difference of two passes, with its phrase and without words (questions.py). What they
+share, and the difference loses, is the picture; so the map is of their mean, with the concept's weights. Left out of
+the map are layers that see no positions (time embeddings, the prompt's keys and values) and the noisier half of the
+timesteps, where a position holds mostly noise; what they add to the score is told apart.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+from attribution.features import FeatureExtractor
+from attribution.questions import GENERAL
+from attribution.scoring import widened
+from attribution.shards import unit_of
+from attribution.store import Cache
+
+GRID = 16  # a map's side is that of the latents, but no finer than this
+PROMPT_LAYERS = (".attn2.to_k", ".attn2.to_v")  # their positions are the prompt's tokens
+SMOOTHING = (
+    0.25,
+    0.5,
+    0.25,
+)  # along each side of a map; what is at the edge stays there, so sums stay
+COLOURS = (
+    (20, 11, 53),
+    (133, 33, 107),
+    (207, 68, 70),
+    (245, 125, 21),
+    (252, 225, 80),
+)  # ever lighter
+OPACITY = 0.85
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where the evidence for training images lies, in standard deviations above the average image.
+
+    A row's map and what is elsewhere sum to its standardised score under the mean of the question's passes; for
+    the whole picture that is its score.
+    """
+
+    map: Float[Tensor, "row height width"]
+    elsewhere: Float[Tensor, "row"]
+
+
+def cell_features(
+    extractor: FeatureExtractor, image: Image.Image, phrases: list[str]
+) -> Float[Tensor, "phrase group cell dim"]:
+    """Make a picture's unit features under each phrase, in parts: one for each cell, the last for elsewhere."""
+    grid = min(extractor.model.pipeline.unet.config.sample_size, GRID)
+    # In larger batches the blocks of all positions leave the memory that is used again and again.
+    found = extractor.query([image] * len(phrases), phrases, batch_size=2, grid=grid)
+    clearer = (extractor.config.ranges + 1) // 2
+    placeless = [
+        group.endswith(PROMPT_LAYERS) or int(group.split(":")[0]) >= clearer
+        for group in extractor.groups
+    ]
+    whole = found.sum(2, keepdim=True)
+    found[:, placeless] = functional.pad(whole[:, placeless], (0, 0, grid * grid, 0))
+    return found / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+def cell_scores(
+    features: Float[Tensor, "group cell dim"], weights: Float[Tensor, "group"], cache: Cache
+) -> Float[Tensor, "cell train"]:
+    """Give every cell's share of every training image's weighted score, in the cache's order."""
+    asked = features @ cache.kernel * weights[:, None, None]  # [group, cell, dim]
+    parts = []
+    for _, stored in cache.stream():
+        part = torch.zeros(asked.shape[1], stored.shape[2])
+        for groups, wide in widened(stored):
+            by_cell = asked[groups].transpose(0, 1).flatten(1)
+            part.addmm_(by_cell / unit_of(stored), wide.flatten(0, 1))
+        parts.append(part)
+    return torch.cat(parts, 1)
+
+
+def heat(cells: Float[Tensor, "cell train"]) -> Heat:
+    """Standardise every training image's cells over all of them, and smooth its map."""
+    centred = cells - cells.mean(1, keepdim=True)
+    centred = centred / centred.sum(0).square().mean().sqrt().clamp_min(1e-12)
+    side = round((len(cells) - 1) ** 0.5)
+    maps = centred[:-1].T.reshape(-1, 1, side, side)
+    kernel = torch.tensor(SMOOTHING)
+    padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+    return Heat(
+        functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0], centred[-1]
+    )
+
+
+def find_regions(
+    extractor: FeatureExtractor,
+    cache: Cache,
+    image: Image.Image,
+    concept: str,
+    phrase: str,
+    weights: Float[Tensor, "group"],
+) -> Heat:
+    """Map the evidence for every training image, in the cache's order, for one concept or as a whole."""
+    phrases = [phrase] if concept == GENERAL else [phrase, ""]
+    features = cell_features(extractor, image, phrases).mean(0)
+    return heat(cell_scores(features, weights, cache))
+
+
+def blend(image: Image.Image, heat: Float[Tensor, "height width"]) -> Image.Image:
+    """Draw evidence for a training image over the picture: the more, the lighter; evidence against is left out.
+
+    The picture turns grey, so that all colour is evidence; it is cut to the square that the model sees.
+    """
+    side = min(image.size)
+    grey = np.asarray(ImageOps.fit(image, (side, side)).convert("L"), dtype=np.float32)[..., None]
+    part = (heat.clamp_min(0) / heat.max().clamp_min(1e-12)).numpy()
+    amount = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BILINEAR))
+    steps = np.linspace(0, 1, len(COLOURS))
+    colour = np.stack([np.interp(amount, steps, c) for c in zip(*COLOURS, strict=True)], -1)
+    return Image.fromarray(np.uint8(grey + (colour - grey) * amount[..., None] * OPACITY))

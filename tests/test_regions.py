@@ -1,0 +1,195 @@
+"""Maps sum to the scores, a cell's share is what that cell alone would give, and halves are told apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_gradients import DIM, NETWORKS, ROWS
+from torch import nn
+
+from attribution.attributor import Attributor, standardise
+from attribution.collection import load_collection
+from attribution.errors import InputError
+from attribution.features import unit
+from attribution.gradients import GradientProjector
+from attribution.grid import shares
+from attribution.regions import blend, cell_features, heat
+from attribution.scoring import weighted
+from precompute.__main__ import main
+from precompute.evaluate.regions import composites, join, judge, maps_of, row_of, table
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+@pytest.fixture(scope="module")
+def attributor(small_model, small_collection, tmp_path_factory):
+    """The small model with a cache of few timesteps and weights from few queries."""
+    folder = tmp_path_factory.mktemp("cache")
+    names = ["--pretrained_model_name_or_path", str(small_model)]
+    names += ["--train_data_dir", str(small_collection)]
+    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
+    assert main(["gradients", *names, "--output_dir", str(folder), *shape]) == 0
+    learn = ["--cache_dir", str(folder), "--queries", "4", "--top_k", "3"]
+    assert main(["weights", *names, *learn]) == 0
+    return Attributor.from_pretrained(small_model, folder, small_collection)
+
+
+@pytest.mark.parametrize("parameters", ["weights", "all"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_shares_of_all_cells_sum_to_the_feature(kind, parameters):
+    torch.manual_seed(0)
+    build, shape = NETWORKS[kind]
+    network, inputs = build(), torch.randn(2 * ROWS, *shape)
+    projector = GradientProjector(network, DIM, seed=1, parameters=parameters)
+
+    def objective():
+        return network(inputs).square().flatten(1).sum(1)
+
+    want, cells = projector(objective, 2), projector(objective, 2, grid=4)
+    assert cells.shape == (2, len(projector.layers), 4 * 4 + 1, DIM)
+    assert (cells.sum(2) - want).abs().max() <= 2e-5 * want.abs().max()
+
+
+LAYERS = {
+    "convolution": (lambda: nn.Conv2d(4, 8, 3, padding=1), (4, 4, 4)),
+    "grouped": (lambda: nn.Conv2d(4, 8, 3, groups=2, padding=1), (4, 4, 4)),
+    "strided": (lambda: nn.Conv2d(4, 8, 3, stride=2, padding=1), (4, 8, 8)),
+    "folded": (lambda: nn.Conv2d(100, 140, 3, padding=1), (100, 4, 4)),
+    "tokens": (lambda: nn.Linear(10, 14), (16, 10)),
+    "narrow tokens": (lambda: nn.Linear(600, 64), (16, 600)),
+    "group norm": (lambda: nn.GroupNorm(2, 8), (8, 4, 4)),
+    "layer norm": (lambda: nn.LayerNorm(8), (16, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_cells_share_is_the_whole_feature_of_an_objective_that_reads_this_cell_alone(kind):
+    torch.manual_seed(0)
+    build, shape = LAYERS[kind]
+    layer, inputs = build(), torch.randn(2 * ROWS, *shape)
+    projector = GradientProjector(layer, DIM, seed=1, parameters="all")
+
+    def read(cell):
+        energy = layer(inputs).square()  # a 4 x 4 grid of positions
+        energy = energy.sum(1).flatten(1) if energy.ndim == 4 else energy.sum(2)
+        return energy.sum(1) if cell is None else energy[:, cell]
+
+    cells = projector(lambda: read(None), 2, grid=4)
+    for cell in (0, 6, 15):
+        want = projector(lambda cell=cell: read(cell), 2)
+        assert (cells[:, :, cell] - want).abs().max() <= 2e-5 * want.abs().max()
+    assert not cells[:, :, -1].any()
+
+
+@pytest.mark.parametrize("layout", [(4, 4), (16, 16), (3, 5), (16,), (7,), (1,), ()])
+def test_what_is_shared_out_keeps_its_sum(layout):
+    share = shares(layout, 8)
+    assert share.shape == (65, int(np.prod(layout)))
+    assert torch.allclose(share.sum(0), torch.ones(share.shape[1]))
+    placed = layout in ((4, 4), (16, 16), (3, 5), (16,))
+    assert bool(share[-1].any()) != placed
+
+
+def test_coarse_positions_cover_the_cells_under_them():
+    share = shares((4, 4), 8)
+    lit = share[:64, 5].view(8, 8).nonzero().tolist()  # the second row's second position
+    assert lit == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    assert torch.equal(shares((16,), 8), share)
+
+
+def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
+    image, rows = attributor.collection.image(3), [7, 0, 29]
+    answer = attributor.attribute(image, "a woodcut of a cat in the city")
+    found = attributor.regions(image, "general", answer.phrases["general"], rows)
+    assert found.map.shape == (3, 8, 8)
+    total = found.map.sum((1, 2)) + found.elsewhere
+    assert torch.allclose(total, answer.scores["general"][rows], atol=1e-4)
+
+    passes = unit(attributor.extractor([image] * 2, [answer.phrases["style"], ""]))
+    parts = attributor.contributions(passes.mean(0, keepdim=True))
+    want = standardise(weighted(parts, attributor.weights["style"]))[0, rows]
+    found = attributor.regions(image, "style", answer.phrases["style"], rows)
+    assert torch.allclose(found.map.sum((1, 2)) + found.elsewhere, want, atol=1e-4)
+
+
+def test_layers_that_see_no_positions_and_noisy_timesteps_have_no_cell(attributor):
+    cells = cell_features(attributor.extractor, attributor.collection.image(0), ["a cat"])[0]
+    placed = cells[:, :-1].flatten(1).any(1)
+    for group, has_place in zip(attributor.extractor.groups, placed.tolist(), strict=True):
+        blind = "time_emb" in group or "attn2.to_k" in group or "attn2.to_v" in group
+        assert has_place == (group.startswith("0:") and not blind), group
+
+
+def test_rows_and_concepts_that_do_not_exist_are_refused(attributor):
+    image = attributor.collection.image(0)
+    with pytest.raises(InputError, match="no weights for 'mood'"):
+        attributor.regions(image, "mood", "sad", [0])
+    for row in (-1, 30):
+        with pytest.raises(InputError, match="each must be 0 to 29"):
+            attributor.regions(image, "general", "a cat", [row])
+
+
+def test_evidence_for_every_image_alike_is_no_heat():
+    torch.manual_seed(0)
+    cells = torch.randn(65, 20)
+    common = torch.randn(65, 1)
+    assert torch.allclose(heat(cells).map, heat(cells + common).map, atol=1e-5)
+
+
+def test_a_blend_is_lightest_where_the_heat_is_and_grey_where_there_is_none():
+    image = Image.new("RGB", (60, 40), (90, 30, 30))
+    warm = torch.full((8, 8), -1.0)
+    warm[1, 6] = 3
+    drawn = np.asarray(blend(image, warm)).astype(int)
+    assert drawn.shape == (40, 40, 3)
+    row, column = np.unravel_index(drawn.sum(2).argmax(), (40, 40))
+    assert (row // 5, column // 5) == (1, 6)
+    assert np.ptp(drawn[:, :20], axis=2).max() == 0
+    blank = np.asarray(blend(image, -torch.ones(8, 8)))
+    assert np.ptp(blank, axis=2).max() == 0
+
+
+def test_composites_join_images_that_differ_and_purposes_share_none():
+    collection = load_collection(ASSETS / "collection")
+    found = composites(collection, 40, 0, "evaluation")
+    for one in found:
+        first, second = (collection.labels[row] for row in one.rows)
+        assert all(first[c] != second[c] for c in collection.concepts)
+    for one in found[:2]:
+        pixels = np.asarray(one.image)
+        for which, row in enumerate(one.rows):
+            own = one.half(which, 64).numpy()
+            assert (pixels[own] == np.asarray(collection.image(row))[own]).all()
+    assert {one.stacked for one in found} == {False, True}
+    others = composites(collection, 40, 1, "validation")
+    assert not {r for one in found for r in one.rows} & {r for one in others for r in one.rows}
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_map_is_judged_by_its_peak_and_its_evidence(attributor, stacked):
+    one = join(attributor.collection, (0, 1), stacked)
+    right = torch.stack([one.half(which, 8).float() for which in (0, 1)])
+    assert judge(one, right) == (1, 1)
+    assert judge(one, right.flip(0)) == (0, 0)
+    assert judge(one, right[[0, 0]]) == (0.5, 0.5)
+
+
+def test_every_kind_of_map_has_a_line(attributor):
+    maps = maps_of(attributor, join(attributor.collection, (0, 1), stacked=True))
+    concepts = ("subject", "style", "background")
+    drawn = {(name, "drawn") for name in ("general", *concepts, "all concepts")}
+    assert set(maps) == drawn | {(name, "of the difference") for name in concepts}
+    values = np.array([[1.0, 0.75], [0.5, 0.25]])
+    row = row_of("d-trak", "style", "drawn", values, seed=0)
+    assert row["low"] <= row["pointing_accuracy"] == 0.75 <= row["high"]
+    assert "| d-trak | style | drawn | 0.750" in table([row])
+
+
+def test_a_collection_with_too_few_images_that_differ_is_refused(attributor, small_model, capsys):
+    names = ["--pretrained_model_name_or_path", str(small_model)]
+    names += ["--train_data_dir", str(attributor.collection.folder)]
+    names += ["--cache_dir", str(attributor.cache.folder)]
+    assert main(["evaluate", "regions", *names]) == 2
+    assert "makes 0 composites" in capsys.readouterr().err  # all of its pictures have one style
