@@ -18,6 +18,7 @@ from tqdm import tqdm
 from attribution.errors import InputError
 from attribution.files import load_tensors, save_tensors
 from attribution.projection import generator
+from precompute.datamodels import Truth
 from precompute.domains.domain import Domain, losses, train
 
 SAVE_EVERY = 8  # trainings
@@ -34,14 +35,6 @@ class HalvesConfig:
     def purpose(self, half: int) -> str:
         """Tell what a half is for."""
         return "validation" if half < self.validation else "evaluation"
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The halves for one purpose, and the losses of its queries."""
-
-    masks: Bool[Tensor, "half train"]
-    losses: Float[Tensor, "seed half query"]
 
 
 def draw_half(domain: Domain, half: int) -> Bool[Tensor, "train"]:

@@ -1,4 +1,4 @@
-"""Flipped captions: does self-influence find the training images whose captions are wrong?
+"""Ask whether self-influence finds the training images whose captions were flipped.
 
 One caption in twenty of the study's collection is exchanged for one that names another subject, style and background; the
 study's model is trained on it from nothing; and the images are ranked by what each does for itself,
@@ -30,7 +30,6 @@ from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
 from precompute.gradients import GradientsConfig
 from precompute.gradients import run as make_cache
-from precompute.queries import combinations
 from precompute.retrain import full_model
 from precompute.study import STEPS, Study, write_collection
 from precompute.weights import WeightsConfig

@@ -1,4 +1,4 @@
-"""Counterfactual: does a picture change when the training images that were named for it are gone?
+"""Ask whether a picture changes when the training images that were named for it are gone.
 
 For each picture that the study's model drew, 50 of its 420 training images are taken away: those that come first by the
 learned weights, by D-TRAK as published, by nearness in the autoencoder's latents, or at random. The model is trained
@@ -12,11 +12,10 @@ and pictures that name a style alone, or a subject alone, are looked at.
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from attribution.attributor import Attributor

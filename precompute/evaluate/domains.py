@@ -8,23 +8,28 @@ truth is committed; without it, this trains some hundreds of small networks.
   python -m precompute evaluate domains --update
 """
 
-import itertools
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor, nn
 
+from attribution.gradients import GradientProjector
+from precompute.datamodels import (
+    Features,
+    Truth,
+    ceiling,
+    ceiling_one_seed,
+    choose,
+    rows_of_chosen,
+)
 from precompute.domains import digits, docstrings
-from precompute.domains.domain import Domain, train
-from precompute.domains.halves import HalvesConfig, Truth, ground_truth
-from precompute.domains.scores import WEIGHTS, Features, Scorer, Setting, take_features
+from precompute.domains.domain import Domain, Examples, rows_of, train
+from precompute.domains.halves import HalvesConfig, ground_truth
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score, spearman
 
 GROUND_TRUTH = Path("benchmarks/ground_truth")
 DAMPINGS = {"tracin": (None,), "trak": (0.01, 0.1, 1.0, 10.0)}  # of the mean diagonal
-TOP_KS = (5, 20, 50)
 PROJ_DIM = 256
 FULL_SEED = 1000  # of the network that is attributed; those of the halves lie below
 
@@ -59,30 +64,10 @@ def measure_domain(domain: Domain, truth: dict[str, Truth], seed: int) -> list[d
         f"{len(domain.train[0])} x {seeds} seeds",
     }
     rows = []
-    for method in DAMPINGS:
-        chosen = choose(features, truth, method)
-        equalised = chosen["equalised"][1].mean()
-        for weights, (setting, values) in chosen.items():
-            gain, each = values - chosen["equalised"][1], np.arange(queries)
-            low, high = bootstrap(values, each, seed)
-            gain_low, gain_high = bootstrap(gain, each, seed)
-            rows.append(
-                {
-                    "domain": domain.name,
-                    "method": method,
-                    "weights": weights,
-                    "lds": round(values.mean(), 4),
-                    "low": low,
-                    "high": high,
-                    "chance": 0.0,
-                    "gain_over_equalised": round(gain.mean(), 4),
-                    "gain_low": gain_low,
-                    "gain_high": gain_high,
-                    "relative_gain": round(gain.mean() / equalised, 4),
-                    **vars(setting),
-                    **common,
-                }
-            )
+    for method, dampings in DAMPINGS.items():
+        chosen = choose(features, truth, dampings)
+        about = {"domain": domain.name, "method": method}
+        rows += [about | row | common for row in rows_of_chosen(chosen, seed)]
     trainings = sum(purpose.losses.shape[0] * len(purpose.masks) for purpose in truth.values())
     spent = {
         "seconds": round(time.process_time() - start, 1),  # of one core, all rows of the domain
@@ -91,46 +76,20 @@ def measure_domain(domain: Domain, truth: dict[str, Truth], seed: int) -> list[d
     return [row | spent for row in rows]
 
 
-def choose(
-    features: Features, truth: dict[str, Truth], method: str
-) -> dict[str, tuple[Setting, np.ndarray]]:
-    """Give, for each set of weights, the setting that is best on validation and its LDS on evaluation."""
-    best: dict[str, tuple[float, Setting, np.ndarray]] = {}
-    for unit_rows, damping in itertools.product((False, True), DAMPINGS[method]):
-        scorer = Scorer(features, unit_rows, damping)
-        for name in WEIGHTS:
-            if name == "uniform" and unit_rows:
-                continue  # published methods take gradients as they are
-            for top_k in TOP_KS if name == "learned" else (None,):
-                weights = scorer.weights(name, top_k)
-                found = {
-                    purpose: linear_datamodeling_score(
-                        scorer.scores(purpose, weights).numpy(),
-                        halves.masks.numpy(),
-                        halves.losses.mean(0).numpy(),
-                    )
-                    for purpose, halves in truth.items()
-                }
-                figure = found["validation"].mean()
-                if name not in best or figure > best[name][0]:
-                    setting = Setting(unit_rows, damping, top_k)
-                    best[name] = (figure, setting, found["evaluation"])
-    return {name: kept[1:] for name, kept in best.items()}
+def take_features(domain: Domain, network: nn.Module, proj_dim: int) -> Features:
+    """Take the loss's gradients: of training examples, of queries without labels and of queries."""
+    projector = GradientProjector(network, proj_dim, seed=0, parameters="all")
 
+    def features(examples: Examples) -> Tensor:
+        parts = []
+        for start in range(0, len(examples[0]), 64):
+            batch = rows_of(examples, slice(start, start + 64))
+            objective = lambda batch=batch: domain.loss(network, *batch)  # noqa: E731
+            parts.append(projector(objective, len(batch[0])))
+        return torch.cat(parts)
 
-def ceiling(truth: Truth) -> float:
-    """Rank-correlate each seed's losses with the mean of the other seeds': what retraining itself reaches."""
-    losses = truth.losses.numpy()
-    figures = [
-        spearman(losses[s].T, np.delete(losses, s, 0).mean(0).T).mean() for s in range(len(losses))
-    ]
-    return round(float(np.mean(figures)), 4)
-
-
-def ceiling_one_seed(truth: Truth) -> float:
-    """Rank-correlate each seed's losses with another seed's."""
-    pairs = itertools.combinations(truth.losses.numpy(), 2)
-    return round(float(np.mean([spearman(a.T, b.T).mean() for a, b in pairs])), 4)
+    queries = {purpose: features(examples) for purpose, examples in domain.queries.items()}
+    return Features(features(domain.train), features(domain.unlabelled(network)), queries)
 
 
 def table(rows: list[dict]) -> str:

@@ -8,27 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor
 from attribution.files import load_tensors
-from attribution.questions import GENERAL, query_features
+from attribution.model import DiffusionModel
 from attribution.store import Cache, open_cache
+from precompute.datamodels import Truth
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.datamodels import Features, Truth
 from precompute.gradients import GradientsConfig
 from precompute.gradients import run as make_cache
-from precompute.queries import FIRST_SEED, combinations, draw_queries
+from precompute.queries import FIRST_SEED
 from precompute.retrain import denoiser
 from precompute.study import Study, write_collection
 from precompute.trainings import Asked
 
 GROUND_TRUTH = Path("benchmarks/ground_truth/study.safetensors")
 PROJ_DIM = 64
-UNLABELLED = 128  # generated pictures on which weights are fitted
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,19 @@ class Studied:
     """The study, its full model on disk, and the queries with the losses of the halves."""
 
     study: Study
+    denoiser: UNet2DConditionModel
     model: Path
     work: Path
     queries: dict[str, list[Asked]]  # purpose -> pictures
     truth: dict[str, Truth]
+    ensemble_losses: Float[
+        Tensor, "half query"
+    ]  # of the halves for choosing, on the evaluation queries
     steps: int
+
+    def full(self) -> DiffusionModel:
+        """Give the model that was trained on all pictures."""
+        return self.study.with_denoiser(self.denoiser)
 
 
 def open_studied(config: EvaluateConfig) -> Studied:
@@ -58,7 +65,6 @@ def open_studied(config: EvaluateConfig) -> Studied:
     model = work / "model"
     if not (model / "model_index.json").is_file():
         study.with_denoiser(unet).pipeline.save_pretrained(model)
-    study.with_denoiser(unet)
     images = [Image.fromarray(picture.numpy()) for picture in tensors["queries"]]
     counts = {"evaluation": about["queries"], "validation": about["validation_queries"]}
     queries, truth, start = {}, {}, 0
@@ -71,7 +77,8 @@ def open_studied(config: EvaluateConfig) -> Studied:
         losses = tensors[f"{purpose}/losses"][:, :, part]
         truth[purpose] = Truth(tensors[f"{purpose}/masks"], losses)
         start += count
-    return Studied(study, model, work, queries, truth, about["steps"])
+    ensemble = tensors["validation/losses"][0, :, : counts["evaluation"]]
+    return Studied(study, unet, model, work, queries, truth, ensemble, about["steps"])
 
 
 def method_cache(studied: Studied, method: str, damping: float = 1.0) -> Cache:

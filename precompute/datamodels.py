@@ -1,0 +1,156 @@
+"""Ask how well scores predict the losses of networks trained on random halves (LDS, arXiv 2303.14186, eq. 4).
+
+In: features of training examples and queries, and the ground truth of two sets of halves. Out: the score of each query under
+uniform, equalised and learned weights. Settings are chosen on `validation` halves and queries, each weighting its
+own, so that learned weights meet their baseline at its best. It does not know what is trained.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attribution.features import unit
+from attribution.kernel import apply_kernel, fit_kernel
+from attribution.scoring import products, weighted
+from attribution.shards import gram_of
+from attribution.weights import FitConfig, fit_weights, take_statistics
+from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score, spearman
+
+TOP_KS = (5, 20, 50)
+WEIGHTS = ("uniform", "equalised", "learned")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The halves for one purpose, and the losses of its queries."""
+
+    masks: Bool[Tensor, "half train"]
+    losses: Float[Tensor, "seed half query"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is chosen on validation queries."""
+
+    unit_rows: bool = False  # every group of every row at norm one
+    damping: float | None = None  # of the kernel; None: no kernel (TracIn), else TRAK's, by blocks
+    top_k: int | None = None  # with which weights are learned
+
+
+@dataclass(frozen=True)
+class Features:
+    """Projected gradients of all examples with one network."""
+
+    train: Float[Tensor, "train group dim"]
+    unlabelled: Float[Tensor, "query group dim"]  # weights are fitted on these
+    queries: dict[str, Float[Tensor, "query group dim"]]
+
+
+class Scorer:
+    """Contributions of all queries under one kernel and one way to treat rows."""
+
+    def __init__(self, features: Features, unit_rows: bool, damping: float | None) -> None:
+        scaled = unit if unit_rows else lambda rows: rows
+        stored = scaled(features.train).permute(1, 2, 0).contiguous()  # [group, dim, train]
+        kernel = None
+        if damping is not None:
+            kernel = fit_kernel(gram_of(stored), stored.shape[2], damping)
+
+        def contributions(queries: Tensor) -> Float[Tensor, "query group train"]:
+            queries = scaled(queries)
+            queries = queries if kernel is None else apply_kernel(queries, kernel)
+            out = torch.empty(*queries.shape[:2], stored.shape[2])
+            products(queries, stored, out)
+            return out
+
+        self.queries = {name: contributions(rows) for name, rows in features.queries.items()}
+        self.unlabelled = contributions(features.unlabelled)
+        self.statistics = take_statistics(self._passes)
+
+    def _passes(self) -> Iterator[tuple[int, Tensor]]:
+        yield 0, self.unlabelled
+
+    def weights(self, name: str, top_k: int | None) -> Float[Tensor, "group"]:
+        """Give a group's weights: 1, or 1 / scale, or learned / scale."""
+        scales = self.statistics.scales
+        if name == "uniform":
+            return torch.ones_like(scales)
+        if name == "equalised":
+            return 1 / scales
+        learned, _ = fit_weights(self._passes, self.statistics, scales, FitConfig(top_k=top_k))
+        return learned / scales
+
+    def scores(self, purpose: str, weights: Tensor) -> Float[Tensor, "query train"]:
+        """Give the scores of one purpose's queries."""
+        return weighted(self.queries[purpose], weights)
+
+
+def choose(
+    features: Features, truth: dict[str, Truth], dampings: tuple[float | None, ...]
+) -> dict[str, tuple[Setting, np.ndarray]]:
+    """Give, for each set of weights, the setting that is best on validation and its LDS on evaluation."""
+    best: dict[str, tuple[float, Setting, np.ndarray]] = {}
+    for unit_rows, damping in itertools.product((False, True), dampings):
+        scorer = Scorer(features, unit_rows, damping)
+        for name in WEIGHTS:
+            if name == "uniform" and unit_rows:
+                continue  # published methods take gradients as they are
+            for top_k in TOP_KS if name == "learned" else (None,):
+                weights = scorer.weights(name, top_k)
+                found = {
+                    purpose: linear_datamodeling_score(
+                        scorer.scores(purpose, weights).numpy(),
+                        halves.masks.numpy(),
+                        halves.losses.mean(0).numpy(),
+                    )
+                    for purpose, halves in truth.items()
+                }
+                figure = found["validation"].mean()
+                if name not in best or figure > best[name][0]:
+                    setting = Setting(unit_rows, damping, top_k)
+                    best[name] = (figure, setting, found["evaluation"])
+    return {name: kept[1:] for name, kept in best.items()}
+
+
+def ceiling(truth: Truth) -> float:
+    """Rank-correlate each seed's losses with the mean of the other seeds': what retraining itself reaches."""
+    losses = truth.losses.numpy()
+    figures = [
+        spearman(losses[s].T, np.delete(losses, s, 0).mean(0).T).mean() for s in range(len(losses))
+    ]
+    return round(float(np.mean(figures)), 4)
+
+
+def ceiling_one_seed(truth: Truth) -> float:
+    """Rank-correlate each seed's losses with another seed's."""
+    pairs = itertools.combinations(truth.losses.numpy(), 2)
+    return round(float(np.mean([spearman(a.T, b.T).mean() for a, b in pairs])), 4)
+
+
+def rows_of_chosen(chosen: dict[str, tuple[Setting, np.ndarray]], seed: int) -> list[dict]:
+    """Give a row for each set of weights, with its gain over groups made equal; intervals resample queries."""
+    base, rows = chosen["equalised"][1], []
+    each = np.arange(len(base))
+    for weights, (setting, values) in chosen.items():
+        low, high = bootstrap(values, each, seed)
+        gain_low, gain_high = bootstrap(values - base, each, seed)
+        rows.append(
+            {
+                "weights": weights,
+                "lds": round(values.mean(), 4),
+                "low": low,
+                "high": high,
+                "chance": 0.0,
+                "gain_over_equalised": round((values - base).mean(), 4),
+                "gain_low": gain_low,
+                "gain_high": gain_high,
+                "relative_gain": round((values - base).mean() / base.mean(), 4),
+                **vars(setting),
+            }
+        )
+    return rows

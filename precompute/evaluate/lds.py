@@ -1,0 +1,121 @@
+"""Ask whether summed scores predict the losses of models trained on random halves of the study (LDS).
+
+For every gradient method: gradients as published ("uniform"), groups made equal, and learned weights, each with the
+settings (strength of the kernel, rows at norm one or not, k) that are best on other halves and other queries. Beside
+them stand methods without gradients, and the encoded ensemble: the models of the halves for choosing know which picture each
+of them saw, so that a picture's influence is what the loss gains where it was left out.
+
+  python -m precompute retrain                  trains the halves; its result is committed
+  python -m precompute evaluate lds --update    scores every method in seconds to minutes
+"""
+
+import time
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attribution.features import FeatureExtractor
+from attribution.methods import METHODS, method_named
+from precompute.datamodels import (
+    Features,
+    ceiling,
+    ceiling_one_seed,
+    choose,
+    rows_of_chosen,
+)
+from precompute.evaluate.baselines import baseline_scores
+from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score
+from precompute.evaluate.studied import Studied, in_order, method_cache, open_studied
+from precompute.queries import Query, combinations, draw_queries
+
+DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # of the mean diagonal
+EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the mean eigenvalue
+UNLABELLED = 128  # generated pictures on which weights are fitted
+
+
+def measure(config: EvaluateConfig) -> list[dict]:
+    """Give a row for each method and set of weights."""
+    studied = open_studied(config)
+    truth, queries = studied.truth["evaluation"], studied.queries["evaluation"]
+    seeds, halves, count = truth.losses.shape
+    about = {
+        "ceiling": ceiling(truth),
+        "ceiling_one_seed": ceiling_one_seed(truth),
+        "subsets": halves,
+        "seeds": seeds,
+        "queries": count,
+        "measured_on": f"{count} pictures drawn by the study's model, {halves} random halves of "
+        f"{len(studied.study.collection)} x {seeds} seeds; settings chosen on other halves and queries",
+    }
+    rows = []
+    for method in METHODS:
+        began = time.monotonic()
+        features = take_features(studied, method)
+        kernel = method_named(method).kernel
+        dampings = DAMPINGS if kernel == "block" else (None,)
+        found = rows_of_chosen(choose(features, studied.truth, dampings), config.seed)
+        spent = {"seconds": round(time.monotonic() - began)}
+        rows += [{"method": method} | row | about | spent for row in found]
+    asked = [Query(q.image, {}, q.prompt) for q in queries]
+    others = dict(baseline_scores(studied.full(), studied.study.collection, asked))
+    others["encoded ensemble"] = ensemble_scores(
+        studied.truth["validation"].masks, studied.ensemble_losses
+    )
+    for method, scores in others.items():
+        values = linear_datamodeling_score(
+            scores.numpy(), truth.masks.numpy(), truth.losses.mean(0).numpy()
+        )
+        low, high = bootstrap(values, torch.arange(count).numpy(), config.seed)
+        figures = {"lds": round(values.mean(), 4), "low": low, "high": high, "chance": 0.0}
+        rows.append({"method": method, "weights": "none"} | figures | about)
+    return rows
+
+
+def take_features(studied: Studied, method: str) -> Features:
+    """Make the features of all training images and of all queries with the study's full model."""
+    cache = method_cache(studied, method, EKFAC_DAMPING)
+    extractor = FeatureExtractor.of(studied.full(), cache)
+    collection = studied.study.collection
+    wanted = combinations(collection, held_out=False, count=UNLABELLED, seed=0)
+    drawn = draw_queries(studied.full(), collection, wanted, "weights")
+    return Features(
+        in_order(studied, cache),
+        extractor.query([q.image for q in drawn], [q.prompt for q in drawn]),
+        {
+            purpose: extractor.query([q.image for q in asked], [q.prompt for q in asked])
+            for purpose, asked in studied.queries.items()
+        },
+    )
+
+
+def ensemble_scores(
+    masks: Bool[Tensor, "model train"], losses: Float[Tensor, "model query"]
+) -> Float[Tensor, "query train"]:
+    """Give the mean loss of the models that did not see a picture, less that of those that did."""
+    seen = masks.float()
+    with_it = losses.T @ seen / seen.sum(0).clamp_min(1)
+    without = losses.T @ (1 - seen) / (1 - seen).sum(0).clamp_min(1)
+    return without - with_it
+
+
+def table(rows: list[dict]) -> str:
+    """Give the rows as Markdown."""
+    lines = [
+        f"ceiling (one seed's losses predict the other's): {rows[0]['ceiling']:.3f}",
+        "",
+        "| method | weights | LDS | gain over equalised | relative |",
+        "|---|---|---|---|---|",
+    ]
+    for r in rows:
+        gain = "| - | - |"
+        if "gain_low" in r:
+            gain = (
+                f"| {r['gain_over_equalised']:+.3f} [{r['gain_low']:+.3f}, {r['gain_high']:+.3f}] "
+            )
+            gain += f"| {r['relative_gain']:+.0%} |"
+        lines.append(
+            f"| {r['method']} | {r['weights']} | {r['lds']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {gain}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""The study: trainings that differ only by what they keep, and what is measured on them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from precompute.__main__ import main
+from precompute.evaluate import studied
+from precompute.evaluate.captions import before
+from precompute.evaluate.lds import ensemble_scores
+from precompute.study import Study
+
+ASSETS = ["--pretrained_model_name_or_path", "assets/model"]
+SMALL = ["--subsets", "3", "--validation_subsets", "3", "--queries", "4", "--validation_queries", "2",
+         "--steps", "2"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small_study(small_collection, tmp_path_factory):
+    """Run `retrain` with two steps a training on thirty pictures."""
+    work = tmp_path_factory.mktemp("runs")
+    truth = work / "truth/study.safetensors"
+    arguments = [
+        *ASSETS,
+        "--train_data_dir",
+        str(small_collection),
+        "--work_dir",
+        str(work / "study"),
+    ]
+    assert main(["retrain", *arguments, "--output_file", str(truth), *SMALL]) == 0
+    return work, truth, arguments
+
+
+def test_trainings_of_one_seed_that_keep_the_same_are_the_same(small_study):
+    study = Study.open("assets/model", small_study[0] / "study/collection")
+    kept = torch.ones(len(study.collection), dtype=torch.bool)
+    first, again = (study.train(kept, 5, 2).conv_in.weight for _ in range(2))
+    assert torch.equal(first, again)
+    kept[:15] = False
+    assert not torch.equal(first, study.train(kept, 5, 2).conv_in.weight)
+    assert not torch.equal(first, study.train(~kept, 5, 2).conv_in.weight)
+
+
+def test_what_is_not_kept_changes_nothing(small_study):
+    study = Study.open("assets/model", small_study[0] / "study/collection")
+    kept = torch.arange(len(study.collection)) % 2 == 0
+    trained = study.train(kept, 5, 2).conv_in.weight
+    study.latents[~kept] = torch.nan
+    assert torch.equal(trained, study.train(kept, 5, 2).conv_in.weight)
+
+
+def test_a_finished_retrain_trains_nothing_again_and_refuses_other_settings(small_study, capsys):
+    work, truth, arguments = small_study
+    finished = {p: p.stat().st_mtime_ns for p in (work / "study/losses").iterdir()}
+    assert len(finished) == 3 * 2 + 3
+    assert main(["retrain", *arguments, "--output_file", str(truth), *SMALL]) == 0
+    assert finished == {p: p.stat().st_mtime_ns for p in (work / "study/losses").iterdir()}
+    assert main(["retrain", *arguments, "--output_file", str(truth), *SMALL, "--seed", "1"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["lds", "counterfactual"])
+def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path):
+    work, truth, arguments = small_study
+    monkeypatch.setattr(studied, "GROUND_TRUTH", truth)
+    monkeypatch.setattr(studied, "PROJ_DIM", 4)
+    monkeypatch.setattr("precompute.evaluate.lds.UNLABELLED", 2)
+    monkeypatch.setattr("precompute.evaluate.lds.METHODS", ("tracin", "das"))
+    monkeypatch.setattr("precompute.evaluate.counterfactual.REMOVED", 5)
+    monkeypatch.setattr("precompute.evaluate.counterfactual.EACH", 1)
+    monkeypatch.setattr("precompute.datamodels.TOP_KS", (3,))
+    capsys.readouterr()
+    options = [*arguments[:4], "--work_dir", str(work), "--queries", "2", "--json"]
+    assert main(["evaluate", what, *options, "--results", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])
+    figure = "lds" if what == "lds" else "loss_change"
+    assert all(np.isfinite(row[figure]) and row["low"] <= row["high"] for row in rows)
+    expected = {"tracin", "das", "nda", "pixels", "latents", "captions", "encoded ensemble"}
+    if what == "counterfactual":
+        expected = {
+            "learned",
+            "d-trak",
+            "latents",
+            "random",
+            "seed",
+            "style removed",
+            "subject removed",
+        }
+    assert {row["method"] for row in rows} == expected
+
+
+def test_without_ground_truth_the_command_says_how_to_make_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(studied, "GROUND_TRUTH", tmp_path / "none.safetensors")
+    assert main(["evaluate", "lds", "--work_dir", str(tmp_path)]) == 2
+    assert "run python -m precompute retrain" in capsys.readouterr().err
+
+
+def test_the_ensemble_credits_what_lowers_the_loss_of_the_models_that_saw_it():
+    masks = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
+    losses = torch.tensor([[1.0], [1.0], [3.0], [3.0]])  # the first picture alone helps
+    assert ensemble_scores(masks, losses).tolist() == [[2.0, 0.0]]
+
+
+def test_before_gives_the_chance_that_a_flipped_caption_ranks_first():
+    scores = torch.tensor([0.5, 3.0, 1.0, 2.0])
+    assert before(scores, [1]).tolist() == [1.0]
+    assert before(scores, [0]).tolist() == [0.0]
+    assert before(torch.ones(4), [2]).tolist() == [0.5]
