@@ -190,12 +190,16 @@ def test_the_contrast_pulls_as_the_denoising_loss_of_an_image_of_the_concept_doe
     assert torch.allclose(pull, want / 2, atol=1e-6)
 
 
-def test_nothing_is_subtracted_where_the_objective_is_the_contrast(model, pictures):
+def test_nothing_is_subtracted_where_the_objective_is_the_contrast(model, pictures, monkeypatch):
     config = FeatureConfig("denoising_loss", timesteps=2, proj_dim=6, each_timestep="unit")
     images, words = pictures[0], ["a cat"] * 3
     contrast = FeatureExtractor(model, config, "contrast")
+    want = unit(contrast.query(images, words))
+    asked, query = [], contrast.query
+    monkeypatch.setattr(contrast, "query", lambda *given: asked.append(given[1]) or query(*given))
     found = query_features(contrast, images, {"subject": words})["subject"]
-    assert torch.allclose(found, unit(contrast.query(images, words)), atol=1e-5)
+    assert torch.allclose(found, want, atol=1e-5)
+    assert asked == [words]  # under no words the contrast is zero, to rounding
     plain = FeatureExtractor(model, config)
     found = query_features(plain, images, {"subject": words})["subject"]
     want = unit(plain.query(images, words)) - unit(plain.query(images, [""] * 3))
