@@ -25,7 +25,8 @@ from torch.utils.hooks import RemovableHandle
 
 from attribution.errors import InputError
 from attribution.files import load_tensors, save_tensors
-from attribution.gradients import GradientProjector, LayerProjection
+from attribution.gradients import GradientProjector
+from attribution.layers import LayerProjection
 
 Closure = Callable[[], Float[Tensor, "row"]]
 FILE = "ekfac.safetensors"

@@ -11,7 +11,8 @@ from transformers.pytorch_utils import Conv1D
 
 from attribution import gradients
 from attribution.errors import InputError
-from attribution.gradients import GradientProjector, LayerProjection
+from attribution.gradients import GradientProjector
+from attribution.layers import LayerProjection
 
 DIM, ROWS = 16, 3  # rows of an example
 
