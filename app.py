@@ -166,8 +166,8 @@ def verdict(answer: Attribution) -> str:
         return ""
     names = {name: question.lower() for question, name in QUESTIONS.items()}
     odds = ", ".join(f"{names[c]} {p:.1%}" for c, p in answer.p_values.items() if c in names)
-    out = [names[c] for c in names if c in answer.p_values and answer.stands_out(c, LEVEL)]
-    if GENERAL not in answer.p_values or not answer.stands_out(GENERAL, LEVEL):
+    out = [names[c] for c in names if c in answer.p_values and answer.stands_out(LEVEL, c)]
+    if GENERAL not in answer.p_values or not answer.stands_out(LEVEL):
         said = "**No training image stands out**: the list below is no evidence."
     else:
         said = f"**There is evidence** for: {', '.join(out)}."

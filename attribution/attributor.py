@@ -54,7 +54,7 @@ class Attribution:
     collection: Collection
     p_values: dict[str, float] = field(default_factory=dict)  # empty without a calibration
 
-    def stands_out(self, name: str = GENERAL, level: float = 0.01) -> bool:
+    def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
         """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
         if name not in self.p_values:
             raise InputError(
