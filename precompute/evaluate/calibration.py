@@ -71,6 +71,12 @@ def measure(config: EvaluateConfig) -> list[dict]:
         blind = replace(calibration, unrelated=calibration.unrelated[others])
         what = f"unrelated: {family}, calibrated without its own family"
         rows += shares("false alarms", what, here, blind, [GENERAL])
+    is_foreign = [name in FOREIGN for name in families]
+    foreign = [row for n, row in enumerate(unrelated) if is_foreign[n % len(families)]]
+    plain = torch.arange(len(calibration.unrelated)) % len(families) < len(FAMILIES)
+    blind = replace(calibration, unrelated=calibration.unrelated[plain])
+    what = "unrelated: scenes in foreign styles, calibrated without any foreign style"
+    rows += shares("false alarms", what, foreign, blind, [GENERAL])
     concepts = list(collection.concepts)
     what = "generated, asked for what they do not show"
     rows += shares("false alarms", what, own["wrong"], calibration, concepts)
