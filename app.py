@@ -29,6 +29,8 @@ LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute
 HOUR = 3600  # seconds that a visitor's answer, and the files made for it, are kept
 LONGEST_SIDE = 1024  # pixels of an upload that are shown
 QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
+SMALLEST = 0.01  # share of an artist that is shown
+LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
 COLUMNS = ("rank", "score", "artist", *CONCEPTS, "caption", "license")
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 
@@ -39,11 +41,15 @@ SCALE = (
     "**Score**: how many standard deviations a training picture stands above the average training "
     "picture. 0 is average. Scores are not shares and do not add up to anything."
 )
+SHARES = (
+    "How the scores above 2 divide among the artists. The interval says how much hangs on single "
+    "training pictures. It is not what is owed to anybody."
+)
 LIMITS = """
 - A score says how alike two pictures are *to the model*: how far learning from the one and learning
   from the other would change the model in the same direction.
 - It does not say who the author is, that anything was copied, or what share is owed to whom.
-- Some training picture always comes first, even where none matters: read the score, not only the rank.
+- Some training picture always comes first, even where none matters: read first whether any stands out.
 - Only a picture that this model made can be traced meaningfully. For any other upload the list says
   what the model would connect with it, not where it comes from.
 - What a prompt leaves out (subject, style or background) is guessed from the picture, and a guess can
@@ -154,6 +160,20 @@ def table(rows: list[tuple], head: tuple[str, ...] = ()) -> str:
     return f"<table>{top}<tbody>{body}</tbody></table>"
 
 
+def verdict(answer: Attribution) -> str:
+    """Say in words whether any training image stands out, and how sure that is."""
+    if not answer.p_values:
+        return ""
+    names = {name: question.lower() for question, name in QUESTIONS.items()}
+    odds = ", ".join(f"{names[c]} {p:.1%}" for c, p in answer.p_values.items() if c in names)
+    out = [names[c] for c in names if c in answer.p_values and answer.stands_out(LEVEL, c)]
+    if GENERAL not in answer.p_values or not answer.stands_out(LEVEL):
+        said = "**No training image stands out**: the list below is no evidence."
+    else:
+        said = f"**There is evidence** for: {', '.join(out)}."
+    return f"{said} Unrelated pictures that look as well explained: {odds}.\n\n"
+
+
 def examples(collection: Collection, count: int = 6) -> list[dict[str, str]]:
     """Choose held-out combinations that share no value with each other."""
     chosen: list[dict[str, str]] = []
@@ -243,7 +263,7 @@ class Handlers:
         note = f"Traced as: {traced}. " * bool(traced)
         note += f"Guessed from the picture: {guessed}." * bool(guessed)
         session, *ranked = self.rank(Session(image, answer), mix)
-        return session, image, *ranked, html.escape(note)
+        return session, image, *ranked, f"{verdict(answer)}{html.escape(note)}"
 
     @plainly()
     def rerank(
@@ -273,7 +293,21 @@ class Handlers:
             rows.append(row)
             pictures.append((str(source.path.resolve()), words))
         cells = [tuple(row.get(column, "") for column in COLUMNS) for row in rows]
-        return replace(session, shown=tuple(shown)), rows, pictures, table(cells, COLUMNS)
+        return (
+            replace(session, shown=tuple(shown)), rows, pictures, table(cells, COLUMNS),
+            self.artists(session.answer, mix),
+        )  # fmt: skip
+
+    def artists(self, answer: Attribution, mix: dict[str, float]) -> str:
+        """Write each artist's share as a table; nothing where the collection names none."""
+        if not any("artist" in labels for labels in self.attributor.collection.labels):
+            return ""
+        rows = [
+            (s.artist, f"{s.share:.0%}", f"{s.low:.0%} to {s.high:.0%}")
+            for s in answer.artists(**mix)
+            if s.share >= SMALLEST
+        ]
+        return table(rows, ("artist", "share of what stands out", "95 % interval"))
 
     @plainly()
     def detail(self, session: Session | None, event: gr.SelectData) -> tuple:
@@ -349,6 +383,9 @@ def lay_out_results() -> SimpleNamespace:
             asked = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
             found = gr.Image(label="Training picture", alt_text="The training picture", **STILL)
             facts = gr.HTML(elem_id="facts", elem_classes="sources", min_width=280)
+        with gr.Accordion("By artist", open=False):
+            gr.Markdown(SHARES)
+            artists = gr.HTML(label="Artists", elem_id="artists", elem_classes="sources")
         with gr.Accordion("The same as a table", open=False):
             rows = gr.HTML(label="Table", elem_id="table", elem_classes="sources")
     sources = gr.JSON(visible=False, label="Sources")  # for callers of the API
@@ -362,7 +399,8 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     light = {"concurrency_id": "rank", "concurrency_limit": 4, "show_progress": "hidden"}
     private = {"api_visibility": "private", "show_progress": "hidden"}
     raw = {"preprocess": False}  # else gradio opens an upload before the handler can refuse it
-    sliders, ranked = shown.sliders, [session, shown.sources, shown.gallery, shown.rows]
+    sliders = shown.sliders
+    ranked = [session, shown.sources, shown.gallery, shown.rows, shown.artists]
     answer = [session, shown.picture, *ranked[1:], status]
 
     for pick in given.picks:

@@ -4,6 +4,7 @@ from attribution.attributor import Attribution, Attributor, Source
 from attribution.collection import Collection, load_collection, open_image
 from attribution.errors import InputError
 from attribution.model import DiffusionModel
+from attribution.shares import Share
 
 __all__ = [
     "Attribution",
@@ -11,6 +12,7 @@ __all__ = [
     "Collection",
     "DiffusionModel",
     "InputError",
+    "Share",
     "Source",
     "load_collection",
     "open_image",

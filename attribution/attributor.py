@@ -4,7 +4,7 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +12,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.calibration import (
+    Calibration,
+    calibrated_for,
+    described,
+    evidence,
+    read_calibration,
+)
 from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
@@ -22,6 +29,7 @@ from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
 from attribution.regions import Heat, find_regions
 from attribution.scoring import contributions, top, weighted
+from attribution.shares import Share, share_out
 from attribution.store import Cache, caption_column, open_cache
 
 
@@ -45,6 +53,15 @@ class Attribution:
     scores: dict[str, Float[Tensor, "train"]]  # concept -> standardised scores
     phrases: dict[str, str]  # concept -> the phrase its gradient was taken under
     collection: Collection
+    p_values: dict[str, float] = field(default_factory=dict)  # empty without a calibration
+
+    def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
+        """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
+        if name not in self.p_values:
+            raise InputError(
+                f"no p-value for {name}; run python -m precompute calibrate for this cache"
+            )
+        return self.p_values[name] <= level
 
     def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
         """Mix standardised scores convexly; amounts need not sum to one."""
@@ -75,6 +92,16 @@ class Attribution:
             for place, index in enumerate(top(scores[None], count)[0].tolist(), 1)
         ]
 
+    def artists(self, column: str = "artist", **amounts: float | int) -> list[Share]:
+        """Share the positive influence of a mix among the values of a column, the largest first."""
+        labels = self.collection.labels
+        if not any(column in label for label in labels):
+            raise InputError(
+                f"the collection has no column {column!r}; add it to metadata.jsonl or name another"
+            )
+        names = [label.get(column, "unknown") for label in labels]
+        return share_out(self.mix(**(amounts or {GENERAL: 1.0})), names)
+
 
 def standardise(scores: Float[Tensor, "query train"]) -> Float[Tensor, "query train"]:
     """Express scores in standard deviations above the mean over the training images."""
@@ -100,6 +127,9 @@ class Attributor:
             )
         place = {row: index for index, row in enumerate(collection.rows)}
         self.order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
+        self.calibration: Calibration | None = read_calibration(
+            cache.folder, calibrated_for(model, collection.concepts)
+        )
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
     @classmethod
@@ -143,7 +173,11 @@ class Attributor:
             name: standardise(weighted(self.contributions(query), self.weights[name]))[0]
             for name, query in features.items()
         }
-        return Attribution(scores, {GENERAL: whole} | phrases, self.collection)
+        p_values = {}
+        if self.calibration:
+            words = described(phrases, prompt)
+            p_values = self.calibration.p_values(evidence(self.model, image, words))
+        return Attribution(scores, {GENERAL: whole} | phrases, self.collection, p_values)
 
     def regions(self, image: Image.Image, concept: str, phrase: str, rows: list[int]) -> Heat:
         """Map where in a picture the evidence for some training images lies, for one concept or "general".

@@ -7,11 +7,14 @@ the prompt that several phrases make.
 import re
 
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from attribution.model import DiffusionModel
 from attribution.projection import generator
 
+PHRASES_AT_ONCE = 4  # in one forward pass
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
 
 
@@ -34,7 +37,6 @@ def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
     return found
 
 
-@torch.no_grad()
 def recognise(
     model: DiffusionModel, image: Image.Image, phrases: Phrases, draws: int = 8, seed: int = 0
 ) -> dict[str, str]:
@@ -43,23 +45,37 @@ def recognise(
     A diffusion model is a zero-shot classifier (arXiv 2303.16203, eq. 5), here with noise shared by all
     phrases. Each concept costs `draws` x values rows of a forward pass.
     """
+    options = [phrase for values in phrases.values() for phrase in values.values()]
+    losses = denoising_losses(model, image, options, draws, seed).mean(1)
+    found, first = {}, 0
+    for concept, values in phrases.items():
+        best = int(losses[first : first + len(values)].argmin())
+        found[concept] = options[first + best]
+        first += len(values)
+    return found
+
+
+@torch.no_grad()
+def denoising_losses(
+    model: DiffusionModel, image: Image.Image, phrases: list[str], draws: int = 8, seed: int = 0
+) -> Float[Tensor, "phrase draw"]:
+    """Give the picture's denoising loss under each phrase, at some noise levels shared by all phrases."""
     latents = model.latents([image])
-    shape = latents.shape[1:]
     steps = torch.linspace(0.25, 0.85, draws) * model.num_timesteps
     timesteps = steps.long().to(model.device)
     noise = torch.stack(
-        [torch.randn(shape, generator=generator("recognise", seed, i)) for i in range(draws)]
+        [
+            torch.randn(latents.shape[1:], generator=generator("recognise", seed, i))
+            for i in range(draws)
+        ]
     )
     noise = noise.to(model.device)
     clean = latents.expand(draws, -1, -1, -1)
     noisy, target = model.add_noise(clean, noise, timesteps), model.target(clean, noise, timesteps)
-    found = {}
-    for concept, values in phrases.items():
-        options = list(values.values())
-        conditions = model.conditions(options)
-        losses = [
-            (model.predict(noisy, timesteps, c.expand(draws, -1, -1)) - target).square().mean()
-            for c in conditions
-        ]
-        found[concept] = options[int(torch.stack(losses).argmin())]
-    return found
+    losses = []
+    for some in model.conditions(phrases).split(PHRASES_AT_ONCE):
+        rows = [each.repeat(len(some), *[1] * (each.dim() - 1)) for each in (noisy, timesteps)]
+        output = model.predict(*rows, some.repeat_interleave(draws, 0))
+        wrong = output.unflatten(0, (len(some), draws)) - target
+        losses.append(wrong.square().flatten(2).mean(2))
+    return torch.cat(losses).cpu()

@@ -5,6 +5,7 @@ Run the steps in this order; each reads what the one before it wrote:
   train        train the shipped model on it
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
+  calibrate    learn how scores look for pictures that have nothing to do with the model
   index        only for 100,000 images and more: answers without a pass over all
   retrain      for measuring: train a small model on many halves of the pictures
   evaluate     measure how often the answer is right
@@ -24,6 +25,7 @@ STEPS = {
     "train": "TrainConfig",
     "gradients": "GradientsConfig",
     "weights": "WeightsConfig",
+    "calibrate": "CalibrateConfig",
     "index": "IndexConfig",
     "retrain": "RetrainConfig",
     "evaluate": "EvaluateConfig",

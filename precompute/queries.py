@@ -26,6 +26,7 @@ FIRST_SEED = {
     "validation": 20_000_000,
     "evaluation": 30_000_000,
     "samples": 40_000_000,
+    "calibration": 50_000_000,
 }
 BATCH = 32
 

@@ -289,6 +289,16 @@ def test_an_upload_is_deleted_and_its_metadata_is_not_served(client, folder, tmp
     assert not list(folder.rglob("holiday.jpg"))
 
 
+def test_a_blank_page_is_pinned_on_nobody_and_the_models_own_picture_is(client, tmp_path):
+    path = tmp_path / "blank.png"
+    Image.new("RGB", (64, 64), "white").save(path)
+    status = client.predict(handle_file(path), "", api_name="/trace")[-1]
+    assert status.startswith("**No training image stands out**")
+    *_, artists, status = client.predict(PROMPT, 3, api_name="/generate")
+    assert status.startswith("**There is evidence** for: whole picture, subject, style, background")
+    assert artists.count("%") >= 3
+
+
 def test_an_address_is_not_fetched(client):
     upload = {"path": "https://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(AppError, match="not its address"):

@@ -3,6 +3,8 @@
 In: arrays of per-query figures. Out: numbers. It knows no model and no picture.
 """
 
+import math
+
 import numpy as np
 
 from attribution.errors import InputError
@@ -71,3 +73,25 @@ def linear_datamodeling_score(
     sums = scores.astype(np.float64) @ masks.T.astype(np.float64)
     sums[np.ptp(scores, axis=1) == 0] = 0  # else rounding would be ranked
     return spearman(sums, -losses.T)
+
+
+def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Give the exact interval of a share (Clopper and Pearson 1934), by bisection of binomial tails."""
+
+    def at_most(limit: int, share: float) -> float:
+        ways = [
+            math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(limit + 1)
+        ]
+        return sum(ways)
+
+    def solve(limit: int, tail: float) -> float:  # the share at which P(X <= limit) = tail
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if at_most(limit, middle) > tail else (low, middle)
+        return low
+
+    rest = (1 - level) / 2
+    low = solve(hits - 1, 1 - rest) if hits else 0.0
+    high = solve(hits, rest) if hits < count else 1.0
+    return round(low, 4), round(high, 4)

@@ -1,0 +1,102 @@
+"""Learn what evidence there is for pictures that have nothing to do with the model.
+
+In: a model, its collection and its cache. Out: `calibration.safetensors` and `calibration.json` in the cache folder.
+Unrelated pictures are described by guessing, as an upload is; pictures that the model draws are asked about a
+subject, a style and a background that they do not show.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from attribution.calibration import (
+    Calibration,
+    calibrated_for,
+    described,
+    evidence,
+    write_calibration,
+)
+from attribution.collection import Collection, load_collection
+from attribution.concepts import recognise
+from attribution.errors import InputError
+from attribution.files import writing
+from attribution.model import DiffusionModel
+from attribution.questions import GENERAL
+from attribution.store import caption_column
+from precompute.queries import FIRST_SEED, captioned, combinations, draw_queries
+from precompute.unrelated import draw_unrelated
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """What decides the nulls, besides model and collection."""
+
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    unrelated: int = 400  # pictures that have nothing to do with the collection
+    draws: int = 320  # pictures that the model draws
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.unrelated < 19 or self.draws < 19:
+            raise InputError(
+                "unrelated and draws must be at least 19, or no p-value can be 5 % or less"
+            )
+
+
+def run(config: CalibrateConfig) -> None:
+    """Take the evidence of both nulls and write it."""
+    folder = Path(config.cache_dir)
+    collection = load_collection(config.train_data_dir, caption_column(folder))
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    images, _ = draw_unrelated(config.unrelated, FIRST_SEED["calibration"] + config.seed)
+    captions = captioned(collection, len(images), config.seed)
+    found = [
+        evidence_as_upload(model, collection, image, caption)[GENERAL]
+        for image, caption in zip(tqdm(images, "unrelated pictures"), captions, strict=True)
+    ]
+    unshown: dict[str, torch.Tensor] = {}
+    if collection.concepts:
+        wanted = combinations(collection, held_out=False, count=config.draws, seed=config.seed)
+        queries = draw_queries(model, collection, wanted, "calibration")
+        wrong = phrases_not_shown(collection, wanted, config.seed)
+        rows = [
+            evidence(model, query.image, words)
+            for query, words in zip(tqdm(queries, "own draws"), wrong, strict=True)
+        ]
+        unshown = {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}
+    with writing(folder):
+        write_calibration(
+            folder,
+            Calibration(torch.tensor(found), unshown),
+            calibrated_for(model, collection.concepts),
+            asdict(config),
+        )
+
+
+def evidence_as_upload(
+    model: DiffusionModel, collection: Collection, image: Image.Image, caption: str = ""
+) -> dict[str, float]:
+    """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
+    phrases = recognise(model, image, collection.concepts) if collection.concepts else {}
+    return evidence(model, image, described(phrases, caption))
+
+
+def phrases_not_shown(
+    collection: Collection, values: list[dict[str, str]], seed: int
+) -> list[dict[str, str]]:
+    """Choose for every picture and concept a phrase of another value, at random."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            c: str(rng.choice([p for v, p in phrases.items() if v != shown[c]]))
+            for c, phrases in collection.concepts.items()
+        }
+        for shown in values
+    ]

@@ -1,0 +1,185 @@
+"""No evidence: how often is it claimed for unrelated pictures, and how often found for the model's own.
+
+A row is the share of pictures whose p-value is at most the level. The pictures are drawn with seeds that calibration
+never saw; `without its own family` calibrates on the other families alone, so that the family is new in kind, too.
+The evidence of each set of pictures is kept in the work folder, and a second run goes on from there:
+
+  python -m precompute calibrate
+  python -m precompute evaluate calibration --update
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from attribution.calibration import (
+    Calibration,
+    calibrated_for,
+    described,
+    evidence,
+    read_calibration,
+)
+from attribution.collection import Collection, load_collection
+from attribution.errors import InputError
+from attribution.files import hash_of, write_whole
+from attribution.model import DiffusionModel
+from attribution.questions import GENERAL
+from attribution.store import caption_column
+from precompute.calibrate import evidence_as_upload, phrases_not_shown
+from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.statistics import clopper_pearson
+from precompute.queries import FIRST_SEED, combinations, draw_queries
+from precompute.scenes import compose
+from precompute.styles import STYLES, draw
+from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated
+
+LEVELS = (0.01, 0.05)
+UNRELATED, DRAWS, GUESSED = 512, 100, 20
+METHOD = "gain in denoising"
+Found = list[dict[str, float]]  # for each picture, question -> evidence
+
+
+def measure(config: EvaluateConfig) -> list[dict]:
+    """Give a row for every set of pictures, question and level."""
+    folder = Path(config.cache_dir)
+    collection = load_collection(config.train_data_dir, caption_column(folder))
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    belongs_to = calibrated_for(model, collection.concepts)
+    calibration = read_calibration(folder, belongs_to)
+    if calibration is None or not calibration.unshown:
+        raise InputError(
+            f"{folder} has no calibration of concepts; run python -m precompute calibrate"
+        )
+    count = config.queries or UNRELATED
+    families = list(FAMILIES | FOREIGN)
+    unrelated = kept(
+        config, belongs_to, "unrelated", lambda: ask_unrelated(model, collection, count)
+    )
+    own = kept(config, belongs_to, "own", lambda: ask_own(model, collection, config))
+    new = kept(config, belongs_to, "new", lambda: ask_new(model, collection))
+
+    rows = shares("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
+    for number, family in enumerate(families):
+        here = unrelated[number :: len(families)]
+        rows += shares("false alarms", f"unrelated: {family}", here, calibration, [GENERAL])
+        others = torch.arange(len(calibration.unrelated)) % len(families) != number
+        blind = replace(calibration, unrelated=calibration.unrelated[others])
+        what = f"unrelated: {family}, calibrated without its own family"
+        rows += shares("false alarms", what, here, blind, [GENERAL])
+    is_foreign = [name in FOREIGN for name in families]
+    foreign = [row for n, row in enumerate(unrelated) if is_foreign[n % len(families)]]
+    plain = torch.arange(len(calibration.unrelated)) % len(families) < len(FAMILIES)
+    blind = replace(calibration, unrelated=calibration.unrelated[plain])
+    what = "unrelated: scenes in foreign styles, calibrated without any foreign style"
+    rows += shares("false alarms", what, foreign, blind, [GENERAL])
+    concepts = list(collection.concepts)
+    what = "generated, asked for what they do not show"
+    rows += shares("false alarms", what, own["wrong"], calibration, concepts)
+    for what, found in own.items():
+        if what != "wrong":
+            rows += shares("detected", f"generated, {what}", found, calibration)
+    return rows + shares(
+        "detected", "the collection's code, new pictures, guessed words", new, calibration
+    )
+
+
+def shares(
+    figure: str,
+    what: str,
+    found: Found,
+    calibration: Calibration,
+    names: list[str] | None = None,
+) -> list[dict]:
+    """Give the share of pictures at or below every level, with its Clopper-Pearson interval."""
+    values = [calibration.p_values({GENERAL: np.inf} | row) for row in found]
+    rows = []
+    for name in names or list(values[0]):
+        for level in LEVELS:
+            hits = sum(row[name] <= level for row in values)
+            low, high = clopper_pearson(hits, len(values))
+            rows.append(
+                {
+                    "method": METHOD,
+                    "figure": figure,
+                    "pictures": what,
+                    "question": name,
+                    "level": level,
+                    "share": round(hits / len(values), 4),
+                    "low": low,
+                    "high": high,
+                    "chance": level,
+                    "measured_on": f"{len(values)} {what}; null of {len(calibration.unrelated)}",
+                }
+            )
+    return rows
+
+
+def kept(config: EvaluateConfig, belongs_to: dict, name: str, ask: Callable) -> list | dict:
+    """Take evidence once, and read it from the work folder afterwards."""
+    key = hash_of({"of": belongs_to, "queries": config.queries, "seed": config.seed})
+    path = Path(config.work_dir) / f"calibration-{name}-{key}.json"
+    if not path.is_file():
+        found = ask()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(found))
+    return json.loads(path.read_text())
+
+
+def ask_unrelated(model: DiffusionModel, collection: Collection, count: int) -> Found:
+    """Guess what unrelated pictures show, as an upload's words are guessed."""
+    images, _ = draw_unrelated(count, FIRST_SEED["evaluation"])
+    return [evidence_as_upload(model, collection, i) for i in tqdm(images, "unrelated pictures")]
+
+
+def ask_own(
+    model: DiffusionModel, collection: Collection, config: EvaluateConfig
+) -> dict[str, Found]:
+    """Ask about pictures that the model drew: in their own words, in wrong words, in guessed words."""
+    found: dict[str, Found] = {}
+    wanted = [
+        values
+        for held_out in (False, True)
+        for values in combinations(collection, held_out, DRAWS, config.seed)
+    ]
+    queries = draw_queries(model, collection, wanted, "evaluation")
+    wrong = phrases_not_shown(collection, wanted, config.seed)
+    for number, (query, other) in enumerate(zip(tqdm(queries, "own draws"), wrong, strict=True)):
+        kind = "held-out combinations" if number >= DRAWS else "known combinations"
+        words = {c: collection.concepts[c][v] for c, v in query.values.items()}
+        right = evidence(model, query.image, described(words))
+        found.setdefault(kind, []).append(right)
+        found.setdefault("wrong", []).append(evidence(model, query.image, other))
+        if number % DRAWS < GUESSED:
+            guessed = evidence_as_upload(model, collection, query.image)
+            found.setdefault(f"{kind}, guessed words", []).append(guessed)
+    return found
+
+
+def ask_new(model: DiffusionModel, collection: Collection, count: int = 48) -> Found:
+    """Ask about pictures by the collection's own code, with seeds that no training picture has."""
+    rng, found = np.random.default_rng(FIRST_SEED["evaluation"]), []
+    for values in tqdm(combinations(collection, False, count, 1), "new pictures"):
+        shop = STYLES[values["style"]][1][rng.integers(2)]
+        shapes = compose(values["subject"], values["background"], rng)
+        found.append(
+            evidence_as_upload(model, collection, draw(shapes, values["style"], shop, rng))
+        )
+    return found
+
+
+def table(rows: list[dict]) -> str:
+    """Lay rows out as a Markdown table: a line for each set of pictures and question."""
+    heads = " | ".join(f"p ≤ {level:.0%}" for level in LEVELS)
+    lines = [f"| figure | pictures | question | {heads} |", "|---" * (3 + len(LEVELS)) + "|"]
+    by_line: dict[tuple, list[str]] = {}
+    for row in rows:
+        cell = f"{row['share']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        by_line.setdefault((row["figure"], row["pictures"], row["question"]), []).append(cell)
+    return "\n".join(
+        lines + [f"| {' | '.join([*key, *cells])} |" for key, cells in by_line.items()]
+    )

@@ -1,0 +1,176 @@
+"""P-values are conformal, no words are no evidence, files of another model are refused, shares add up."""
+
+import random
+
+import pytest
+import torch
+
+from attribution.attributor import Attribution
+from attribution.calibration import (
+    Calibration,
+    calibrated_for,
+    evidence,
+    p_value,
+    read_calibration,
+    write_calibration,
+)
+from attribution.collection import load_collection
+from attribution.concepts import denoising_losses, recognise
+from attribution.errors import InputError
+from attribution.model import DiffusionModel
+from attribution.shares import share_out
+from precompute.__main__ import main
+from precompute.evaluate.statistics import clopper_pearson
+from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated
+
+
+@pytest.fixture(scope="module")
+def model(small_model):
+    return DiffusionModel.from_pretrained(small_model)
+
+
+@pytest.fixture(scope="module")
+def collection(small_collection):
+    return load_collection(small_collection)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.5])
+def test_one_more_of_the_null_is_called_evidence_at_most_so_often(level):
+    values = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    rest = [torch.cat([values[:i], values[i + 1 :]]) for i in range(len(values))]
+    alarms = [p_value(null, v.item()) <= level for null, v in zip(rest, values, strict=True)]
+    assert sum(alarms) == int(level * 500)  # exactly, as the ranks of 500 numbers are 1 to 500
+
+
+def test_ties_are_no_evidence_and_no_p_value_is_zero():
+    null = torch.full((9,), 0.5)
+    assert p_value(null, 0.5) == 1
+    assert p_value(null, 1.0) == 0.1
+
+
+def test_a_concept_must_pass_both_nulls():
+    calibration = Calibration(torch.arange(99.0), {"style": torch.arange(99.0)})
+    both = calibration.p_values({"general": 200.0, "style": 200.0})
+    assert both == {"general": 0.01, "style": 0.01}
+    assert calibration.p_values({"general": 1.5, "style": 200.0})["style"] == pytest.approx(0.98)
+    assert calibration.p_values({"general": 200.0, "style": 1.5})["style"] == pytest.approx(0.98)
+
+
+def test_no_words_are_no_evidence(model, collection):
+    image = collection.image(0)
+    found = evidence(model, image, {"nothing": "", "style": "a woodcut"})
+    assert found["nothing"] == pytest.approx(0, abs=1e-5)
+    assert abs(found["style"]) > 1e-5
+
+
+def test_losses_do_not_depend_on_which_phrases_go_together(model, collection):
+    image, phrases = collection.image(0), list(collection.concepts["style"].values())
+    together = denoising_losses(model, image, phrases, draws=3)
+    alone = torch.cat([denoising_losses(model, image, [p], draws=3) for p in phrases])
+    assert together.shape == (len(phrases), 3)
+    assert torch.allclose(together, alone, rtol=1e-4)
+
+
+def test_recognised_phrases_have_the_lowest_loss_of_their_concept(model, collection):
+    image = collection.image(3)
+    found = recognise(model, image, collection.concepts)
+    for concept, values in collection.concepts.items():
+        losses = denoising_losses(model, image, list(values.values())).mean(1)
+        assert found[concept] == list(values.values())[int(losses.argmin())]
+
+
+def test_the_step_writes_what_is_read_again_and_nobody_else_may_read(
+    small_model, small_collection, model, collection, tmp_path
+):
+    names = ["--pretrained_model_name_or_path", str(small_model)]
+    names += ["--train_data_dir", str(small_collection), "--cache_dir", str(tmp_path)]
+    assert main(["calibrate", *names, "--unrelated", "19", "--draws", "19"]) == 0
+    belongs_to = calibrated_for(model, collection.concepts)
+    found = read_calibration(tmp_path, belongs_to)
+    assert len(found.unrelated) == 19
+    assert {c: len(null) for c, null in found.unshown.items()} == dict.fromkeys(
+        collection.concepts, 19
+    )
+    with pytest.raises(InputError, match="another model or other concepts"):
+        read_calibration(tmp_path, belongs_to | {"model": "other"})
+    (tmp_path / "calibration.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="missing or damaged"):
+        read_calibration(tmp_path, belongs_to)
+    (tmp_path / "calibration.json").unlink()
+    assert read_calibration(tmp_path, belongs_to) is None
+
+
+def test_a_null_that_is_not_finite_is_refused(tmp_path):
+    broken = Calibration(torch.tensor([1.0, float("nan")]), {})
+    with pytest.raises(InputError, match="not finite"):
+        write_calibration(tmp_path, broken, {}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unrelated_pictures_come_from_every_family_and_only_their_seed_decides():
+    count = len(FAMILIES | FOREIGN)
+    images, names = draw_unrelated(2 * count, 1)
+    assert names == 2 * list(FAMILIES | FOREIGN)
+    assert {(image.size, image.mode) for image in images} == {((64, 64), "RGB")}
+    again, other = draw_unrelated(count, 1)[0], draw_unrelated(count, 2)[0]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(images, again, strict=False))
+    assert all(a.tobytes() != b.tobytes() for a, b in zip(again, other, strict=True))
+
+
+def planted():
+    """Give scores in which forty images of one artist and ten of another stand out of two thousand."""
+    scores = torch.randn(2000, generator=torch.Generator().manual_seed(0)) * 0.3
+    scores[:50] += 5
+    return scores, ["Kiri"] * 40 + ["Gouge"] * 10 + ["Tube"] * 1950
+
+
+def test_shares_are_a_plain_loop_add_up_and_lie_in_their_intervals():
+    scores, names = planted()
+    found = share_out(scores, names)
+    z = (scores - scores.mean()) / scores.std(correction=0)
+    for entry in found:
+        mine = sum(
+            max(v - 2, 0) for v, n in zip(z.tolist(), names, strict=True) if n == entry.artist
+        )
+        assert entry.share == pytest.approx(mine / (z - 2).clamp_min(0).sum().item(), abs=1e-4)
+        assert entry.low <= entry.share <= entry.high
+    assert sum(entry.share for entry in found) == pytest.approx(1, abs=1e-5)
+    assert [entry.artist for entry in found] == ["Kiri", "Gouge", "Tube"]
+    assert found[0].share == pytest.approx(0.8, abs=0.02)
+    assert found == share_out(scores, names)
+
+
+def test_an_interval_of_shares_holds_what_another_sample_gives():
+    random.seed(0)
+    wide = share_out(*planted())[0]
+    scores, names = planted()
+    hits = 0
+    for _ in range(40):  # other samples: images drawn with replacement
+        rows = random.choices(range(2000), k=2000)
+        found = share_out(scores[rows], [names[row] for row in rows])
+        share = next(entry.share for entry in found if entry.artist == "Kiri")
+        hits += wide.low <= share <= wide.high
+    assert hits >= 34
+
+
+def test_scores_without_any_spread_have_no_shares():
+    assert share_out(torch.ones(20), ["a"] * 20) == []
+
+
+def test_a_collection_without_artists_is_told_so(collection):
+    answer = Attribution({"general": torch.arange(30.0)}, {}, collection)
+    assert {share.artist for share in answer.artists()} <= {
+        labels["artist"] for labels in collection.labels
+    }
+    with pytest.raises(InputError, match="no column 'painter'"):
+        answer.artists("painter")
+    with pytest.raises(InputError, match="no p-value for general; run python -m precompute"):
+        answer.stands_out()
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [(0, 10, 0, 0.3085), (5, 10, 0.1871, 0.8129), (10, 10, 0.6915, 1), (5, 512, 0.0032, 0.0226)],
+)
+def test_exact_intervals_are_those_of_the_tables(hits, count, low, high):
+    assert clopper_pearson(hits, count) == pytest.approx((low, high), abs=2e-4)
