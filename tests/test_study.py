@@ -1,6 +1,8 @@
 """The study: trainings that differ only by what they keep, and what is measured on them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +20,37 @@ SMALL = ["--subsets", "3", "--validation_subsets", "3", "--queries", "4", "--val
 
 
 @pytest.fixture(scope="module")
-def small_study(small_collection, tmp_path_factory):
+def thirty(tmp_path_factory):
+    """Copy thirty pictures of different combinations, of three subjects in two styles, into an imagefolder."""
+    folder, source = tmp_path_factory.mktemp("thirty"), Path("assets/collection")
+    concepts = json.loads((source / "concepts.json").read_text())
+    for concept, count in (("subject", 3), ("style", 2)):
+        concepts[concept] = dict(list(concepts[concept].items())[:count])
+
+    def is_known(row):
+        return all(row[concept] in values for concept, values in concepts.items())
+
+    lines = (source / "metadata.jsonl").read_text().splitlines()[:420]
+    rows = [row for row in map(json.loads, lines) if is_known(row)][:30]
+    (folder / "images").mkdir()
+    for row in rows:
+        shutil.copy(source / row["file_name"], folder / row["file_name"])
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "concepts.json").write_text(json.dumps(concepts))
+    held_out = json.loads((source / "held_out.json").read_text())
+    (folder / "held_out.json").write_text(json.dumps([row for row in held_out if is_known(row)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small_study(thirty, tmp_path_factory):
     """Run `retrain` with two steps a training on thirty pictures."""
     work = tmp_path_factory.mktemp("runs")
     truth = work / "truth/study.safetensors"
     arguments = [
         *ASSETS,
         "--train_data_dir",
-        str(small_collection),
+        str(thirty),
         "--work_dir",
         str(work / "study"),
     ]
@@ -67,6 +92,7 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     monkeypatch.setattr(studied, "GROUND_TRUTH", truth)
     monkeypatch.setattr(studied, "PROJ_DIM", 4)
     monkeypatch.setattr("precompute.evaluate.lds.UNLABELLED", 2)
+    monkeypatch.setattr("precompute.evaluate.counterfactual.UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.lds.METHODS", ("tracin", "das"))
     monkeypatch.setattr("precompute.evaluate.counterfactual.REMOVED", 5)
     monkeypatch.setattr("precompute.evaluate.counterfactual.EACH", 1)
@@ -86,6 +112,7 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
             "random",
             "seed",
             "style removed",
+            "subject removed",
             "subject removed",
         }
     assert {row["method"] for row in rows} == expected

@@ -26,7 +26,7 @@ from attribution.similarity import latent_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio
-from precompute.evaluate.studied import Studied, method_cache, open_studied
+from precompute.evaluate.studied import UNLABELLED, Studied, method_cache, open_studied
 from precompute.queries import FIRST_SEED, draw_queries
 from precompute.retrain import FULL_SEED
 from precompute.trainings import Asked, Bench, Training, train_all
@@ -35,7 +35,7 @@ from precompute.weights import run as learn_weights
 
 QUERIES = 30
 REMOVED = 50
-EACH = 2  # pictures for each value of a factor
+EACH = 1  # picture for each value of a factor
 FACTORS = ("style", "subject")
 LISTS = ("learned", "d-trak", "latents", "random")
 OTHER_SEED = 1
@@ -59,7 +59,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     cache = method_cache(studied, "d-trak")
     folder, count = str(studied.study.collection.folder), config.queries or QUERIES
     if not (cache.folder / "weights.json").is_file():
-        learn_weights(WeightsConfig(str(studied.model), folder, str(cache.folder)))
+        learn_weights(
+            WeightsConfig(str(studied.model), folder, str(cache.folder), queries=UNLABELLED)
+        )
     attributor = Attributor.from_pretrained(studied.model, cache.folder, folder)
     whole, named = studied.queries["evaluation"][:count], name_alone(studied)
     removed = {
@@ -201,7 +203,7 @@ def factor_rows(found: Results, named: list[Named], count: int, seed: int) -> li
         for number, each in enumerate(named):
             if each.factor != factor:
                 continue
-            change = (found[f"{factor}-{number}"]["losses"][count:] - before).numpy()
+            change = (found[f"{factor}-{number}"]["losses"][count:] - before).double().numpy()
             own.append(change[[n.factor == factor and n.value == each.value for n in named]].mean())
             other.append(change[[n.factor != factor for n in named]].mean())
             values.append(each.value)

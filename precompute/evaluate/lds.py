@@ -27,12 +27,17 @@ from precompute.datamodels import (
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score
-from precompute.evaluate.studied import Studied, in_order, method_cache, open_studied
+from precompute.evaluate.studied import (
+    UNLABELLED,
+    Studied,
+    in_order,
+    method_cache,
+    open_studied,
+)
 from precompute.queries import Query, combinations, draw_queries
 
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # of the mean diagonal
 EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the mean eigenvalue
-UNLABELLED = 128  # generated pictures on which weights are fitted
 
 
 def measure(config: EvaluateConfig) -> list[dict]:

@@ -3,9 +3,8 @@
 In: arrays of per-query figures. Out: numbers. It knows no model and no picture.
 """
 
-import math
-
 import numpy as np
+from scipy import stats
 
 from attribution.errors import InputError
 
@@ -43,14 +42,10 @@ def bootstrap_ratio(
     return round(float(low), 3), round(float(high), 3)
 
 
-def centred_ranks(values: np.ndarray) -> np.ndarray:
-    """Rank each row, with ties averaged, so that the ranks of a row sum to zero."""
-    return np.sign(values[:, :, None] - values[:, None]).sum(2)
-
-
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Give the rank correlation of each row of two arrays; 0 where one of them is constant."""
-    first, second = centred_ranks(first), centred_ranks(second)
+    ranks = (stats.rankdata(values, axis=1) for values in (first, second))
+    first, second = (each - each.mean(1, keepdims=True) for each in ranks)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return (first * second).sum(1) / np.maximum(norms, 1e-12)
 
@@ -76,22 +71,6 @@ def linear_datamodeling_score(
 
 
 def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Give the exact interval of a share (Clopper and Pearson 1934), by bisection of binomial tails."""
-
-    def at_most(limit: int, share: float) -> float:
-        ways = [
-            math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(limit + 1)
-        ]
-        return sum(ways)
-
-    def solve(limit: int, tail: float) -> float:  # the share at which P(X <= limit) = tail
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if at_most(limit, middle) > tail else (low, middle)
-        return low
-
-    rest = (1 - level) / 2
-    low = solve(hits - 1, 1 - rest) if hits else 0.0
-    high = solve(hits, rest) if hits < count else 1.0
-    return round(low, 4), round(high, 4)
+    """Give the exact interval of a share (Clopper and Pearson 1934)."""
+    interval = stats.binomtest(hits, count).proportion_ci(level, "exact")
+    return round(interval.low, 4), round(interval.high, 4)

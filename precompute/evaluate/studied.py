@@ -28,6 +28,7 @@ from precompute.trainings import Asked
 
 GROUND_TRUTH = Path("benchmarks/ground_truth/study.safetensors")
 PROJ_DIM = 64
+UNLABELLED = 128  # generated pictures on which weights are fitted
 
 
 @dataclass(frozen=True)
