@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from attribution.collection import CONCEPTS, Collection, open_image
 from attribution.concepts import full_prompt, named_in
 from attribution.errors import InputError
 from attribution.questions import GENERAL
+from attribution.regions import Regions, blend
 
 ANY = "(any)"
 COUNT = 12  # training images shown
@@ -45,6 +46,7 @@ SHARES = (
     "How the scores above 2 divide among the artists. The interval says how much hangs on single "
     "training pictures. It is not what is owed to anybody."
 )
+WHERE = "Where in the picture the evidence for this training picture lies, lighter is more"
 LIMITS = """
 - A score says how alike two pictures are *to the model*: how far learning from the one and learning
   from the other would change the model in the same direction.
@@ -95,7 +97,10 @@ class Session:
 
     image: Image.Image
     answer: Attribution
+    method: str
     shown: tuple[Source, ...] = ()  # in the order of the gallery
+    mix: dict[str, float] = field(default_factory=dict)
+    regions: Regions | None = None  # made when a training image is looked at first
 
 
 @contextmanager
@@ -198,6 +203,12 @@ class Handlers:
     """What happens when somebody presses, moves or chooses something."""
 
     attributor: Attributor
+    others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
+
+    @property
+    def by_method(self) -> dict[str, Attributor]:
+        """Name the attributors by their methods."""
+        return {each.method: each for each in (self.attributor, *self.others)}
 
     def picked(self, values: tuple[str, ...], prompt: str | None = None) -> dict[str, str]:
         """Give the phrases of values of CONCEPTS; with a prompt, of those alone that it holds."""
@@ -225,7 +236,7 @@ class Handlers:
     def generate(
         self, prompt: str, seed: float = SEED, general: float = 1, subject: float = 0,
         style: float = 0, background: float = 0, pick_subject: str = ANY, pick_style: str = ANY,
-        pick_background: str = ANY, progress: gr.Progress = PROGRESS,
+        pick_background: str = ANY, method: str = "", progress: gr.Progress = PROGRESS,
     ) -> tuple:  # fmt: skip
         """Draw a picture from a prompt and a seed, and rank the training images for it."""
         mix, prompt = mixed(general, subject, style, background), (prompt or "").strip()
@@ -236,33 +247,37 @@ class Handlers:
             [prompt], [int(seed or 0)], on_step=lambda *done: progress(done, desc="Drawing")
         )[0]
         picked = self.picked((pick_subject, pick_style, pick_background), prompt)
-        return self.attribute(image, prompt, picked, mix, progress)
+        return self.attribute(image, prompt, picked, mix, method, progress)
 
     @plainly()
     def trace(
         self, upload: dict[str, Any], prompt: str = "", general: float = 1, subject: float = 0,
-        style: float = 0, background: float = 0, progress: gr.Progress = PROGRESS,
+        style: float = 0, background: float = 0, method: str = "",
+        progress: gr.Progress = PROGRESS,
     ) -> tuple:  # fmt: skip
         """Rank the training images for an upload, then delete it."""
         mix, image = mixed(general, subject, style, background), read_upload(upload)
-        results = self.attribute(image, (prompt or "").strip(), {}, mix, progress)
+        results = self.attribute(image, (prompt or "").strip(), {}, mix, method, progress)
         Path(upload["path"]).unlink(missing_ok=True)
         return results
 
     def attribute(
         self, image: Image.Image, prompt: str, picked: dict[str, str], mix: dict[str, float],
-        progress: gr.Progress,
+        method: str, progress: gr.Progress,
     ) -> tuple:  # fmt: skip
         """Attribute one picture and say under which words each concept was traced."""
         progress(None, desc="Comparing with every training picture")
-        answer = self.attributor.attribute(image, prompt, concepts=picked)
+        attributor = self.by_method.get(method or self.attributor.method)
+        if attributor is None:
+            raise InputError(f"there is no method {method}; known: {', '.join(self.by_method)}")
+        answer = attributor.attribute(image, prompt, concepts=picked)
         known = named_in(prompt, self.attributor.collection.concepts) | picked
         words = {c: f"{c} “{p}”" for c, p in answer.phrases.items() if c != GENERAL}
         traced = "; ".join(words[c] for c in words if c in known)
         guessed = "; ".join(words[c] for c in words if c not in known)
         note = f"Traced as: {traced}. " * bool(traced)
         note += f"Guessed from the picture: {guessed}." * bool(guessed)
-        session, *ranked = self.rank(Session(image, answer), mix)
+        session, *ranked = self.rank(Session(image, answer, attributor.method), mix)
         return session, image, *ranked, f"{verdict(answer)}{html.escape(note)}"
 
     @plainly()
@@ -294,7 +309,7 @@ class Handlers:
             pictures.append((str(source.path.resolve()), words))
         cells = [tuple(row.get(column, "") for column in COLUMNS) for row in rows]
         return (
-            replace(session, shown=tuple(shown)), rows, pictures, table(cells, COLUMNS),
+            replace(session, shown=tuple(shown), mix=mix), rows, pictures, table(cells, COLUMNS),
             self.artists(session.answer, mix),
         )  # fmt: skip
 
@@ -319,8 +334,13 @@ class Handlers:
         for question, name in QUESTIONS.items():
             if name in scores:
                 facts[f"score, {question.lower()}"] = f"{scores[name][source.index]:.2f}"
+        if session.regions is None:
+            attributor = self.by_method[session.method]
+            session = replace(session, regions=attributor.regions(session.image, session.answer))
+        heat = blend(session.image, session.regions.map(source.index, **session.mix))
         path = str(source.path.resolve())
-        return gr.Column(visible=True), session.image, path, table(list(facts.items()))
+        found = gr.Column(visible=True), session.image, heat, path, table(list(facts.items()))
+        return session, *found
 
 
 STILL = {"interactive": False, "buttons": [], "format": "png", "type": "filepath"}
@@ -359,6 +379,9 @@ def lay_out_inputs(do: Handlers) -> SimpleNamespace:
         with gr.Column():
             said = gr.Textbox("", label="Its prompt, if you know it")
             follow = gr.Button("Trace", variant="primary")
+    method = gr.Dropdown(
+        list(do.by_method), value=do.attributor.method, label="Method", visible=bool(do.others)
+    )
     return SimpleNamespace(**locals())
 
 
@@ -381,6 +404,7 @@ def lay_out_results() -> SimpleNamespace:
                 gallery = gr.Gallery(label="Pictures", elem_id="ranked", **GRID)
         with gr.Column(visible=False, elem_id="detail") as detail, gr.Row():
             asked = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
+            where = gr.Image(label="Where it shows", alt_text=WHERE, elem_id="where", **STILL)
             found = gr.Image(label="Training picture", alt_text="The training picture", **STILL)
             facts = gr.HTML(elem_id="facts", elem_classes="sources", min_width=280)
         with gr.Accordion("By artist", open=False):
@@ -406,6 +430,7 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     for pick in given.picks:
         pick.input(do.build, given.picks, given.prompt, **private)
     asking = {"fn": do.generate, "inputs": [given.prompt, given.seed, *sliders, *given.picks]}
+    asking["inputs"].append(given.method)
     asking |= {"outputs": answer, **heavy}
     made = gr.on([given.make.click, given.prompt.submit], api_name="generate", **asking)
     filled = given.sample.click(do.example, given.sample, [given.prompt, *given.picks], **private)
@@ -413,7 +438,8 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
 
     arrived = given.upload.upload(do.accept, given.upload, given.upload, **raw, **private)
     arrived.failure(lambda: None, None, given.upload, **private)
-    asking = {"fn": do.trace, "inputs": [given.upload, given.said, *sliders], "outputs": answer}
+    asking = {"fn": do.trace, "inputs": [given.upload, given.said, *sliders, given.method]}
+    asking |= {"outputs": answer}
     followed = given.follow.click(api_name="trace", **asking, **raw, **heavy)
     followed.success(lambda copy: copy, shown.picture, given.upload, **private)
 
@@ -430,14 +456,14 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     gr.on(moved, None, None, shown.question, js="() => null")
     asking = {"fn": do.ask, "inputs": [session, shown.question], "outputs": [*sliders, *ranked]}
     shown.question.input(api_visibility="private", **asking, **light)
-    asking = [shown.detail, shown.asked, shown.found, shown.facts]
+    asking = [session, shown.detail, shown.asked, shown.where, shown.found, shown.facts]
     seen = shown.gallery.select(do.detail, session, asking, **private)
     seen.success(None, js=SCROLL.format("detail"))
 
 
-def create_demo(attributor: Attributor) -> gr.Blocks:
-    """Lay out the page for one attributor and connect it."""
-    collection, do = attributor.collection, Handlers(attributor)
+def create_demo(attributor: Attributor, others: tuple[Attributor, ...] = ()) -> gr.Blocks:
+    """Lay out the page for one attributor, and others by other methods, and connect it."""
+    collection, do = attributor.collection, Handlers(attributor, others)
     artists = len({labels.get("artist") for labels in collection.labels})
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, HOUR)) as demo:
         session = gr.State(time_to_live=HOUR)
@@ -456,10 +482,13 @@ def create_demo(attributor: Attributor) -> gr.Blocks:
     return demo
 
 
-def serve(attributor: Attributor, host: str, port: int, block: bool = True) -> gr.Blocks:
+def serve(
+    attributor: Attributor, host: str, port: int, block: bool = True,
+    others: tuple[Attributor, ...] = (),
+) -> gr.Blocks:  # fmt: skip
     """Serve the page; of this machine's files only the folders of the collection's images are open."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
-    demo = create_demo(attributor).queue(max_size=20)
+    demo = create_demo(attributor, others).queue(max_size=20)
     shown = (attributor.collection.folder / file for file in attributor.collection.files)
     folders = sorted({str(path.resolve().parent) for path in shown})
     demo.launch(
@@ -472,14 +501,16 @@ def serve(attributor: Attributor, host: str, port: int, block: bool = True) -> g
     return demo
 
 
-def load() -> Attributor:
-    """Load what the environment names, or the shipped default."""
+def load() -> list[Attributor]:
+    """Load what the environment names, or the shipped default; ATTRIBUTION_CACHE may name several, with commas."""
     read = os.environ.get
-    return Attributor.from_pretrained(
+    first, *rest = read("ATTRIBUTION_CACHE", "assets/cache").split(",")
+    attributor = Attributor.from_pretrained(
         read("ATTRIBUTION_MODEL", "assets/model"),
-        read("ATTRIBUTION_CACHE", "assets/cache"),
+        first,
         read("ATTRIBUTION_COLLECTION", "assets/collection"),
     )
+    return [attributor, *(attributor.with_cache(folder) for folder in rest)]
 
 
 def main() -> int:
@@ -491,7 +522,8 @@ def main() -> int:
     try:
         if not port.isdecimal():
             raise InputError(f"GRADIO_SERVER_PORT is {port!r}; give the number of a port")
-        serve(load(), host, int(port))
+        attributor, *others = load()
+        serve(attributor, host, int(port), others=tuple(others))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

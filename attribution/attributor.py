@@ -27,7 +27,7 @@ from attribution.files import file_hash, hash_of, load_tensors, read_json
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
-from attribution.regions import Heat, find_regions
+from attribution.regions import Heat, Regions, find_regions
 from attribution.scoring import contributions, top, weighted
 from attribution.shares import Share, share_out
 from attribution.store import Cache, caption_column, open_cache
@@ -142,6 +142,16 @@ class Attributor:
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected))
 
+    @property
+    def method(self) -> str:
+        """Name the base method of the cache."""
+        return self.cache.header["method"]
+
+    def with_cache(self, folder: str | Path) -> "Attributor":
+        """Answer by another cache of the same model and collection, such as another method's."""
+        fingerprints = self.cache.header["fingerprints"]
+        return Attributor(self.model, self.collection, open_cache(folder, fingerprints))
+
     def contributions(
         self, queries: Float[Tensor, "query group dim"]
     ) -> Float[Tensor, "query group train"]:
@@ -179,20 +189,11 @@ class Attributor:
             p_values = self.calibration.p_values(evidence(self.model, image, words))
         return Attribution(scores, {GENERAL: whole} | phrases, self.collection, p_values)
 
-    def regions(self, image: Image.Image, concept: str, phrase: str, rows: list[int]) -> Heat:
-        """Map where in a picture the evidence for some training images lies, for one concept or "general".
-
-        `phrase` is the concept's in `Attribution.phrases`, `rows` are rows of the collection, such as
-        `Source.index`.
-        """
-        if concept not in self.weights:
-            raise InputError(f"no weights for {concept!r}; known: {', '.join(self.weights)}")
-        if any(not 0 <= row < len(self.collection) for row in rows):
-            raise InputError(f"rows are {rows}; each must be 0 to {len(self.collection) - 1}")
-        weights = self.weights[concept]
-        found = find_regions(self.extractor, self.cache, image, concept, phrase, weights)
-        places = self.order.argsort()[rows]  # rows of the cache
-        return Heat(found.map[places], found.elsewhere[places])
+    def regions(self, image: Image.Image, answer: Attribution) -> Regions:
+        """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
+        found = find_regions(self.extractor, self.cache, image, answer.phrases, self.weights)
+        place = self.order.argsort()  # row of the collection -> row of the cache
+        return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
 
 
 def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:

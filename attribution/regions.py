@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
+from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.questions import GENERAL
 from attribution.scoring import widened
@@ -108,14 +109,45 @@ def find_regions(
     extractor: FeatureExtractor,
     cache: Cache,
     image: Image.Image,
-    concept: str,
-    phrase: str,
-    weights: Float[Tensor, "group"],
-) -> Heat:
-    """Map the evidence for every training image, in the cache's order, for one concept or as a whole."""
-    phrases = [phrase] if concept == GENERAL else [phrase, ""]
-    features = cell_features(extractor, image, phrases).mean(0)
-    return heat(cell_scores(features, weights, cache))
+    phrases: dict[str, str],
+    weights: dict[str, Float[Tensor, "group"]],
+) -> dict[str, Heat]:
+    """Map the evidence for every training image, in the cache's order, for each concept that has a phrase.
+
+    Where none has, the whole picture is mapped.
+    """
+    concepts = [name for name in phrases if name != GENERAL]
+    words = ["", *(phrases[c] for c in concepts)] if concepts else [phrases[GENERAL]]
+    wordless, *asked = cell_features(extractor, image, words)
+    if not concepts:
+        return {GENERAL: heat(cell_scores(wordless, weights[GENERAL], cache))}
+    return {
+        concept: heat(cell_scores((features + wordless) / 2, weights[concept], cache))
+        for concept, features in zip(concepts, asked, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Regions:
+    """A picture's maps, kept so that another training image or another mix is instant."""
+
+    heats: dict[str, Heat]  # concept -> a row for every training image, in the collection's order
+
+    def map(self, row: int, **amounts: float | int) -> Float[Tensor, "height width"]:
+        """Give one training image's map for a mix, as `Attribution.mix` takes it.
+
+        The whole picture's map is the mean of its concepts': it points better than the general weights' own.
+        """
+        shares = {name: float(amounts.get(name, 0)) for name in self.heats}
+        if GENERAL not in shares:
+            whole = amounts.get(GENERAL, 0 if amounts else 1) / len(shares)
+            shares = {name: share + whole for name, share in shares.items()}
+        total = sum(shares.values())
+        if not 0 < total < float("inf"):
+            raise InputError(
+                "no map for this mix; give an amount above zero to what the picture was asked for"
+            )
+        return sum(self.heats[name].map[row] * (share / total) for name, share in shares.items())
 
 
 def blend(image: Image.Image, heat: Float[Tensor, "height width"]) -> Image.Image:

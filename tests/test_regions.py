@@ -1,5 +1,6 @@
 """Maps sum to the scores, a cell's share is what that cell alone would give, and halves are told apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,18 +101,32 @@ def test_coarse_positions_cover_the_cells_under_them():
 
 
 def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
-    image, rows = attributor.collection.image(3), [7, 0, 29]
+    image = attributor.collection.image(3)
     answer = attributor.attribute(image, "a woodcut of a cat in the city")
-    found = attributor.regions(image, "general", answer.phrases["general"], rows)
-    assert found.map.shape == (3, 8, 8)
+    whole = replace(answer, phrases={"general": answer.phrases["general"]})
+    found = attributor.regions(image, whole).heats["general"]
+    assert found.map.shape == (30, 8, 8)
     total = found.map.sum((1, 2)) + found.elsewhere
-    assert torch.allclose(total, answer.scores["general"][rows], atol=1e-4)
+    assert torch.allclose(total, answer.scores["general"], atol=1e-4)
 
     passes = unit(attributor.extractor([image] * 2, [answer.phrases["style"], ""]))
     parts = attributor.contributions(passes.mean(0, keepdim=True))
-    want = standardise(weighted(parts, attributor.weights["style"]))[0, rows]
-    found = attributor.regions(image, "style", answer.phrases["style"], rows)
+    want = standardise(weighted(parts, attributor.weights["style"]))[0]
+    found = attributor.regions(image, answer).heats["style"]
     assert torch.allclose(found.map.sum((1, 2)) + found.elsewhere, want, atol=1e-4)
+
+
+def test_maps_mix_as_scores_do(attributor):
+    image = attributor.collection.image(3)
+    regions = attributor.regions(image, attributor.attribute(image, "a woodcut of a cat at night"))
+    subject, style, background = (h.map[5] for h in regions.heats.values())
+    assert torch.equal(regions.map(5, style=2), style)
+    assert torch.allclose(regions.map(5, subject=1, style=3), 0.25 * subject + 0.75 * style)
+    whole = (subject + style + background) / 3
+    assert torch.allclose(regions.map(5), whole, atol=1e-6)
+    assert torch.allclose(regions.map(5, general=1, style=0), whole, atol=1e-6)
+    with pytest.raises(InputError, match="no map for this mix"):
+        regions.map(5, mood=1)
 
 
 def test_layers_that_see_no_positions_and_noisy_timesteps_have_no_cell(attributor):
@@ -120,15 +135,6 @@ def test_layers_that_see_no_positions_and_noisy_timesteps_have_no_cell(attributo
     for group, has_place in zip(attributor.extractor.groups, placed.tolist(), strict=True):
         blind = "time_emb" in group or "attn2.to_k" in group or "attn2.to_v" in group
         assert has_place == (group.startswith("0:") and not blind), group
-
-
-def test_rows_and_concepts_that_do_not_exist_are_refused(attributor):
-    image = attributor.collection.image(0)
-    with pytest.raises(InputError, match="no weights for 'mood'"):
-        attributor.regions(image, "mood", "sad", [0])
-    for row in (-1, 30):
-        with pytest.raises(InputError, match="each must be 0 to 29"):
-            attributor.regions(image, "general", "a cat", [row])
 
 
 def test_evidence_for_every_image_alike_is_no_heat():

@@ -113,7 +113,6 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
             "seed",
             "style removed",
             "subject removed",
-            "subject removed",
         }
     assert {row["method"] for row in rows} == expected
 
