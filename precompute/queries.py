@@ -115,3 +115,11 @@ def questions(
             query_features(extractor, images, {name: words[part] for name, words in asked.items()})
         )
     return {name: torch.cat([part[name] for part in parts]) for name in asked}
+
+
+def encode(
+    model: DiffusionModel, collection: Collection
+) -> Float[Tensor, "train channel height width"]:
+    """Encode all pictures of a collection."""
+    rows = torch.arange(len(collection)).split(BATCH)
+    return torch.cat([model.latents([collection.image(i) for i in part]) for part in rows])
