@@ -28,13 +28,13 @@ class PlantedConfig:
     """What decides the fine-tuned model and its cache, besides model, collection and plantings."""
 
     plantings: tuple[Planting, ...] = PLANTINGS
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 32
     planted: int = 14  # of each batch; every planting equally often
     learning_rate: float = 2e-3
-    timesteps: int = 10
+    timesteps: int = 6
     proj_dim: int = 16
-    weight_queries: int = 64
+    weight_queries: int = 48
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ from precompute.plantings import Planting, combinations, phrases
 from precompute.queries import Query, draw_queries, questions
 
 TOP = 10
-PICTURES = 8  # of each planting
+PICTURES = 6  # of each planting
 Scores = dict[tuple[str, str], Float[Tensor, "query train"]]  # (method, weights) -> scores
 
 
