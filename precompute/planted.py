@@ -28,11 +28,11 @@ class PlantedConfig:
     """What decides the fine-tuned model and its cache, besides model, collection and plantings."""
 
     plantings: tuple[Planting, ...] = PLANTINGS
-    steps: int = 400
+    steps: int = 1000
     batch_size: int = 32
     planted: int = 14  # of each batch; every planting equally often
     learning_rate: float = 2e-3
-    timesteps: int = 6
+    timesteps: int = 10
     proj_dim: int = 16
     weight_queries: int = 48
     seed: int = 0
@@ -77,7 +77,10 @@ def finetune(
     latents, pipeline = encode(model, collection), model.pipeline
     torch.manual_seed(config.seed)
     pipeline.tokenizer.add_tokens([p.word for p in config.plantings])
-    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer))
+    pipeline.text_encoder.resize_token_embeddings(
+        len(pipeline.tokenizer),
+        mean_resizing=False,  # else all new words start as one and the same
+    )
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(True)
     padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}

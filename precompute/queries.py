@@ -121,5 +121,6 @@ def encode(
     model: DiffusionModel, collection: Collection
 ) -> Float[Tensor, "train channel height width"]:
     """Encode all pictures of a collection."""
-    rows = torch.arange(len(collection)).split(BATCH)
-    return torch.cat([model.latents([collection.image(i) for i in part]) for part in rows])
+    rows = [range(i, i + BATCH) for i in range(0, len(collection), BATCH)]
+    found = [[collection.image(i) for i in part if i < len(collection)] for part in rows]
+    return torch.cat([model.latents(images) for images in found])
