@@ -77,10 +77,7 @@ def finetune(
     latents, pipeline = encode(model, collection), model.pipeline
     torch.manual_seed(config.seed)
     pipeline.tokenizer.add_tokens([p.word for p in config.plantings])
-    pipeline.text_encoder.resize_token_embeddings(
-        len(pipeline.tokenizer),
-        mean_resizing=False,  # else all new words start as one and the same
-    )
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer))
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(True)
     padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
