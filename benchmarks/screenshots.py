@@ -20,7 +20,7 @@ SIZES = {"page": (1280, 1000), "phone": (390, 844)}
 def main() -> None:
     """Serve the shipped default, click the first example, ask for style, and photograph."""
     FOLDER.mkdir(exist_ok=True)
-    attributor = app.load()
+    attributor, *_ = app.load()
     first = app.examples(attributor.collection)[0]
     prompt = app.Handlers(attributor).build(*(first[concept] for concept in app.CONCEPTS))
     demo = app.serve(attributor, "127.0.0.1", PORT, block=False)

@@ -6,6 +6,7 @@ loop that predicts v (arXiv 2202.00512) and keeps an average of the parameters (
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -111,19 +112,23 @@ def train_denoiser(
     tokens: Tensor,
     empty: Tensor,
     *,
-    minutes: float,
-    batch_size: int,
+    minutes: float = 0,
+    steps: int = 0,
+    pick: Callable[[torch.Generator], Tensor] | None = None,
+    batch_size: int = 64,
     learning_rate: float,
     caption_dropout: float,
     seed: int,
     state_dir: Path,
     compiled: bool = False,
 ) -> list[dict[str, float]]:
-    """Train in place until the time is spent, ending on the EMA; return the loss curve.
+    """Train in place until the time is spent or the steps are taken, ending on the EMA; return the loss curve.
 
-    `tokens` [image, length] are the captions, `empty` [length] stands for a dropped one. The state is
-    saved in `state_dir` once a minute; called again, training goes on from there.
+    Give `minutes` or `steps`; `pick` chooses each batch's rows, any rows if not given. `tokens` [image, length]
+    are the captions, `empty` [length] stands for a dropped one. The state is saved in `state_dir` once a
+    minute; called again, training goes on from there.
     """
+    pick = pick or (lambda draw: torch.randint(len(latents), (batch_size,), generator=draw))
     both = _Both(unet, text_encoder).train()
     denoise = torch.compile(unet) if compiled else unet
     parameters = list(both.parameters())
@@ -134,17 +139,17 @@ def train_denoiser(
     step = curve[-1]["step"] if curve else 0
     total, last, saved, losses = minutes * 60, time.monotonic(), spent, []
     bar = tqdm(total=round(total), initial=round(spent), desc="denoiser", unit="s")
-    while spent < total:
-        done = spent / total
+    while (step < steps) if steps else (spent < total):
+        done = step / steps if steps else spent / total
         rate = learning_rate * min(1.0, step / 200, (1 - done) / 0.4 + 0.005)
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        rows = torch.randint(len(latents), (batch_size,), generator=draw)
-        timesteps = torch.randint(
-            scheduler.config.num_train_timesteps, (batch_size,), generator=draw
-        )
-        noise = torch.randn((batch_size, *latents.shape[1:]), generator=draw)
-        dropped = torch.rand(batch_size, generator=draw) < caption_dropout
+        rows = pick(draw)
         clean = latents[rows]
+        timesteps = torch.randint(
+            scheduler.config.num_train_timesteps, (len(rows),), generator=draw
+        )
+        noise = torch.randn(clean.shape, generator=draw)
+        dropped = torch.rand(len(rows), generator=draw) < caption_dropout
         noisy = scheduler.add_noise(clean, noise, timesteps)
         target = scheduler.get_velocity(clean, noise, timesteps)
         with torch.autocast("cpu", torch.bfloat16):
@@ -158,7 +163,7 @@ def train_denoiser(
         now = time.monotonic()
         spent, last = spent + now - last, now
         bar.update(round(spent) - bar.n)
-        finished = spent >= total
+        finished = step >= steps if steps else spent >= total
         if step % 100 == 0 or finished:
             mean = torch.stack(losses[-100:]).mean().item()
             curve.append({"step": step, "loss": round(mean, 4), "seconds": round(spent)})

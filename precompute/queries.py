@@ -122,3 +122,12 @@ def questions(
             query_features(extractor, images, {name: words[part] for name, words in asked.items()})
         )
     return {name: torch.cat([part[name] for part in parts]) for name in asked}
+
+
+def encode(
+    model: DiffusionModel, collection: Collection
+) -> Float[Tensor, "train channel height width"]:
+    """Encode all pictures of a collection."""
+    rows = [range(i, i + BATCH) for i in range(0, len(collection), BATCH)]
+    found = [[collection.image(i) for i in part if i < len(collection)] for part in rows]
+    return torch.cat([model.latents(images) for images in found])

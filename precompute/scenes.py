@@ -251,7 +251,9 @@ def teapot(rng: np.random.Generator) -> list[Part]:
     ]
 
 
-SUBJECTS: dict[str, Callable[[np.random.Generator], list[Part]]] = {
+Subjects = dict[str, Callable[[np.random.Generator], list[Part]]]
+
+SUBJECTS: Subjects = {
     "cat": cat,
     "fish": fish,
     "butterfly": butterfly,
@@ -401,7 +403,9 @@ BACKGROUNDS: dict[str, Callable[[np.random.Generator, float], list[tuple[Points,
 }
 
 
-def compose(subject: str, background: str, rng: np.random.Generator) -> list[Shape]:
+def compose(
+    subject: str, background: str, rng: np.random.Generator, subjects: Subjects = SUBJECTS
+) -> list[Shape]:
     """Place a subject of random size, place, tilt and side before a background."""
     palette = draw_palette(rng, background in ("night", "forest", "city"))
     shapes = [Shape(p, c, subject=False) for p, c in BACKGROUNDS[background](rng, palette.shift)]
@@ -410,7 +414,7 @@ def compose(subject: str, background: str, rng: np.random.Generator) -> list[Sha
     stretch = np.array([rng.choice([-1, 1]) * rng.uniform(0.92, 1.08), 1.0]) * size
     turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     place = np.array([rng.uniform(0.42, 0.58), rng.uniform(0.52, 0.6)])
-    for points, role in SUBJECTS[subject](rng):
+    for points, role in subjects[subject](rng):
         shapes.append(
             Shape((points * stretch) @ turn + place, getattr(palette, role), subject=True)
         )

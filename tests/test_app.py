@@ -23,7 +23,7 @@ PHONE = {"width": 390, "height": 800}
 @pytest.fixture(scope="module")
 def attributor():
     """The shipped attributor, which also counts how often it takes gradients."""
-    loaded = app.load()
+    (loaded,) = app.load()
     attribute = loaded.attribute
     loaded.calls = 0
 

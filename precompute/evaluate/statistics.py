@@ -4,7 +4,10 @@ In: arrays of per-query figures. Out: numbers. It knows no model and no picture.
 """
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float
 from scipy import stats
+from torch import Tensor
 
 from attribution.errors import InputError
 
@@ -74,3 +77,29 @@ def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, 
     """Give the exact interval of a share (Clopper and Pearson 1934)."""
     interval = stats.binomtest(hits, count).proportion_ci(level, "exact")
     return round(interval.low, 4), round(interval.high, 4)
+
+
+def recall(
+    scores: Float[Tensor, "query train"], wanted: Bool[Tensor, "query train"], count: int
+) -> np.ndarray:
+    """Give the share of wanted rows among the first `count`, of as many as have room there."""
+    first = scores.topk(min(count, scores.shape[1]), dim=1).indices
+    return (wanted.gather(1, first).sum(1) / wanted.sum(1).clamp(1, count)).numpy()
+
+
+def average_precision(
+    scores: Float[Tensor, "query train"], wanted: Bool[Tensor, "query train"]
+) -> np.ndarray:
+    """Give the mean, over wanted rows, of the precision of the ranking down to each of them."""
+    ranked = wanted.gather(1, scores.argsort(dim=1, descending=True, stable=True)).double()
+    places = torch.arange(1, ranked.shape[1] + 1)
+    return ((ranked.cumsum(1) / places * ranked).sum(1) / ranked.sum(1).clamp_min(1)).numpy()
+
+
+def chance_precision(wanted: int, train: int) -> float:
+    """Give the average precision to expect of a random ranking of `train` rows, `wanted` of which count.
+
+    The row at place i counts with chance w/N, and each of the i - 1 before it then with (w - 1)/(N - 1).
+    """
+    harmonic = sum(1 / place for place in range(1, train + 1))
+    return (harmonic + (wanted - 1) / max(train - 1, 1) * (train - harmonic)) / train
