@@ -100,7 +100,8 @@ class Session:
     method: str
     shown: tuple[Source, ...] = ()  # in the order of the gallery
     mix: dict[str, float] = field(default_factory=dict)
-    regions: Regions | None = None  # made when a training image is looked at first
+    seen: int = 0  # the training image that is looked at, a row of the collection
+    regions: list[Regions] = field(default_factory=list)  # made when a training image is looked at
 
 
 @contextmanager
@@ -334,13 +335,20 @@ class Handlers:
         for question, name in QUESTIONS.items():
             if name in scores:
                 facts[f"score, {question.lower()}"] = f"{scores[name][source.index]:.2f}"
-        if session.regions is None:
-            attributor = self.by_method[session.method]
-            session = replace(session, regions=attributor.regions(session.image, session.answer))
-        heat = blend(session.image, session.regions.map(source.index, **session.mix))
         path = str(source.path.resolve())
-        found = gr.Column(visible=True), session.image, heat, path, table(list(facts.items()))
-        return session, *found
+        shown = gr.Column(visible=True), session.image, path, None, table(list(facts.items()))
+        return replace(session, seen=source.index), *shown
+
+    @plainly()
+    def where(self, session: Session) -> Image.Image:
+        """Draw where in the picture the evidence for the training image that is looked at lies.
+
+        The session is not given back: it may have moved on meanwhile.
+        """
+        if not session.regions:
+            attributor = self.by_method[session.method]
+            session.regions.append(attributor.regions(session.image, session.answer))
+        return blend(session.image, session.regions[0].map(session.seen, **session.mix))
 
 
 STILL = {"interactive": False, "buttons": [], "format": "png", "type": "filepath"}
@@ -456,9 +464,11 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     gr.on(moved, None, None, shown.question, js="() => null")
     asking = {"fn": do.ask, "inputs": [session, shown.question], "outputs": [*sliders, *ranked]}
     shown.question.input(api_visibility="private", **asking, **light)
-    asking = [session, shown.detail, shown.asked, shown.where, shown.found, shown.facts]
+    asking = [session, shown.detail, shown.asked, shown.found, shown.where, shown.facts]
     seen = shown.gallery.select(do.detail, session, asking, **private)
     seen.success(None, js=SCROLL.format("detail"))
+    mapping = {"show_progress_on": shown.where, "api_visibility": "private"}
+    seen.success(do.where, session, shown.where, **heavy | mapping)
 
 
 def create_demo(attributor: Attributor, others: tuple[Attributor, ...] = ()) -> gr.Blocks:

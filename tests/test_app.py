@@ -1,6 +1,7 @@
 """The page on the shipped model, driven in a real browser and by gradio_client."""
 
 import io
+import json
 import os
 import shutil
 import socket
@@ -14,6 +15,8 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
+from attribution.errors import InputError
+from attribution.files import hash_of
 
 PROMPT = "a woodcut of a cat in the city"
 PATIENCE = 60_000  # milliseconds: a bound on hanging, not a promise
@@ -188,6 +191,11 @@ def test_a_click_shows_the_training_picture_beside_the_query(answered):
         expect(facts).to_contain_text(label)
     for name in ("The traced picture", "The training picture"):
         assert answered.get_by_alt_text(name).last.is_visible()
+    heat = answered.locator("#where img")
+    expect(heat).to_be_visible(timeout=30_000)
+    first = heat.get_attribute("src")
+    answered.locator("#ranked .thumbnail-item").nth(5).click()
+    expect(heat).not_to_have_attribute("src", first, timeout=30_000)
 
 
 def test_a_bad_upload_gives_a_message_and_keeps_the_result(answered, attributor, tmp_path):
@@ -251,6 +259,29 @@ def test_a_program_generates_and_ranks_anew(client, attributor):
     assert {source["file"] for source in by_style} != {source["file"] for source in sources}
     again = client.predict(1, 0, 0, 0, api_name="/rerank")[0]
     assert again == sources
+
+
+def test_another_method_is_offered_where_its_cache_exists(attributor, tmp_path, monkeypatch):
+    other = tmp_path / "tracin"
+    shutil.copytree("assets/cache", other)
+    header = json.loads((other / "header.json").read_text()) | {"method": "tracin"}
+    del header["checksum"]
+    header["checksum"] = hash_of(header)
+    (other / "header.json").write_text(json.dumps(header))
+    weights = json.loads((other / "weights.json").read_text())
+    weights["belongs_to"]["method"] = "tracin"
+    (other / "weights.json").write_text(json.dumps(weights))
+    do = app.Handlers(attributor, (attributor.with_cache(other),))
+    assert list(do.by_method) == ["d-trak", "tracin"]
+    page = app.create_demo(attributor, do.others).get_config_file()
+    method = next(c["props"] for c in page["components"] if c["props"].get("label") == "Method")
+    assert method["visible"]
+    assert [value for _, value in method["choices"]] == list(do.by_method)
+    image = attributor.collection.image(0)
+    session, *_ = do.attribute(image, "a cat", {}, {"general": 1.0}, "tracin", app.PROGRESS)
+    assert session.method == "tracin"
+    with pytest.raises(InputError, match="no method trak"):
+        do.attribute(image, "a cat", {}, {"general": 1.0}, "trak", app.PROGRESS)
 
 
 def test_each_visitor_has_an_answer_of_their_own(client):

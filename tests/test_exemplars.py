@@ -115,7 +115,7 @@ def test_it_runs_end_to_end_and_does_not_train_again(
         weight_queries=4,
     )  # fmt: skip
     rows = exemplars.measure_plantings(config, settings, "evaluation")
-    assert {row["method"] for row in rows} == {"d-trak", "pixels", "latents", "captions"}
+    assert {row["method"] for row in rows} == {"d-trak", "nda", "pixels", "latents", "captions"}
     for row in rows:
         assert 0 <= row["low"] <= row["recall_at_10"] <= row["high"] <= 1
         assert 0 < row["mean_average_precision"] <= 1
