@@ -1,13 +1,13 @@
 """Ask how well scores predict the losses of networks trained on random halves (LDS, arXiv 2303.14186, eq. 4).
 
 In: features of training examples and queries, and the ground truth of two sets of halves. Out: the score of each query under
-uniform, equalised and learned weights. Settings are chosen on `validation` halves and queries, each weighting its
-own, so that learned weights meet their baseline at its best. It does not know what is trained.
+uniform, equalised and learned weights. Settings are chosen on `validation` halves and queries, so that learned weights
+meet their baseline at its best. It does not know what is trained.
 """
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from attribution.weights import FitConfig, fit_weights, take_statistics
 from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score, spearman
 
 TOP_KS = (5, 20, 50)
-WEIGHTS = ("uniform", "equalised", "learned")
 
 
 @dataclass(frozen=True)
@@ -93,28 +92,46 @@ class Scorer:
 def choose(
     features: Features, truth: dict[str, Truth], dampings: tuple[float | None, ...]
 ) -> dict[str, tuple[Setting, np.ndarray]]:
-    """Give, for each set of weights, the setting that is best on validation and its LDS on evaluation."""
-    best: dict[str, tuple[float, Setting, np.ndarray]] = {}
+    """Give, for each set of weights, the setting that is best on validation and its LDS on evaluation.
+
+    Rows and damping are chosen for equalised groups; learned weights take them over and choose k alone, so that
+    the two differ by nothing but the weights. Published methods take gradients as they are.
+    """
+    tried: list[tuple[Setting, str, Scorer]] = []
     for unit_rows, damping in itertools.product((False, True), dampings):
         scorer = Scorer(features, unit_rows, damping)
-        for name in WEIGHTS:
-            if name == "uniform" and unit_rows:
-                continue  # published methods take gradients as they are
-            for top_k in TOP_KS if name == "learned" else (None,):
-                weights = scorer.weights(name, top_k)
-                found = {
-                    purpose: linear_datamodeling_score(
-                        scorer.scores(purpose, weights).numpy(),
-                        halves.masks.numpy(),
-                        halves.losses.mean(0).numpy(),
-                    )
-                    for purpose, halves in truth.items()
-                }
-                figure = found["validation"].mean()
-                if name not in best or figure > best[name][0]:
-                    setting = Setting(unit_rows, damping, top_k)
-                    best[name] = (figure, setting, found["evaluation"])
-    return {name: kept[1:] for name, kept in best.items()}
+        names = ("equalised",) if unit_rows else ("uniform", "equalised")
+        tried += [(Setting(unit_rows, damping), name, scorer) for name in names]
+    best: dict[str, tuple[Setting, Scorer, Tensor]] = {}
+    for name in ("uniform", "equalised"):
+        best[name] = best_of(
+            [(at, scorer, scorer.weights(name, None)) for at, n, scorer in tried if n == name],
+            truth,
+        )
+    at, scorer, _ = best["equalised"]
+    options = [(replace(at, top_k=k), scorer, scorer.weights("learned", k)) for k in TOP_KS]
+    best["learned"] = best_of(options, truth)
+    return {
+        name: (at, measured(scorer, weights, "evaluation", truth))
+        for name, (at, scorer, weights) in best.items()
+    }
+
+
+def best_of(
+    options: list[tuple[Setting, Scorer, Tensor]], truth: dict[str, Truth]
+) -> tuple[Setting, Scorer, Tensor]:
+    """Give the option whose mean LDS is highest on validation."""
+    return max(options, key=lambda each: measured(each[1], each[2], "validation", truth).mean())
+
+
+def measured(scorer: Scorer, weights: Tensor, purpose: str, truth: dict[str, Truth]) -> np.ndarray:
+    """Give every query's LDS."""
+    halves = truth[purpose]
+    return linear_datamodeling_score(
+        scorer.scores(purpose, weights).numpy(),
+        halves.masks.numpy(),
+        halves.losses.mean(0).numpy(),
+    )
 
 
 def ceiling(truth: Truth) -> float:

@@ -1,8 +1,8 @@
 """Other domains: how well scores predict the losses of networks trained on random halves.
 
 The linear datamodeling score (LDS, arXiv 2303.14186, eq. 4) of a digit classifier and of a small GPT-2, under
-uniform weights of plain gradients (as published), under groups made equal, and under learned weights. Each chooses its
-own settings on other queries and other halves, so that learned weights meet their baseline at its best. The ground
+uniform weights of plain gradients (as published), under groups made equal, and under learned weights. Settings are chosen on
+other queries and other halves, so that learned weights meet their baseline at its best. The ground
 truth is committed; without it, this trains some hundreds of small networks.
 
   python -m precompute evaluate domains --update
