@@ -74,9 +74,7 @@ def plot_lds(axis: Axes) -> None:
     }
     bars(axis, methods, series, "lds")
     if rows:
-        axis.axhline(
-            rows[0]["ceiling_one_seed"], color="#a33", lw=0.8, ls="--", label="one retraining"
-        )
+        axis.axhline(rows[0]["ceiling"], color="#a33", lw=0.8, ls="--", label="ceiling")
     axis.set(title="scores predict the loss of models trained on halves", ylabel="LDS")
     axis.legend(frameon=False, fontsize=8)
 

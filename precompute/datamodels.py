@@ -19,7 +19,12 @@ from attribution.kernel import apply_kernel, fit_kernel
 from attribution.scoring import products, weighted
 from attribution.shards import gram_of
 from attribution.weights import FitConfig, fit_weights, take_statistics
-from precompute.evaluate.statistics import bootstrap, linear_datamodeling_score, spearman
+from precompute.evaluate.statistics import (
+    bootstrap_lds,
+    linear_datamodeling_score,
+    spearman,
+    subset_sums,
+)
 
 TOP_KS = (5, 20, 50)
 
@@ -30,6 +35,11 @@ class Truth:
 
     masks: Bool[Tensor, "half train"]
     losses: Float[Tensor, "seed half query"]
+
+    @property
+    def mean_losses(self) -> np.ndarray:
+        """Average over seeds, `[half, query]`."""
+        return self.losses.mean(0).numpy()
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Scorer:
 def choose(
     features: Features, truth: dict[str, Truth], dampings: tuple[float | None, ...]
 ) -> dict[str, tuple[Setting, np.ndarray]]:
-    """Give, for each set of weights, the setting that is best on validation and its LDS on evaluation.
+    """Give, for each set of weights, the setting that is best on validation and its scores on evaluation.
 
     Rows and damping are chosen for equalised groups; learned weights take them over and choose k alone, so that
     the two differ by nothing but the weights. Published methods take gradients as they are.
@@ -112,7 +122,7 @@ def choose(
     options = [(replace(at, top_k=k), scorer, scorer.weights("learned", k)) for k in TOP_KS]
     best["learned"] = best_of(options, truth)
     return {
-        name: (at, measured(scorer, weights, "evaluation", truth))
+        name: (at, scorer.scores("evaluation", weights).numpy())
         for name, (at, scorer, weights) in best.items()
     }
 
@@ -121,52 +131,51 @@ def best_of(
     options: list[tuple[Setting, Scorer, Tensor]], truth: dict[str, Truth]
 ) -> tuple[Setting, Scorer, Tensor]:
     """Give the option whose mean LDS is highest on validation."""
-    return max(options, key=lambda each: measured(each[1], each[2], "validation", truth).mean())
+    halves = truth["validation"]
+
+    def figure(option: tuple[Setting, Scorer, Tensor]) -> float:
+        _, scorer, weights = option
+        scores = scorer.scores("validation", weights).numpy()
+        return linear_datamodeling_score(scores, halves.masks.numpy(), halves.mean_losses).mean()
+
+    return max(options, key=figure)
 
 
-def measured(scorer: Scorer, weights: Tensor, purpose: str, truth: dict[str, Truth]) -> np.ndarray:
-    """Give every query's LDS."""
-    halves = truth[purpose]
-    return linear_datamodeling_score(
-        scorer.scores(purpose, weights).numpy(),
-        halves.masks.numpy(),
-        halves.losses.mean(0).numpy(),
-    )
-
-
-def ceiling(truth: Truth) -> float:
-    """Rank-correlate each seed's losses with the mean of the other seeds': what retraining itself reaches."""
-    losses = truth.losses.numpy()
-    figures = [
-        spearman(losses[s].T, np.delete(losses, s, 0).mean(0).T).mean() for s in range(len(losses))
-    ]
-    return round(float(np.mean(figures)), 4)
-
-
-def ceiling_one_seed(truth: Truth) -> float:
-    """Rank-correlate each seed's losses with another seed's."""
+def retraining(truth: Truth) -> float:
+    """Rank-correlate each seed's losses with another seed's: what training once more reaches."""
     pairs = itertools.combinations(truth.losses.numpy(), 2)
     return round(float(np.mean([spearman(a.T, b.T).mean() for a, b in pairs])), 4)
 
 
-def rows_of_chosen(chosen: dict[str, tuple[Setting, np.ndarray]], seed: int) -> list[dict]:
-    """Give a row for each set of weights, with its gain over groups made equal; intervals resample queries."""
-    base, rows = chosen["equalised"][1], []
-    each = np.arange(len(base))
-    for weights, (setting, values) in chosen.items():
-        low, high = bootstrap(values, each, seed)
-        gain_low, gain_high = bootstrap(values - base, each, seed)
+def ceiling(truth: Truth) -> float:
+    """Give what exact expected losses would reach against the mean of all seeds.
+
+    The root of the mean's reliability, by Spearman and Brown: with s seeds that correlate by r it is
+    s r / (1 + (s - 1) r).
+    """
+    seeds, r = len(truth.losses), max(0.0, retraining(truth))
+    return round(float(np.sqrt(seeds * r / (1 + (seeds - 1) * r))), 4)
+
+
+def rows_of_chosen(
+    chosen: dict[str, tuple[Setting, np.ndarray]], truth: Truth, seed: int
+) -> list[dict]:
+    """Give a row for each set of weights, with its gain over groups made equal."""
+    masks, losses = truth.masks.numpy(), truth.mean_losses
+    base = subset_sums(chosen["equalised"][1], masks, losses)
+    equalised, rows = spearman(base, -losses.T).mean(), []
+    for weights, (setting, scores) in chosen.items():
+        sums = subset_sums(scores, masks, losses)
+        value = spearman(sums, -losses.T).mean()
+        gain = value - equalised
         rows.append(
             {
                 "weights": weights,
-                "lds": round(values.mean(), 4),
-                "low": low,
-                "high": high,
+                "lds": round(float(value), 4),
                 "chance": 0.0,
-                "gain_over_equalised": round((values - base).mean(), 4),
-                "gain_low": gain_low,
-                "gain_high": gain_high,
-                "relative_gain": round((values - base).mean() / base.mean(), 4),
+                "gain_over_equalised": round(float(gain), 4),
+                **bootstrap_lds(sums, base, losses, seed),
+                "relative_gain": round(float(gain / equalised), 4) if equalised > 0 else None,
                 **vars(setting),
             }
         )

@@ -53,13 +53,10 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(1) / np.maximum(norms, 1e-12)
 
 
-def linear_datamodeling_score(
-    scores: np.ndarray, masks: np.ndarray, losses: np.ndarray
-) -> np.ndarray:
-    """Rank-correlate each query's summed scores of subsets with the losses of networks trained on them.
+def subset_sums(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Sum each query's scores over every subset, `[query, subset]`; all zero where all scores are equal.
 
-    In: scores `[query, train]`, masks `[subset, train]`, losses `[subset, query]`. Out: `[query]`, positive
-    where a higher sum goes with a lower loss, 0 where all scores are equal (LDS, arXiv 2303.14186, eq. 4).
+    In: scores `[query, train]`, masks `[subset, train]`, losses `[subset, query]`, to be compared with.
     """
     if masks.shape != (len(losses), scores.shape[1]) or losses.shape[1] != len(scores):
         raise InputError(
@@ -70,7 +67,36 @@ def linear_datamodeling_score(
         raise InputError("scores or losses hold NaN or infinity; make them again")
     sums = scores.astype(np.float64) @ masks.T.astype(np.float64)
     sums[np.ptp(scores, axis=1) == 0] = 0  # else rounding would be ranked
-    return spearman(sums, -losses.T)
+    return sums
+
+
+def linear_datamodeling_score(
+    scores: np.ndarray, masks: np.ndarray, losses: np.ndarray
+) -> np.ndarray:
+    """Rank-correlate each query's summed scores of subsets with the losses of networks trained on them.
+
+    In: as in `subset_sums`. Out: `[query]`, positive where a higher sum goes with a lower loss, 0 where all scores
+    are equal (LDS, arXiv 2303.14186, eq. 4).
+    """
+    return spearman(subset_sums(scores, masks, losses), -losses.T)
+
+
+def bootstrap_lds(
+    sums: np.ndarray, base: np.ndarray, losses: np.ndarray, seed: int, resamples: int = 400
+) -> dict[str, float]:
+    """Give 95 % intervals of the mean LDS and of its gain over `base`, resampling queries and subsets.
+
+    All queries share the subsets, so that resampling queries alone would make intervals too narrow.
+    """
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        queries, subsets = (rng.integers(size, size=size) for size in sums.shape)
+        target = -losses.T[queries][:, subsets]
+        value, other = (spearman(each[queries][:, subsets], target).mean() for each in (sums, base))
+        found.append((value, value - other))
+    (low, gain_low), (high, gain_high) = np.percentile(found, [2.5, 97.5], axis=0)
+    named = {"low": low, "high": high, "gain_low": gain_low, "gain_high": gain_high}
+    return {name: round(float(value), 4) for name, value in named.items()}
 
 
 def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
