@@ -43,8 +43,8 @@ SCALE = (
     "picture. 0 is average. Scores are not shares and do not add up to anything."
 )
 SHARES = (
-    "How the scores above 2 divide among the artists. The interval says how much hangs on single "
-    "training pictures. It is not what is owed to anybody."
+    "How the scores divide that lie more than two standard deviations of this mix above its average. "
+    "The interval says how much hangs on single training pictures. It is not what is owed to anybody."
 )
 WHERE = "Where in the picture the evidence for this training picture lies, lighter is more"
 LIMITS = """
@@ -100,7 +100,6 @@ class Session:
     method: str
     shown: tuple[Source, ...] = ()  # in the order of the gallery
     mix: dict[str, float] = field(default_factory=dict)
-    seen: int = 0  # the training image that is looked at, a row of the collection
     regions: list[Regions] = field(default_factory=list)  # made when a training image is looked at
 
 
@@ -171,13 +170,14 @@ def verdict(answer: Attribution) -> str:
     if not answer.p_values:
         return ""
     names = {name: question.lower() for question, name in QUESTIONS.items()}
+    fits = "the words help the model with this picture"
     odds = ", ".join(f"{names[c]} {p:.1%}" for c, p in answer.p_values.items() if c in names)
     out = [names[c] for c in names if c in answer.p_values and answer.stands_out(LEVEL, c)]
     if GENERAL not in answer.p_values or not answer.stands_out(LEVEL):
-        said = "**No training image stands out**: the list below is no evidence."
+        said = f"**No training image stands out**: {fits} no more than with unrelated ones, so the list is no evidence."
     else:
-        said = f"**There is evidence** for: {', '.join(out)}."
-    return f"{said} Unrelated pictures that look as well explained: {odds}.\n\n"
+        said = f"**There is evidence** for: {', '.join(out)}; {fits} more than with unrelated ones."
+    return f"{said} So well explained by chance (or by wrong words): {odds}.\n\n"
 
 
 def examples(collection: Collection, count: int = 6) -> list[dict[str, str]]:
@@ -337,18 +337,17 @@ class Handlers:
                 facts[f"score, {question.lower()}"] = f"{scores[name][source.index]:.2f}"
         path = str(source.path.resolve())
         shown = gr.Column(visible=True), session.image, path, None, table(list(facts.items()))
-        return replace(session, seen=source.index), *shown
+        return source.index, *shown
 
     @plainly()
-    def where(self, session: Session) -> Image.Image:
-        """Draw where in the picture the evidence for the training image that is looked at lies.
-
-        The session is not given back: it may have moved on meanwhile.
-        """
+    def where(self, session: Session | None, looked_at: int | None) -> Image.Image | dict:
+        """Draw where in the picture the evidence for the training image that is looked at lies."""
+        if session is None or looked_at is None:
+            return gr.skip()
         if not session.regions:
             attributor = self.by_method[session.method]
             session.regions.append(attributor.regions(session.image, session.answer))
-        return blend(session.image, session.regions[0].map(session.seen, **session.mix))
+        return blend(session.image, session.regions[0].map(looked_at, **session.mix))
 
 
 STILL = {"interactive": False, "buttons": [], "format": "png", "type": "filepath"}
@@ -451,24 +450,26 @@ def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest:
     followed = given.follow.click(api_name="trace", **asking, **raw, **heavy)
     followed.success(lambda copy: copy, shown.picture, given.upload, **private)
 
-    views = [shown.results, welcome, shown.detail]
+    looked_at = gr.State()  # the training image that is looked at, a row of the collection
+    views = [shown.results, welcome, shown.detail, looked_at]
     for event in (made, tried, followed):
-        show = [gr.Column(visible=visible) for visible in (True, False, False)]
+        show = [*(gr.Column(visible=visible) for visible in (True, False, False)), None]
         event.success(lambda show=show: show, None, views, **private).success(
             None, js=SCROLL.format("results")
         )
 
     moved = [slider.input for slider in sliders]
     asking = {"fn": do.rerank, "inputs": [session, *sliders], "outputs": ranked, **light}
-    gr.on(moved, api_name="rerank", trigger_mode="always_last", **asking)
+    moving = gr.on(moved, api_name="rerank", trigger_mode="always_last", **asking)
     gr.on(moved, None, None, shown.question, js="() => null")
     asking = {"fn": do.ask, "inputs": [session, shown.question], "outputs": [*sliders, *ranked]}
-    shown.question.input(api_visibility="private", **asking, **light)
-    asking = [session, shown.detail, shown.asked, shown.found, shown.where, shown.facts]
+    asked = shown.question.input(api_visibility="private", **asking, **light)
+    asking = [looked_at, shown.detail, shown.asked, shown.found, shown.where, shown.facts]
     seen = shown.gallery.select(do.detail, session, asking, **private)
     seen.success(None, js=SCROLL.format("detail"))
     mapping = {"show_progress_on": shown.where, "api_visibility": "private"}
-    seen.success(do.where, session, shown.where, **heavy | mapping)
+    for event in (seen, moving, asked):
+        event.success(do.where, [session, looked_at], shown.where, **heavy | mapping)
 
 
 def create_demo(attributor: Attributor, others: tuple[Attributor, ...] = ()) -> gr.Blocks:

@@ -125,8 +125,7 @@ class Attributor:
             raise InputError(
                 f"the cache {cache.folder} has other groups than the model; make it again"
             )
-        place = {row: index for index, row in enumerate(collection.rows)}
-        self.order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
+        self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
             cache.folder, calibrated_for(model, collection.concepts)
         )
@@ -150,7 +149,9 @@ class Attributor:
     def with_cache(self, folder: str | Path) -> "Attributor":
         """Answer by another cache of the same model and collection, such as another method's."""
         fingerprints = self.cache.header["fingerprints"]
-        return Attributor(self.model, self.collection, open_cache(folder, fingerprints))
+        other = Attributor(self.model, self.collection, open_cache(folder, fingerprints))
+        other.calibration = other.calibration or self.calibration  # it knows no method
+        return other
 
     def contributions(
         self, queries: Float[Tensor, "query group dim"]

@@ -12,6 +12,7 @@ against phrases for what the model's own pictures do not show. In: a model, a pi
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Calibration:
 
     def p_values(self, found: dict[str, float]) -> dict[str, float]:
         """Give the p-value of the whole picture and of every concept."""
+        if GENERAL not in found:  # no words, no evidence
+            return {GENERAL: 1.0}
         whole = p_value(self.unrelated, found[GENERAL])
         concepts = {c: p_value(self.unshown[c], found[c]) for c in self.unshown if c in found}
         return {GENERAL: whole} | {c: max(whole, p) for c, p in concepts.items()}
@@ -45,11 +48,16 @@ class Calibration:
 
 def p_value(null: Float[Tensor, "null"], value: float) -> float:
     """Give (1 + #{null >= value}) / (n + 1)."""
+    if not math.isfinite(value):
+        raise InputError("the model's loss of this picture is not finite; check the model")
     return (1 + int((null >= value).sum())) / (len(null) + 1)
 
 
 def evidence(model: DiffusionModel, image: Image.Image, words: dict[str, str]) -> dict[str, float]:
     """Give the evidence of each question's words, in natural logarithms of the loss."""
+    words = {name: phrase for name, phrase in words.items() if phrase}
+    if not words:
+        return {}
     losses = denoising_losses(model, image, ["", *words.values()]).log()
     found = (losses[0] - losses[1:]).mean(1).tolist()
     return dict(zip(words, found, strict=True))

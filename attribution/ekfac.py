@@ -76,9 +76,10 @@ def layers_of(projector: GradientProjector) -> list[LayerProjection]:
     for projection in projector.projections:
         if len(projection.names) > 1 or not isinstance(projection, LayerProjection):
             raise InputError("EK-FAC knows no biases and no norms; give --parameters weights")
-        if projection.groups > 1:
+        if projection.groups > 1 or not isinstance(projection.layer, (nn.Linear, nn.Conv2d)):
             raise InputError(
-                f"EK-FAC knows no grouped convolution such as {projection.names[0]}; choose another method"
+                f"EK-FAC knows no layer such as {projection.names[0]} (grouped, or a Conv1D); "
+                "choose another method"
             )
     return projector.projections
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from attribution.collection import Row
@@ -53,6 +53,11 @@ class Cache:
     def rows(self) -> list[Row]:
         """Name every row, in the order of the features."""
         return [row for shard in self.shards for row in rows_of_shard(self._sound(shard))]
+
+    def order_in(self, rows: list[Row]) -> Int[Tensor, "train"]:
+        """Give the place of each of the cache's rows among a collection's rows."""
+        place = {row: index for index, row in enumerate(rows)}
+        return torch.tensor([place[row] for row in self.rows])
 
     def row(self, place: int) -> Row:
         """Name one row, reading only its shard's names."""

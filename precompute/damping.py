@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.files import writing
 from attribution.kernel import apply_kernel, fit_kernel
@@ -16,7 +17,7 @@ from attribution.methods import method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
 from attribution.scoring import chunks
-from attribution.store import Cache, write_header
+from attribution.store import Cache, open_cache, write_header
 from attribution.weights import FitConfig, fit_weights, take_statistics
 from precompute.queries import Query
 
@@ -43,6 +44,8 @@ def choose_damping(
     kernel = cache.kernel if before_projection else fit_kernel(cache.gram, len(cache), best)
     chosen = {"damping": best, "damping_losses": {str(k): round(v, 4) for k, v in losses.items()}}
     with writing(cache.folder):
+        if open_cache(cache.folder, {}).header["revision"] != cache.header["revision"]:
+            raise InputError(f"{cache.folder} was changed meanwhile; run the same command again")
         write_header(cache.folder, cache.header | chosen, cache.shards, cache.gram, kernel)
 
 

@@ -8,6 +8,8 @@ goes on where it was.
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from attribution.files import load_tensors, save_tensors
+from attribution.files import hash_of, load_tensors, save_tensors
 from precompute.study import Study
 
 
@@ -51,6 +53,12 @@ class Bench:
     queries: list[Asked]
     steps: int
 
+    @cached_property
+    def key(self) -> str:
+        """Hash what decides a result, besides what is kept."""
+        asked = [(q.prompt, q.seed, sha256(q.image.tobytes()).hexdigest()) for q in self.queries]
+        return hash_of([self.steps, asked])
+
 
 def train_all(
     trainings: list[Training], bench: Bench, workers: int = 0
@@ -71,7 +79,10 @@ def train_all(
 
 
 def _path(bench: Bench, training: Training) -> Path:
-    return bench.folder / f"{training.name}.safetensors"
+    """Name a training's results by all that decides them."""
+    kept = training.kept.nonzero()[:, 0].tolist()
+    key = hash_of([kept, training.seed, training.draws, bench.key])
+    return bench.folder / f"{training.name}-{key}.safetensors"
 
 
 _opened: list[tuple[Bench, Study]] = []  # of a worker process

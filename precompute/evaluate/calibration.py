@@ -144,10 +144,10 @@ def ask_own(
     wanted = [
         values
         for held_out in (False, True)
-        for values in combinations(collection, held_out, DRAWS, config.seed)
+        for values in combinations(collection, held_out, DRAWS, config.seed + 1)
     ]
     queries = draw_queries(model, collection, wanted, "evaluation")
-    wrong = phrases_not_shown(collection, wanted, config.seed)
+    wrong = phrases_not_shown(collection, wanted, config.seed + 1)  # others than the null's
     for number, (query, other) in enumerate(zip(tqdm(queries, "own draws"), wrong, strict=True)):
         kind = "held-out combinations" if number >= DRAWS else "known combinations"
         words = {c: collection.concepts[c][v] for c, v in query.values.items()}

@@ -12,7 +12,6 @@ of the loss itself is beside them. Repeated with other flips.
   python -m precompute evaluate captions --update
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +38,14 @@ SHARE = 0.05
 REPEATS = 4
 METHODS = ("tracin", "trak", "d-trak")
 PROJ_DIM = 64
+UNLABELLED = 48  # generated pictures on which weights are fitted
 
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each method and set of weights."""
-    began, hits = time.monotonic(), {}
-    for repeat in range(config.queries or REPEATS):
-        folder = Path(config.work_dir) / f"captions/{repeat}"
+    hits: dict[tuple[str, str], list[np.ndarray]] = {}
+    for repeat in range(REPEATS):
+        folder = Path(config.work_dir) / f"captions/{config.seed}-{repeat}"
         flipped = write_flipped(config, folder / "collection", repeat)
         study = Study.open(config.pretrained_model_name_or_path, folder / "collection")
         unet = full_model(study, folder / "denoiser.safetensors", STEPS)
@@ -76,7 +76,6 @@ def measure(config: EvaluateConfig) -> list[dict]:
                 "gain_high": gain_high,
                 "measured_on": f"{len(values)} flipped captions in {len(repeats)} trainings on "
                 f"{len(study.collection)} images; interval over flipped captions",
-                "seconds": round(time.monotonic() - began),
             }
         )
     return rows
@@ -113,10 +112,11 @@ def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[T
         )
     )  # fmt: skip
     if not (cache_dir / "weights.json").is_file():
-        learn_weights(WeightsConfig(str(folder / "model"), collection, str(cache_dir)))
+        learn_weights(
+            WeightsConfig(str(folder / "model"), collection, str(cache_dir), queries=UNLABELLED)
+        )
     cache = open_cache(cache_dir, {})
-    place = {row: index for index, row in enumerate(study.collection.rows)}
-    order = torch.tensor([place[row] for row in cache.rows])
+    order = cache.order_in(study.collection.rows)
     parts = own_contributions(cache)
     parts = torch.empty_like(parts).index_copy_(1, order, parts)  # [group, train]
     weights = read_weights(cache)

@@ -10,7 +10,6 @@ and pictures that name a style alone, or a subject alone, are looked at.
   python -m precompute evaluate counterfactual --update
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +53,6 @@ class Named:
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each way to name images, one for another seed, and two for the factors."""
-    began = time.monotonic()
     studied = open_studied(config)
     cache = method_cache(studied, "d-trak")
     folder, count = str(studied.study.collection.folder), config.queries or QUERIES
@@ -86,8 +84,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     )  # fmt: skip
     found = train_all(trainings, bench)
     rows = whole_rows(found, count, config.seed) + factor_rows(found, named, count, config.seed)
-    spent = {"trainings": len(trainings), "seconds": round(time.monotonic() - began)}
-    return [row | spent for row in rows]
+    return [row | {"trainings": len(trainings)} for row in rows]
 
 
 def without(studied: Studied, images: list[int] | Tensor) -> Tensor:
@@ -175,7 +172,8 @@ def whole_rows(found: Results, count: int, seed: int) -> list[dict]:
                 "picture_low": picture_low,
                 "picture_high": picture_high,
                 "loss_before": round(before["losses"][:count].mean().item(), 4),
-                "measured_on": f"{count} pictures drawn by the study's model; "
+                "measured_on": f"{count} pictures drawn by the study's model, of combinations that it knows "
+                "(weights were fitted on other pictures under the same prompts); "
                 + (
                     "another seed, nothing removed"
                     if name == "seed"

@@ -100,8 +100,7 @@ def score(
     """Score all training images by gradients: each set of weights, then the controls."""
     extractor = FeatureExtractor.of(model, cache)
     learned = read_weights(cache)
-    place = {row: index for index, row in enumerate(collection.rows)}
-    order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
+    order = cache.order_in(collection.rows)
     method = cache.header["method"]
 
     def by_weights(features: Tensor, names: list[str]) -> Tensor:
@@ -194,7 +193,8 @@ def summarise(
             row
             | {
                 "measured_on": f"{mine.sum()} generated pictures of {len(set(words))} planted words, one model "
-                f"fine-tuned on {train} images with {len(settings.plantings)} plantings"
+                f"fine-tuned on {train} images with {len(settings.plantings)} plantings, "
+                f"which made up {settings.planted} of {settings.batch_size} of each batch"
             }
         )
     return rows

@@ -22,10 +22,11 @@ from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor, unit
 from attribution.kernel import apply_kernel, fit_kernel
-from attribution.methods import method_named
+from attribution.methods import METHODS, method_named
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import contributions, top, weighted
+from attribution.similarity import caption_scores
 from attribution.store import Cache, caption_column, open_cache
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
@@ -52,8 +53,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     wanted = combinations(collection, held_out=True, count=count, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "evaluation")
     extractor = FeatureExtractor.of(model, cache)
-    place = {row: index for index, row in enumerate(collection.rows)}
-    order = torch.tensor([place[row] for row in cache.rows])  # cache row -> collection row
+    order = cache.order_in(collection.rows)
 
     def ranking(features: torch.Tensor, name: str) -> torch.Tensor:
         parts = contributions(apply_kernel(features, cache.kernel), cache)
@@ -70,6 +70,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
         controls = control_figures(extractor, collection, queries, asked, ranked, ranking)
         for name, scores in baseline_scores(model, collection, queries):
             found[name, "none"] = top(scores, TOP)
+        found |= caption_search(collection, queries)
     return [
         row | (controls[name] if name == row["factor"] and of == method and controls else {})
         for (of, name), places in found.items()
@@ -77,6 +78,18 @@ def measure(config: EvaluateConfig) -> list[dict]:
             of, name, places, found[method, "equalised"], collection, queries, config
         )
     ]
+
+
+def caption_search(
+    collection: Collection, queries: list[Query]
+) -> dict[tuple[str, str], torch.Tensor]:
+    """Search the captions for each concept's phrase: it sees no picture, and is asked what the concept's weights are."""
+    return {
+        ("caption search", concept): top(
+            caption_scores([phrases[q.values[concept]] for q in queries], collection.captions), TOP
+        )
+        for concept, phrases in collection.concepts.items()
+    }
 
 
 def check(collection: Collection) -> None:
@@ -118,7 +131,7 @@ def rows_of(
                 chance_level([q.values[factor] for q in queries], collection.labels, factor), 4
             ),
         }
-        if name != "none":
+        if method in METHODS:
             gain = values - hits_of(equalised, factor, collection, queries).mean(1)
             gain_low, gain_high = bootstrap(gain, clusters, config.seed)
             row["gain_over_equalised"] = round(gain.mean(), 4)

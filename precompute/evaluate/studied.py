@@ -91,12 +91,11 @@ def method_cache(studied: Studied, method: str, damping: float = 1.0) -> Cache:
             method=method, proj_dim=PROJ_DIM, damping=damping,
         )
     )  # fmt: skip
-    return open_cache(folder, {})
+    return open_cache(folder, {"model": studied.full().fingerprint})
 
 
 def in_order(studied: Studied, cache: Cache) -> Float[Tensor, "train group dim"]:
     """Give a cache's features as they were before normalisation, in the collection's order."""
-    place = {row: index for index, row in enumerate(studied.study.collection.rows)}
-    order = torch.tensor([place[row] for row in cache.rows])
+    order = cache.order_in(studied.study.collection.rows)
     features = cache.features(raw=True)
     return torch.empty_like(features).index_copy_(0, order, features)
