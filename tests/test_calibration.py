@@ -58,9 +58,13 @@ def test_a_concept_must_pass_both_nulls():
 
 def test_no_words_are_no_evidence(model, collection):
     image = collection.image(0)
-    found = evidence(model, image, {"nothing": "", "style": "a woodcut"})
-    assert found["nothing"] == pytest.approx(0, abs=1e-5)
+    found = evidence(model, image, {"general": "", "style": "a woodcut"})
+    assert set(found) == {"style"}
     assert abs(found["style"]) > 1e-5
+    null = Calibration(torch.full((99,), -1.0), {"style": torch.full((99,), -1.0)})
+    assert null.p_values(evidence(model, image, {"general": ""})) == {"general": 1.0}
+    with pytest.raises(InputError, match="not finite"):
+        null.p_values({"general": float("nan")})
 
 
 def test_losses_do_not_depend_on_which_phrases_go_together(model, collection):
