@@ -48,8 +48,8 @@ class Calibration:
 
 def p_value(null: Float[Tensor, "null"], value: float) -> float:
     """Give (1 + #{null >= value}) / (n + 1)."""
-    if not math.isfinite(value):
-        raise InputError("the model's loss of this picture is not finite; check the model")
+    if math.isnan(value):
+        raise InputError("the model gives no loss for this picture (NaN); check the model")
     return (1 + int((null >= value).sum())) / (len(null) + 1)
 
 

@@ -35,7 +35,7 @@ from precompute.weights import WeightsConfig
 from precompute.weights import run as learn_weights
 
 SHARE = 0.05
-REPEATS = 4
+REPEATS = 2
 METHODS = ("tracin", "trak", "d-trak")
 PROJ_DIM = 64
 UNLABELLED = 48  # generated pictures on which weights are fitted
