@@ -177,6 +177,8 @@ class LayerProjection:
                 block = block.flatten(1, 2)
             block = block.flatten(2)
         else:
+            if isinstance(self.layer, Conv1D):  # its weight is [in, out]
+                gradient = gradient.mT
             block = gradient if self.into is None else gradient @ self.into.T
         if self.out is not None:
             block = self.out @ block

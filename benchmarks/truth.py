@@ -61,7 +61,7 @@ def plot_factors(axis: Axes) -> None:
     axis.set(
         title="the ten first show the picture's own ...", ylabel="precision at 10", ylim=(0, 1.05)
     )
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
 
 
 def plot_lds(axis: Axes) -> None:

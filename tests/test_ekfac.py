@@ -9,7 +9,7 @@ from attribution.ekfac import Preconditioner, fit_factors, read_factors, save_fa
 from attribution.errors import InputError
 from attribution.gradients import GradientProjector
 
-UNGROUPED = [kind for kind in NETWORKS if kind not in ("grouped", "depthwise")]
+KNOWN = [kind for kind in NETWORKS if not kind.startswith(("grouped", "depthwise", "transposed"))]
 CPU = torch.device("cpu")
 
 
@@ -36,7 +36,7 @@ def test_the_inverse_is_the_dense_fishers_where_that_is_a_kronecker_product():
     assert torch.allclose(got[0].double(), want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in UNGROUPED if kind != "norms"])
+@pytest.mark.parametrize("kind", [kind for kind in KNOWN if kind != "norms"])
 def test_factors_are_autograds_and_huge_damping_gives_the_plain_feature(kind):
     torch.manual_seed(0)
     build, shape = NETWORKS[kind]
@@ -91,9 +91,10 @@ def test_factors_come_back_from_disk_and_others_are_refused(tmp_path):
 
 
 def test_what_has_no_factors_is_refused():
-    grouped = GradientProjector(NETWORKS["grouped"][0](), DIM, seed=1)
-    with pytest.raises(InputError, match="no grouped convolution"):
-        fit_factors(grouped, lambda: iter([]))
+    for kind in ("grouped", "transposed"):
+        projector = GradientProjector(NETWORKS[kind][0](), DIM, seed=1)
+        with pytest.raises(InputError, match="EK-FAC knows no layer such as"):
+            fit_factors(projector, lambda: iter([]))
     biased = GradientProjector(nn.Linear(3, 3), DIM, seed=1, parameters="all")
     with pytest.raises(InputError, match="no biases and no norms"):
         fit_factors(biased, lambda: iter([]))

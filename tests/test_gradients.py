@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
-from attribution import gradients
+from attribution import layers
 from attribution.errors import InputError
 from attribution.gradients import GradientProjector
 from attribution.layers import LayerProjection
@@ -279,11 +279,11 @@ def test_cosines_are_as_good_as_a_dense_gaussian_projections(inputs, outputs):
 
 
 def test_folding_is_chosen_only_where_it_pays():
-    assert gradients.folded_sides(64, 64, 1, 1024) == (64, 64)
-    k_out, k_in = gradients.folded_sides(1280, 1280, 1, 1024)
-    assert k_out * k_in >= gradients.OVERSAMPLING * 1024
+    assert layers.folded_sides(64, 64, 1, 1024) == (64, 64)
+    k_out, k_in = layers.folded_sides(1280, 1280, 1, 1024)
+    assert k_out * k_in >= layers.OVERSAMPLING * 1024
     assert min(k_out, k_in) < 1280
-    assert min(k_out, k_in) >= 1280 / gradients.SHRINK
+    assert min(k_out, k_in) >= 1280 / layers.SHRINK
 
 
 def reference_gradient(network, x):

@@ -137,9 +137,11 @@ def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     concepts = ("subject", "style", "background")
     weighted = {("d-trak", w) for w in ("uniform", "equalised", "general", *concepts)}
     plain = {(name, "none") for name in ("nda", "pixels", "latents", "captions")}
+    plain |= {("caption search", concept) for concept in concepts}
     assert kinds == {(*pair, factor) for pair in weighted | plain for factor in concepts}
     for row in rows[:-1]:
-        assert ("wrong_phrase" in row) == (row["weights"] == row["factor"])
+        own = row["method"] == "d-trak" and row["weights"] == row["factor"]
+        assert ("wrong_phrase" in row) == own
         assert all(0 <= row[f"precision_at_{k}"] <= 1 for k in (1, 5))
         assert 0 <= row["low"] <= row["precision_at_10"] <= row["high"] <= 1
         assert 0 <= row["chance"] < 1  # the small collection lacks some values
