@@ -85,6 +85,7 @@ CSS = """
 .sources :is(th, td) {border: none; border-bottom: 1px solid var(--border-color-primary);
   padding: 5px 12px 5px 0; text-align: left; vertical-align: top}
 #table table {min-width: 720px}
+@media (max-width: 640px) {#facts {min-width: 100% !important}}
 """
 SCROLL = (
     "() => document.getElementById('{}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
