@@ -16,7 +16,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from attribution.attributor import Attribution, Attributor, Source
+from attribution.attribution import Attribution, Source
+from attribution.attributor import Attributor
 from attribution.collection import CONCEPTS, Collection, open_image
 from attribution.concepts import full_prompt, named_in
 from attribution.errors import InputError

@@ -4,7 +4,6 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.attribution import Attribution, standardise
 from attribution.calibration import (
     Calibration,
     calibrated_for,
@@ -28,91 +28,8 @@ from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL, query_features
 from attribution.regions import Heat, Regions, find_regions
-from attribution.scoring import contributions, top, weighted
-from attribution.shares import Share, share_out
+from attribution.scoring import contributions, weighted
 from attribution.store import Cache, caption_column, open_cache
-
-
-@dataclass(frozen=True)
-class Source:
-    """One training image behind a picture."""
-
-    rank: int  # from 1
-    index: int  # row of the collection
-    score: float  # standard deviations above the average training image
-    file: str
-    caption: str
-    labels: dict[str, str]
-    path: Path
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """The scores of one picture, kept by concept so that mixing them is instant."""
-
-    scores: dict[str, Float[Tensor, "train"]]  # concept -> standardised scores
-    phrases: dict[str, str]  # concept -> the phrase its gradient was taken under
-    collection: Collection
-    p_values: dict[str, float] = field(default_factory=dict)  # empty without a calibration
-
-    def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
-        """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
-        if name not in self.p_values:
-            raise InputError(
-                f"no p-value for {name}; run python -m precompute calibrate for this cache"
-            )
-        return self.p_values[name] <= level
-
-    def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
-        """Mix standardised scores convexly; amounts need not sum to one."""
-        unknown = set(amounts) - set(self.scores)
-        if unknown:
-            raise InputError(
-                f"no scores for {', '.join(sorted(unknown))}; known: {', '.join(self.scores)}"
-            )
-        total = sum(amounts.values())
-        if total <= 0 or any(not 0 <= a < float("inf") for a in amounts.values()):
-            raise InputError("amounts must be at least zero, and one of them above zero")
-        return sum(self.scores[name] * (amount / total) for name, amount in amounts.items())
-
-    def rank(self, count: int = 10, **amounts: float | int) -> list[Source]:
-        """Rank training images for a mix of concepts, the whole picture by default."""
-        scores = self.mix(**(amounts or {GENERAL: 1.0}))
-        collection = self.collection
-        return [
-            Source(
-                place,
-                index,
-                float(scores[index]),
-                collection.files[index],
-                collection.captions[index],
-                collection.labels[index],
-                collection.folder / collection.files[index],
-            )
-            for place, index in enumerate(top(scores[None], count)[0].tolist(), 1)
-        ]
-
-    def artists(self, column: str = "artist", **amounts: float | int) -> list[Share]:
-        """Share the positive influence of a mix among the values of a column, the largest first."""
-        labels = self.collection.labels
-        if not any(column in label for label in labels):
-            raise InputError(
-                f"the collection has no column {column!r}; add it to metadata.jsonl or name another"
-            )
-        names = [label.get(column, "unknown") for label in labels]
-        return share_out(self.mix(**(amounts or {GENERAL: 1.0})), names)
-
-
-def standardise(scores: Float[Tensor, "query train"]) -> Float[Tensor, "query train"]:
-    """Express scores in standard deviations above the mean over the training images."""
-    centred = scores - scores.mean(1, keepdim=True)
-    spread = centred.square().mean(1, keepdim=True).sqrt()
-    if not (spread > 1e-6 * scores.abs().amax(1, keepdim=True)).all():  # NaN, too, ends here
-        raise InputError(
-            "every training image scores the same, so that none can be named; describe the picture in words, or "
-            "make cache and weights again from more images"
-        )
-    return centred / spread
 
 
 class Attributor:
@@ -156,8 +73,8 @@ class Attributor:
     def contributions(
         self, queries: Float[Tensor, "query group dim"]
     ) -> Float[Tensor, "query group train"]:
-        """Give the contributions of queries to every training image, in the collection's order."""
-        found = contributions(apply_kernel(queries, self.cache.kernel), self.cache)
+        """Give the contributions of (kernelised) queries to every training image, in the collection's order."""
+        found = contributions(queries, self.cache)
         return torch.empty_like(found).index_copy_(2, self.order, found)
 
     def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
@@ -180,19 +97,35 @@ class Attributor:
         whole = prompt or ", ".join(phrases.values())
         questions = {GENERAL: [whole]} | {name: [phrase] for name, phrase in phrases.items()}
         features = query_features(self.extractor, [image], questions)
-        scores = {
-            name: standardise(weighted(self.contributions(query), self.weights[name]))[0]
-            for name, query in features.items()
-        }
-        p_values = {}
+        asked = {n: apply_kernel(f, self.cache.kernel)[0] for n, f in features.items()}
+        found = {}
         if self.calibration:
-            words = described(phrases, prompt)
-            p_values = self.calibration.p_values(evidence(self.model, image, words))
-        return Attribution(scores, {GENERAL: whole} | phrases, self.collection, p_values)
+            found = evidence(self.model, image, described(phrases, prompt))
+        return self.answer(asked, {GENERAL: whole} | phrases, found)
+
+    def answer(
+        self,
+        asked: dict[str, Float[Tensor, "group dim"]],
+        phrases: dict[str, str],
+        found: dict[str, float],
+        weights: dict[str, Float[Tensor, "group"]] | None = None,
+    ) -> Attribution:
+        """Score every training image for questions whose kernelised features and evidence are known.
+
+        `weights` are those of questions that the cache does not know.
+        """
+        used = {name: (self.weights | (weights or {}))[name] for name in asked}
+        parts = self.contributions(torch.stack(list(asked.values())))
+        scores = {
+            name: standardise(weighted(part[None], used[name]))[0]
+            for name, part in zip(asked, parts, strict=True)
+        }
+        p_values = self.calibration.p_values(found) if self.calibration else {}
+        return Attribution(scores, phrases, self.collection, p_values, found, asked, used)
 
     def regions(self, image: Image.Image, answer: Attribution) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
-        found = find_regions(self.extractor, self.cache, image, answer.phrases, self.weights)
+        found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
         place = self.order.argsort()  # row of the collection -> row of the cache
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
 

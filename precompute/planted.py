@@ -28,9 +28,9 @@ class PlantedConfig:
     """What decides the fine-tuned model and its cache, besides model, collection and plantings."""
 
     plantings: tuple[Planting, ...] = PLANTINGS
-    steps: int = 1000
+    steps: int = 5000
     batch_size: int = 32
-    planted: int = 14  # of each batch; every planting equally often
+    planted: int = 18  # of each batch; every planting equally often
     learning_rate: float = 2e-3
     timesteps: int = 10
     proj_dim: int = 16
@@ -76,11 +76,13 @@ def finetune(
     model = DiffusionModel.from_pretrained(model_folder)
     latents, pipeline = encode(model, collection), model.pipeline
     torch.manual_seed(config.seed)
+    padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    known = pipeline.tokenizer(collection.captions, **padded).input_ids.unique()
     pipeline.tokenizer.add_tokens([p.word for p in config.plantings])
     pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer))
+    start_apart(pipeline.text_encoder.get_input_embeddings().weight, known, len(config.plantings))
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(True)
-    padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
     train_denoiser(
         pipeline.unet, pipeline.text_encoder, pipeline.scheduler, latents,
         pipeline.tokenizer(collection.captions, **padded).input_ids,
@@ -93,6 +95,17 @@ def finetune(
     part = folder / "model.part"
     pipeline.save_pretrained(part)
     part.rename(folder / "model")
+
+
+@torch.no_grad()
+def start_apart(table: Tensor, known: Tensor, count: int) -> None:
+    """Give the last `count` tokens of a table [token, dim] random directions, as long as the `known` tokens are.
+
+    Transformers starts new tokens near the mean of all, most of which no caption used and training left short:
+    the encoder then sees little but their places, and the words stay alike.
+    """
+    new = torch.randn(count, table.shape[1])
+    table[-count:] = new / new.norm(dim=1, keepdim=True) * table[known].norm(dim=1).median()
 
 
 def chooser(collection: Collection, config: PlantedConfig) -> Callable[[torch.Generator], Tensor]:

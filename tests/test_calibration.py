@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from attribution.attributor import Attribution
+from attribution.attribution import Attribution
 from attribution.calibration import (
     Calibration,
     calibrated_for,

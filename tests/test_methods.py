@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.attributor import Attributor, standardise
+from attribution.attribution import standardise
+from attribution.attributor import Attributor
 from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor, unit

@@ -10,12 +10,14 @@ from PIL import Image
 from test_gradients import DIM, NETWORKS, ROWS
 from torch import nn
 
-from attribution.attributor import Attributor, standardise
+from attribution.attribution import standardise
+from attribution.attributor import Attributor
 from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import unit
 from attribution.gradients import GradientProjector
 from attribution.grid import shares
+from attribution.kernel import apply_kernel
 from attribution.regions import blend, cell_features, heat
 from attribution.scoring import weighted
 from precompute.__main__ import main
@@ -110,7 +112,8 @@ def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
     assert torch.allclose(total, answer.scores["general"], atol=1e-4)
 
     passes = unit(attributor.extractor([image] * 2, [answer.phrases["style"], ""]))
-    parts = attributor.contributions(passes.mean(0, keepdim=True))
+    asked = apply_kernel(passes.mean(0, keepdim=True), attributor.cache.kernel)
+    parts = attributor.contributions(asked)
     want = standardise(weighted(parts, attributor.weights["style"]))[0]
     found = attributor.regions(image, answer).heats["style"]
     assert torch.allclose(found.map.sum((1, 2)) + found.elsewhere, want, atol=1e-4)
