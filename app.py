@@ -1,14 +1,19 @@
 """The page, and the entry point of the Hugging Face Space: a picture in, ranked training images out.
 
-In: an `Attributor`. Out: `gr.Blocks`. It holds layout and handlers only and knows no method.
+In: a `Desk`, which answers. Out: `gr.Blocks`: the layout, which event leads to which answer, and the endpoints for
+programs. It knows no method; what is shown is written by `attribution/page`.
 """
 
 import html
+import inspect
 import os
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,98 +21,37 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from attribution.attribution import Attribution, Source
 from attribution.attributor import Attributor
-from attribution.collection import CONCEPTS, Collection, open_image
-from attribution.concepts import full_prompt, named_in
+from attribution.collection import CONCEPTS
+from attribution.credentials import read_credentials
 from attribution.errors import InputError
+from attribution.examples import load_examples
+from attribution.page.desk import ANY, Desk
+from attribution.page.inputs import read_upload, rows, upload_path, whole, words
+from attribution.page.session import COUNT, LAST_SEED, OWN, SEED, Session
+from attribution.page.views import QUESTIONS
 from attribution.questions import GENERAL
-from attribution.regions import Regions, blend
+from attribution.settings import Settings
 
-ANY = "(any)"
-COUNT = 12  # training images shown
-SEED = 7
-LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute/queries.py)
 HOUR = 3600  # seconds that a visitor's answer, and the files made for it, are kept
-LONGEST_SIDE = 1024  # pixels of an upload that are shown
-QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
-SMALLEST = 0.01  # share of an artist that is shown
-LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
-COLUMNS = ("rank", "score", "artist", *CONCEPTS, "caption", "license")
+OWN_SLOTS = 2  # sliders for concepts of one's own
+RECENT = 8  # of a visitor's pictures, for the reverse question
+MOST = 100  # training images that a program may ask for
+STRIP = 10  # examples to choose from
 PROGRESS = gr.Progress()  # gradio tells the calls apart
+FILES = Path(__file__).parent / "attribution/page"
 
 TITLE = "Where does this picture come from?"
 SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
-WAIT = "Drawing a picture and tracing it takes a few seconds."
-SCALE = (
-    "**Score**: how many standard deviations a training picture stands above the average training "
-    "picture. 0 is average. Scores are not shares and do not add up to anything."
-)
-SHARES = (
-    "How the scores divide that lie more than two standard deviations of this mix above its average. "
-    "The interval says how much hangs on single training pictures. It is not what is owed to anybody."
-)
-WHERE = "Where in the picture the evidence for this training picture lies, lighter is more"
-LIMITS = """
-- A score says how alike two pictures are *to the model*: how far learning from the one and learning
-  from the other would change the model in the same direction.
-- It does not say who the author is, that anything was copied, or what share is owed to whom.
-- Some training picture always comes first, even where none matters: read first whether any stands out.
-- Only a picture that this model made can be traced meaningfully. For any other upload the list says
-  what the model would connect with it, not where it comes from.
-- What a prompt leaves out (subject, style or background) is guessed from the picture, and a guess can
-  be wrong.
-- Subject, style and background follow their words: asked about “a fish”, the list shows fish, whatever
-  is in the picture. The words that were used stand above the list.
-- The same picture and the same words always get the same answer.
-"""
-CSS = """
-.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
-.picture :is(button, .image-frame, img) {
-  width: 100%; height: auto; max-height: 460px; object-fit: contain}
-.stays {position: sticky; top: 12px; align-self: start}
-.gallery .grid-wrap {max-height: none; overflow: visible; padding: 0}
-.gallery .grid-container {grid-template-columns: repeat(auto-fill, minmax(118px, 1fr));
-  grid-auto-rows: auto; align-items: start; gap: 12px; padding: 0}
-.gallery .thumbnail-item {display: block; aspect-ratio: auto; height: auto; text-align: left}
-.gallery .thumbnail-item img {width: 100%; aspect-ratio: 1}
-.gallery .caption-label {position: static; max-width: none; white-space: pre-line; border: none;
-  background: none; opacity: 1 !important; padding: 6px 8px 8px; line-height: 1.4; font-size: var(--text-sm)}
-.gallery .selected:not(:hover, :focus-visible) {
-  border-color: var(--border-color-primary) !important; box-shadow: none !important}
-.sliders .head {flex-wrap: nowrap}
-.sliders input[type=number] {width: 3.2em; min-width: 0}
-#status {min-height: 56px}
-#results {scroll-margin-top: 80px}
-#status:has(.progress-text, .progress-level) .prose {visibility: hidden}
-.sources {overflow-x: auto; contain: inline-size}
-.sources :is(table, thead, tbody, tr) {border: none}
-.sources table {width: 100%; border-collapse: collapse; font-size: var(--text-sm)}
-.sources :is(th, td) {border: none; border-bottom: 1px solid var(--border-color-primary);
-  padding: 5px 12px 5px 0; text-align: left; vertical-align: top}
-#table table {min-width: 720px}
-@media (max-width: 640px) {#facts {min-width: 100% !important}}
-"""
-SCROLL = (
-    "() => document.getElementById('{}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
-)
 
 
-@dataclass(frozen=True)
-class Session:
-    """One visitor's answer, kept so that another question needs no gradients."""
-
-    image: Image.Image
-    answer: Attribution
-    method: str
-    shown: tuple[Source, ...] = ()  # in the order of the gallery
-    mix: dict[str, float] = field(default_factory=dict)
-    regions: list[Regions] = field(default_factory=list)  # made when a training image is looked at
+class Stopped(Exception):  # noqa: N818, it is no error
+    """A visitor stopped a long job."""
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Show a mistake in the input as one sentence."""
+def one_sentence() -> Iterator[None]:
+    """Turn a mistake in the input into a message of one sentence."""
     try:
         yield
     except InputError as error:
@@ -115,20 +59,20 @@ def plainly() -> Iterator[None]:
         raise gr.Error(sentence, print_exception=False) from error
 
 
-def read_upload(upload: dict[str, Any] | None) -> Image.Image:
-    """Decode an upload, small enough to show; one that cannot be decoded is deleted."""
-    if not upload or not upload.get("path"):
-        raise InputError("choose a picture first")
-    path = Path(upload["path"])
-    try:
-        image = open_image(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError("the upload is no longer here; choose the picture again") from error
-    except InputError:
-        path.unlink()
-        raise
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    return image
+def plainly(handler: Callable) -> Callable:
+    """Make a handler's mistakes in the input messages; those of one that streams, too."""
+
+    @wraps(handler)
+    def answered(*given: Any, **named: Any) -> Any:
+        with one_sentence():
+            return handler(*given, **named)
+
+    @wraps(handler)
+    def streamed(*given: Any, **named: Any) -> Iterator:
+        with one_sentence():
+            yield from handler(*given, **named)
+
+    return streamed if inspect.isgeneratorfunction(handler) else answered
 
 
 def refuse_addresses(component: gr.Image) -> None:
@@ -143,387 +87,590 @@ def refuse_addresses(component: gr.Image) -> None:
     component.async_move_resource_to_block_cache = checked
 
 
-def mixed(*amounts: float) -> dict[str, float]:
-    """Name the sliders' amounts, which come in the order of QUESTIONS."""
-    named = zip(QUESTIONS.values(), amounts, strict=True)
-    mix = {name: float(amount) for name, amount in named if amount}
-    if not mix:
-        raise InputError("move at least one slider above zero")
-    return mix
-
-
-def table(rows: list[tuple], head: tuple[str, ...] = ()) -> str:
-    """Write an HTML table that a screen reader can walk; each row's first cell is its title.
-
-    The text is escaped here, not in an `html_template`: gradio runs a template's values as JavaScript.
-    """
-    titles = "".join(f"<th scope='col'>{html.escape(title)}</th>" for title in head)
-    body = ""
-    for row in rows:
-        first, *rest = (html.escape(str(cell)) for cell in row)
-        cells = "".join(f"<td>{cell}</td>" for cell in rest)
-        body += f"<tr><th scope='row'>{first}</th>{cells}</tr>"
-    top = f"<thead><tr>{titles}</tr></thead>" if head else ""
-    return f"<table>{top}<tbody>{body}</tbody></table>"
-
-
-def verdict(answer: Attribution) -> str:
-    """Say in words whether any training image stands out, and how sure that is."""
-    if not answer.p_values:
-        return ""
-    names = {name: question.lower() for question, name in QUESTIONS.items()}
-    fits = "the words help the model with this picture"
-    odds = ", ".join(f"{names[c]} {p:.1%}" for c, p in answer.p_values.items() if c in names)
-    out = [names[c] for c in names if c in answer.p_values and answer.stands_out(LEVEL, c)]
-    if GENERAL not in answer.p_values or not answer.stands_out(LEVEL):
-        said = f"**No training image stands out**: {fits} no more than with unrelated ones, so the list is no evidence."
-    else:
-        said = f"**There is evidence** for: {', '.join(out)}; {fits} more than with unrelated ones."
-    return f"{said} So well explained by chance (or by wrong words): {odds}.\n\n"
-
-
-def examples(collection: Collection, count: int = 6) -> list[dict[str, str]]:
-    """Choose held-out combinations that share no value with each other."""
-    chosen: list[dict[str, str]] = []
-    for combination in collection.held_out:
-        if len(chosen) < count and not any(combination.items() & c.items() for c in chosen):
-            chosen.append(combination)
-    return chosen
-
-
-def sampled(collection: Collection, count: int = 8) -> list[tuple[str, str]]:
-    """Choose pictures from all over the collection, with their artist and style."""
-    pictures = []
-    for i in range(count):
-        row = int(len(collection) * (0.618 * i % 1))  # steps of the golden section spread evenly
-        whose = "\n".join(collection.labels[row].get(key, "") for key in ("artist", "style"))
-        pictures.append((str((collection.folder / collection.files[row]).resolve()), whose))
-    return pictures
+def on_gpu(handler: Callable) -> Callable:
+    """Borrow a GPU for a handler on a ZeroGPU Space; anywhere else leave it as it is."""
+    try:
+        import spaces
+    except ImportError:
+        return handler
+    return spaces.GPU(duration=60)(handler)
 
 
 @dataclass(frozen=True)
 class Handlers:
     """What happens when somebody presses, moves or chooses something."""
 
-    attributor: Attributor
-    others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
+    desk: Desk
+    limit: float = 120  # seconds that a long job may take
+    stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
 
-    @property
-    def by_method(self) -> dict[str, Attributor]:
-        """Name the attributors by their methods."""
-        return {each.method: each for each in (self.attributor, *self.others)}
+    def steps(self, request: gr.Request, progress: gr.Progress, said: str) -> Callable:
+        """Tell a long job's progress, and end it when its visitor says so or its time is over."""
+        stop = self.stops.setdefault(request.session_hash or "", threading.Event())
+        stop.clear()
+        end = time.monotonic() + self.limit
 
-    def picked(self, values: tuple[str, ...], prompt: str | None = None) -> dict[str, str]:
-        """Give the phrases of values of CONCEPTS; with a prompt, of those alone that it holds."""
-        known = self.attributor.collection.concepts
-        found = {c: known.get(c, {}).get(v) for c, v in zip(CONCEPTS, values, strict=True)}
-        return {c: p for c, p in found.items() if p and (prompt is None or p in prompt)}
+        def on_step(done: int, total: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > end:
+                raise InputError(f"this took longer than {self.limit:.0f} seconds; ask for less")
+            progress((done, total), desc=said)
 
-    def build(self, *values: str) -> str:
-        """Write a prompt such as "a woodcut of a cat by the sea"."""
-        return full_prompt(self.picked(values))
+        return on_step
 
-    def example(self, index: int) -> tuple[str, ...]:
-        """Fill in a held-out combination."""
-        values = [examples(self.attributor.collection)[index][c] for c in CONCEPTS]
-        return self.build(*values), *values
+    def stop(self, request: gr.Request) -> None:
+        """Stop a visitor's long job."""
+        if request.session_hash in self.stops:
+            self.stops[request.session_hash].set()
 
-    @plainly()
-    def accept(self, upload: dict[str, Any]) -> Image.Image:
-        """Swap an upload for a copy without metadata as soon as it arrives."""
-        image = read_upload(upload)
-        Path(upload["path"]).unlink(missing_ok=True)
-        return image
+    def leave(self, request: gr.Request) -> None:
+        """Forget a visitor."""
+        self.stop(request)
+        self.stops.pop(request.session_hash, None)
 
-    @plainly()
+    # Asking
+
+    @plainly
+    def accept(self, upload: dict) -> tuple[Image.Image, str]:
+        """Swap an upload for a copy without metadata as soon as it arrives; keep what its credentials say."""
+        image, data = read_upload(upload)
+        upload_path(upload).unlink(missing_ok=True)
+        return image, self.desk.views.credentials(read_credentials(data))
+
+    @plainly
     def generate(
-        self, prompt: str, seed: float = SEED, general: float = 1, subject: float = 0,
-        style: float = 0, background: float = 0, pick_subject: str = ANY, pick_style: str = ANY,
-        pick_background: str = ANY, method: str = "", progress: gr.Progress = PROGRESS,
-    ) -> tuple:  # fmt: skip
-        """Draw a picture from a prompt and a seed, and rank the training images for it."""
-        mix, prompt = mixed(general, subject, style, background), (prompt or "").strip()
-        if not prompt:
-            raise InputError("describe a picture first, or pick a subject, style or background")
+        self, prompt: str, seed: float, own: list, method: str, *picks: str,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[tuple]:  # fmt: skip
+        """Draw a picture, show it, attribute it, show the answer."""
         progress(0, desc="Drawing")
-        image = self.attributor.model.generate(
-            [prompt], [int(seed or 0)], on_step=lambda *done: progress(done, desc="Drawing")
-        )[0]
-        picked = self.picked((pick_subject, pick_style, pick_background), prompt)
-        return self.attribute(image, prompt, picked, mix, method, progress)
+        said = lambda done, total: progress((done, total), desc="Drawing")  # noqa: E731
+        image, prompt, seed = self.desk.draw(prompt, seed, said)
+        yield gr.skip(), self.desk.views.drawn(image, prompt)
+        progress(None, desc="Comparing with every training picture")
+        session = self.desk.attribute(image, prompt, seed, picks, own, method)
+        yield session, self.desk.views.asked(session)
 
-    @plainly()
+    @plainly
     def trace(
-        self, upload: dict[str, Any], prompt: str = "", general: float = 1, subject: float = 0,
-        style: float = 0, background: float = 0, method: str = "",
+        self, upload: dict, prompt: str, own: list, method: str, credentials: str,
+        progress: gr.Progress = PROGRESS,
+    ) -> tuple[Session, str]:  # fmt: skip
+        """Attribute an upload, then delete it."""
+        image, data = read_upload(upload)
+        progress(None, desc="Comparing with every training picture")
+        credentials = credentials or self.desk.views.credentials(read_credentials(data))
+        session = self.desk.attribute(image, prompt, None, (), own, method, credentials)
+        upload_path(upload).unlink(missing_ok=True)
+        return session, self.desk.views.asked(session)
+
+    @plainly
+    def choose(self, event: gr.EventData) -> tuple:
+        """Open an example, whose answer is known."""
+        number = self.sent(event, "example", len(self.desk.examples))
+        session = self.desk.opened(number)
+        return session, self.desk.views.asked(session), session.prompt, session.seed
+
+    @plainly
+    def open_drawn(self, recent: list, event: gr.EventData) -> tuple:
+        """Open an example, or one of the visitor's own pictures, from the collection's tab."""
+        known = len(self.desk.examples)
+        number = self.sent(event, "drawn", known + len(recent))
+        session = self.desk.opened(number) if number < known else recent[number - known]
+        return session, self.desk.views.asked(session), session.prompt, gr.Tabs(selected="trace")
+
+    def sent(self, event: gr.EventData, name: str, count: int) -> int:
+        """Read a number that came with an event."""
+        data = event._data if isinstance(event._data, dict) else {}
+        return whole(data.get(name), f"the {name}", 0, count - 1)
+
+    def keep(self, session: Session | None, recent: list) -> tuple:
+        """Keep a visitor's last pictures, and begin to look at a new one without filter or ticks."""
+        kept = [*recent, session][-RECENT:] if session and session.example is None else recent
+        return kept, "", [], None, None, gr.Column(visible=False), ""
+
+    @plainly
+    def arrive(self, request: gr.Request) -> tuple:
+        """Restore what a link says: prompt, seed, mix and artist."""
+        query = dict(request.query_params)
+        amounts = [float(name == GENERAL) for name in QUESTIONS.values()]
+        if any(name in query for name in QUESTIONS.values()):
+            try:
+                amounts = [float(query.get(name, 0)) for name in QUESTIONS.values()]
+            except ValueError as error:
+                raise InputError("the link's sliders are no numbers; copy it again") from error
+            amounts = [min(max(amount, 0), 1) if amount == amount else 0 for amount in amounts]
+        prompt = words(query.get("prompt"), "the link's prompt")
+        seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
+        artist = words(query.get("artist"), "the artist", 200)
+        return prompt, seed, artist, prompt and f"{prompt} {seed}", *amounts
+
+    # Looking
+
+    @plainly
+    def rank(self, ticked: list, *looking: Any) -> tuple[str, str, str]:
+        """Show ranking, artists and table for what the visitor looks at, from the scores at hand."""
+        seen, views = self.desk.seen(*looking), self.desk.views
+        return views.ranked(seen, ticked), views.artists(seen), views.as_table(seen)
+
+    @plainly
+    def compare_by(self, question: str) -> list[float]:
+        """Set the sliders to one question alone."""
+        if question not in QUESTIONS:
+            return [gr.skip()] * (len(QUESTIONS) + OWN_SLOTS)
+        return [float(name == question) for name in QUESTIONS] + [0.0] * OWN_SLOTS
+
+    @plainly
+    def filter(self, event: gr.EventData) -> str:
+        """Show one artist's pictures alone, or all."""
+        data = event._data if isinstance(event._data, dict) else {}
+        return words(data.get("artist"), "the artist", 200)
+
+    @plainly
+    def tick(self, ticked: list, event: gr.EventData) -> tuple[list, str]:
+        """Note that a training image is to be left out, or not."""
+        row = self.sent(event, "row", len(self.desk.collection))
+        kept = [r for r in ticked if r != row] + [row] * bool(event._data.get("on"))
+        return kept, f"{len(kept)} ticked"
+
+    @plainly
+    def closer(self, event: gr.EventData, *looking: Any) -> tuple:
+        """Look closer at one training image."""
+        row = self.sent(event, "row", len(self.desk.collection))
+        return row, gr.Column(visible=True), self.desk.closer(self.desk.seen(*looking), row), ""
+
+    @plainly
+    def closer_again(self, row: int | None, *looking: Any) -> str:
+        """Look at the same training image under another mix."""
+        return gr.skip() if row is None else self.desk.closer(self.desk.seen(*looking), row)
+
+    @plainly
+    def where(self, row: int | None, *looking: Any) -> str:
+        """Draw where the evidence for the training image that is looked at lies."""
+        return gr.skip() if row is None else self.desk.where(self.desk.seen(*looking), row)
+
+    # Long jobs
+
+    @plainly
+    def learn(
+        self, phrase: str, own: list, session: Session | None, request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> tuple:  # fmt: skip
-        """Rank the training images for an upload, then delete it."""
-        mix, image = mixed(general, subject, style, background), read_upload(upload)
-        results = self.attribute(image, (prompt or "").strip(), {}, mix, method, progress)
-        Path(upload["path"]).unlink(missing_ok=True)
-        return results
+        """Learn a concept of the visitor's own, and give it a slider."""
+        concept = self.desk.learn(phrase, self.steps(request, progress, "Learning the concept"))
+        own = [*(c for c in own if c.phrase != concept.phrase), concept][-OWN_SLOTS:]
+        session = session or self.desk.first()
+        for each in own:
+            if session and OWN + each.phrase not in session.answer.scores:
+                session = self.desk.asked_more(session, each)
+        sliders = [
+            gr.Slider(visible=i < len(own), label=own[i].phrase if i < len(own) else "", value=float(i == len(own) - 1))
+            for i in range(OWN_SLOTS)
+        ]  # fmt: skip
+        return own, session, self.desk.views.learned(concept), None, *[0.0] * len(QUESTIONS), *sliders
 
-    def attribute(
-        self, image: Image.Image, prompt: str, picked: dict[str, str], mix: dict[str, float],
-        method: str, progress: gr.Progress,
-    ) -> tuple:  # fmt: skip
-        """Attribute one picture and say under which words each concept was traced."""
-        progress(None, desc="Comparing with every training picture")
-        attributor = self.by_method.get(method or self.attributor.method)
-        if attributor is None:
-            raise InputError(f"there is no method {method}; known: {', '.join(self.by_method)}")
-        answer = attributor.attribute(image, prompt, concepts=picked)
-        known = named_in(prompt, self.attributor.collection.concepts) | picked
-        words = {c: f"{c} “{p}”" for c, p in answer.phrases.items() if c != GENERAL}
-        traced = "; ".join(words[c] for c in words if c in known)
-        guessed = "; ".join(words[c] for c in words if c not in known)
-        note = f"Traced as: {traced}. " * bool(traced)
-        note += f"Guessed from the picture: {guessed}." * bool(guessed)
-        session, *ranked = self.rank(Session(image, answer, attributor.method), mix)
-        return session, image, *ranked, f"{verdict(answer)}{html.escape(note)}"
+    @plainly
+    def without(
+        self, session: Session | None, ticked: list, artist: str, request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> str:  # fmt: skip
+        """Draw the picture again without some training images."""
+        left_out = self.desk.left_out(ticked, artist)
+        try:
+            found = self.desk.without(session, left_out, self.steps(request, progress, "Forgetting"))
+        except Stopped:
+            return self.desk.views.message("Stopped. Nothing was changed.")
+        return self.desk.views.what_if(found, left_out)
 
-    @plainly()
-    def rerank(
+    # Taking along, browsing
+
+    @plainly
+    def report(self, *looking: Any) -> str:
+        """Write the report, as links that hold it."""
+        return self.desk.views.taken(self.desk.seen(*looking), self.desk)
+
+    @plainly
+    def browse(self, text: str, artist: str, style: str, page: int = 1) -> str:
+        """Search the collection."""
+        return self.desk.browse(text, artist, style, page)
+
+    @plainly
+    def turn(self, text: str, artist: str, style: str, event: gr.EventData) -> str:
+        """Show another page of the collection."""
+        return self.desk.browse(text, artist, style, self.sent(event, "page", 1_000_000))
+
+    @plainly
+    def open(self, recent: list, event: gr.EventData) -> str:
+        """Show a training image and what leans on it."""
+        row = self.sent(event, "row", len(self.desk.collection))
+        return self.desk.open(row, recent, {GENERAL: 1.0})
+
+    # For programs
+
+    def call_generate(self, prompt: str, seed: float, method: str) -> tuple:
+        """Draw a picture from a prompt and a seed, and rank the training images behind it."""
+        image, prompt, seed = self.desk.draw(prompt, seed, lambda done, total: None)
+        session = self.desk.attribute(image, prompt, seed, (), [], method)
+        return session, image, self.desk.as_json(session, COUNT)
+
+    def call_trace(self, upload: dict, prompt: str, method: str) -> tuple:
+        """Rank the training images behind a picture; it is deleted once it was read."""
+        image, data = read_upload(upload)
+        upload_path(upload).unlink(missing_ok=True)
+        session = self.desk.attribute(image, prompt, None, (), [], method)
+        said = read_credentials(data)
+        return session, image, self.desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
+
+    def call_rank(
+        self, session: Session | None, own: list, general: float = 1, subject: float = 0,
+        style: float = 0, background: float = 0, own_concept: float = 0, count: int = COUNT,
+        artist: str = "",
+    ) -> dict:  # fmt: skip
+        """Rank for another mix of questions, from the last answer's scores; `own_concept` is the last one learned."""
+        amounts = [general, subject, style, background, *[0.0] * (len(own) - 1), own_concept]
+        seen = self.desk.seen(session, None, artist, own, *amounts)
+        return self.desk.as_json(seen, whole(count, "the count", 1, MOST))
+
+    def call_learn(self, phrase: str, own: list, session: Session | None) -> tuple:
+        """Learn weights for a phrase (half a minute); `rank` takes it as `own_concept`."""
+        end = time.monotonic() + self.limit
+
+        def on_step(done: int, total: int) -> None:
+            if time.monotonic() > end:
+                raise InputError(f"this took longer than {self.limit:.0f} seconds")
+
+        concept = self.desk.learn(phrase, on_step)
+        session = session or self.desk.first()
+        if session is None:
+            raise InputError("make or upload a picture first")
+        about = {"phrase": concept.phrase, "unknown_words": list(concept.unknown_words)}
+        return [*own, concept][-OWN_SLOTS:], self.desk.asked_more(session, concept), about
+
+    def call_without(self, session: Session | None, left_out: list, artist: str) -> tuple:
+        """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
+        chosen = self.desk.left_out(rows(left_out or [], len(self.desk.collection)), words(artist, "the artist"))
+        end = time.monotonic() + self.limit
+
+        def on_step(done: int, total: int) -> None:
+            if time.monotonic() > end:
+                raise InputError(f"this took longer than {self.limit:.0f} seconds")
+
+        found = self.desk.without(session, chosen, on_step)
+        return found.before, found.after, found.control, self.desk.views.what_if_figures(found)
+
+    def call_look(
+        self, session: Session | None, row: float, general: float = 1, subject: float = 0,
+        style: float = 0, background: float = 0,
+    ) -> dict:  # fmt: skip
+        """Tell which layers and noise levels spoke for one training image of the last answer."""
+        seen = self.desk.seen(session, None, "", [], general, subject, style, background)
+        return self.desk.spoken(seen, whole(row, "the row", 0, len(self.desk.collection) - 1))
+
+    def call_browse(self, text: str, artist: str, style: str, count: int = COUNT) -> list:
+        """Search the collection's captions and labels."""
+        found = self.desk.search(text, artist, style)[: whole(count, "the count", 1, MOST)]
+        return [self.desk.row_json(row) for row in found]
+
+    def call_report(
         self, session: Session | None, general: float = 1, subject: float = 0, style: float = 0,
         background: float = 0,
-    ) -> tuple:  # fmt: skip
-        """Rank the training images for another mix of questions, from the scores at hand."""
-        return self.rank(session, mixed(general, subject, style, background))
-
-    @plainly()
-    def ask(self, session: Session | None, question: str) -> tuple:
-        """Set the sliders to one question alone."""
-        amounts = [float(name == QUESTIONS[question]) for name in QUESTIONS.values()]
-        return *amounts, *self.rank(session, mixed(*amounts))
-
-    def rank(self, session: Session | None, mix: dict[str, float]) -> tuple:
-        """Give the session, and its sources as data, as pictures and as a table."""
-        if session is None:
-            raise InputError("make or upload a picture first")
-        rows, pictures = [], []
-        shown = session.answer.rank(COUNT, **mix)
-        for source in shown:
-            row = {"rank": source.rank, "score": round(source.score, 2)}
-            row |= {"caption": source.caption, "file": source.file} | source.labels
-            whose = ", ".join(filter(None, [row.get("artist"), row.get("style")]))
-            words = f"{source.rank} · score {source.score:.2f}\n{whose}\n{source.caption}"
-            rows.append(row)
-            pictures.append((str(source.path.resolve()), words))
-        cells = [tuple(row.get(column, "") for column in COLUMNS) for row in rows]
-        return (
-            replace(session, shown=tuple(shown), mix=mix), rows, pictures, table(cells, COLUMNS),
-            self.artists(session.answer, mix),
-        )  # fmt: skip
-
-    def artists(self, answer: Attribution, mix: dict[str, float]) -> str:
-        """Write each artist's share as a table; nothing where the collection names none."""
-        if not any("artist" in labels for labels in self.attributor.collection.labels):
-            return ""
-        rows = [
-            (s.artist, f"{s.share:.0%}", f"{s.low:.0%} to {s.high:.0%}")
-            for s in answer.artists(**mix)
-            if s.share >= SMALLEST
-        ]
-        return table(rows, ("artist", "share of what stands out", "95 % interval"))
-
-    @plainly()
-    def detail(self, session: Session | None, event: gr.SelectData) -> tuple:
-        """Show one training image beside the picture, with all that is known of it."""
-        if session is None:
-            raise InputError("make or upload a picture first")
-        source, scores = session.shown[event.index], session.answer.scores
-        facts = {"caption": source.caption} | source.labels | {"file": source.file}
-        for question, name in QUESTIONS.items():
-            if name in scores:
-                facts[f"score, {question.lower()}"] = f"{scores[name][source.index]:.2f}"
-        path = str(source.path.resolve())
-        shown = gr.Column(visible=True), session.image, path, None, table(list(facts.items()))
-        return source.index, *shown
-
-    @plainly()
-    def where(self, session: Session | None, looked_at: int | None) -> Image.Image | dict:
-        """Draw where in the picture the evidence for the training image that is looked at lies."""
-        if session is None or looked_at is None:
-            return gr.skip()
-        if not session.regions:
-            attributor = self.by_method[session.method]
-            session.regions.append(attributor.regions(session.image, session.answer))
-        return blend(session.image, session.regions[0].map(looked_at, **session.mix))
+    ) -> dict:  # fmt: skip
+        """Write the last answer's report; `python -m precompute verify` checks it."""
+        return self.desk.report(self.desk.seen(session, None, "", [], general, subject, style, background))
 
 
-STILL = {"interactive": False, "buttons": [], "format": "png", "type": "filepath"}
-STILL |= {"elem_classes": "picture", "min_width": 150}
-GRID = {"interactive": False, "allow_preview": False, "buttons": [], "height": "auto"}
-GRID |= {"elem_classes": "gallery", "container": False, "show_label": False}
+def read_file(name: str) -> str:
+    """Read a file of the page: its style, or what runs in the browser."""
+    return (FILES / name).read_text()
 
 
-def lay_out_inputs(do: Handlers) -> SimpleNamespace:
-    """Lay out what a visitor gives: a prompt, or a picture."""
-    collection = do.attributor.collection
-    prompts = [[do.build(*(chosen[c] for c in CONCEPTS))] for chosen in examples(collection)]
-    with gr.Tab("Make a picture"):
-        with gr.Row():
-            picks = [
-                gr.Dropdown(
-                    [ANY, *collection.concepts.get(c, {})], label=c.capitalize(), min_width=140
+def live(value: str, name: str, **options: Any) -> gr.HTML:
+    """Make HTML whose buttons and boxes send events: page.js tells which."""
+    listen = "page.listen(element, trigger, watch, ['look', 'artist', 'page', 'tick', 'example', 'drawn'])"
+    return gr.HTML(value, elem_id=name, js_on_load=listen, **options)
+
+
+def lay_out_ways(do: Handlers) -> SimpleNamespace:
+    """Lay out the three ways in: an example, a description, an upload."""
+    desk = do.desk
+    collection = desk.collection
+    with gr.Tabs(elem_id="ways"):
+        if desk.examples:
+            with gr.Tab("Pick an example"):
+                strip = live(desk.views.strip(desk.examples[:STRIP]), "strip")
+        with gr.Tab("Describe a picture"):
+            with gr.Row(elem_id="picks"):
+                picks = [
+                    gr.Dropdown(
+                        [ANY, *collection.concepts.get(c, {})], label=c.capitalize(), min_width=110
+                    )
+                    for c in CONCEPTS
+                ]
+                limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
+                seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
+            with gr.Row(equal_height=True):
+                hint = desk.examples[0].prompt if desk.examples else None
+                prompt = gr.Textbox(
+                    label="Describe it", placeholder=hint, scale=5, max_length=1000
                 )
-                for c in CONCEPTS
-            ]
-        with gr.Row(equal_height=True):
-            hint = prompts[0][0] if prompts else None
-            prompt = gr.Textbox(label="Describe it", placeholder=hint, scale=5)
-            limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
-            seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
-            make = gr.Button("Generate", variant="primary", min_width=120)
-        title = "Or try a combination that the model was never shown"
-        sample = gr.Dataset(
-            label=title, components=[gr.Textbox(visible=False)], samples=prompts, type="index"
-        )
-    with gr.Tab("Upload a picture"), gr.Row():
-        kinds = {"sources": ["upload", "clipboard"], "format": "png"}
-        kinds |= {"label": "JPEG, PNG or WebP", "alt_text": "The upload"}
-        upload = gr.Image(buttons=[], height=240, **kinds)
-        refuse_addresses(upload)
-        with gr.Column():
-            said = gr.Textbox("", label="Its prompt, if you know it")
-            follow = gr.Button("Trace", variant="primary")
-    method = gr.Dropdown(
-        list(do.by_method), value=do.attributor.method, label="Method", visible=bool(do.others)
-    )
+                make = gr.Button("Generate", variant="primary", min_width=120)
+        with gr.Tab("Upload a picture"), gr.Row():
+            kinds = {"sources": ["upload", "clipboard"], "format": "png"}
+            kinds |= {"label": "JPEG, PNG or WebP; deleted once it was read"}
+            upload = gr.Image(buttons=[], height=190, alt_text="The upload", **kinds)
+            refuse_addresses(upload)
+            with gr.Column():
+                said = gr.Textbox("", label="Its prompt, if you know it", max_length=1000)
+                follow = gr.Button("Trace", variant="primary")
+    methods = list(desk.by_method)
+    method = gr.Dropdown(methods, value=methods[0], label="Method", visible=len(methods) > 1)
     return SimpleNamespace(**locals())
 
 
-def lay_out_results() -> SimpleNamespace:
-    """Lay out what a visitor gets, hidden until there is something."""
-    with gr.Column(visible=False, elem_id="results") as results:
-        with gr.Row():
-            with gr.Column(scale=1, min_width=240, elem_classes="stays"):
-                picture = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
-            with gr.Column(scale=3, min_width=300):
-                question = gr.Radio(list(QUESTIONS), value="Whole picture", label="Compare by")
-                with gr.Row(elem_classes="sliders"):
-                    sliders = [
-                        gr.Slider(
-                            0, 1, float(c == GENERAL), step=0.05, label=q, min_width=130, buttons=[]
-                        )
-                        for q, c in QUESTIONS.items()
-                    ]
-                gr.Markdown(SCALE)
-                gallery = gr.Gallery(label="Pictures", elem_id="ranked", **GRID)
-        with gr.Column(visible=False, elem_id="detail") as detail, gr.Row():
-            asked = gr.Image(label="The picture", alt_text="The traced picture", **STILL)
-            where = gr.Image(label="Where it shows", alt_text=WHERE, elem_id="where", **STILL)
-            found = gr.Image(label="Training picture", alt_text="The training picture", **STILL)
-            facts = gr.HTML(elem_id="facts", elem_classes="sources", min_width=280)
-        with gr.Accordion("By artist", open=False):
-            gr.Markdown(SHARES)
-            artists = gr.HTML(label="Artists", elem_id="artists", elem_classes="sources")
-        with gr.Accordion("The same as a table", open=False):
-            rows = gr.HTML(label="Table", elem_id="table", elem_classes="sources")
-    sources = gr.JSON(visible=False, label="Sources")  # for callers of the API
+def lay_out_answer(do: Handlers) -> SimpleNamespace:
+    """Lay out the answer, with the first example's already in it."""
+    first, views = do.desk.first(), do.desk.views
+    ranked_html, artists_html, table_html = do.rank([], first, None, "", [], 1.0) if first else [""] * 3
+    with gr.Row(elem_id="answer"):
+        with gr.Column(scale=1, min_width=250, elem_classes="stays"):
+            asked = live(views.asked(first) if first else views.welcome(), "asked")
+        with gr.Column(scale=3, min_width=300):
+            question = gr.Radio(
+                list(QUESTIONS), value="Whole picture", label="Compare by", elem_id="question"
+            )
+            with gr.Row(elem_id="sliders"):
+                options = {"step": 0.05, "min_width": 120, "buttons": []}
+                sliders = [
+                    gr.Slider(0, 1, float(c == GENERAL), label=q, **options)
+                    for q, c in QUESTIONS.items()
+                ]
+                owned = [
+                    gr.Slider(0, 1, 0, label="your own", visible=False, **options)
+                    for _ in range(OWN_SLOTS)
+                ]
+            with gr.Accordion("A concept of your own", open=False, elem_id="own"):
+                with gr.Row(equal_height=True):
+                    phrase = gr.Textbox(
+                        label="A phrase, such as “thick outlines”", max_length=100, scale=4
+                    )
+                    learn = gr.Button("Learn it", min_width=110)
+                    halt = gr.Button("Stop", min_width=80)
+                learned = gr.HTML(elem_id="learned")
+            ranked = live(ranked_html, "ranked")
+    with gr.Column(visible=False, elem_id="detail") as detail:
+        closer = live("", "closer")
+        heat = gr.HTML(elem_id="heat", min_height=60)
+    with gr.Tabs(elem_id="more"):
+        with gr.Tab("By artist"):
+            artists = live(artists_html, "artists")
+        with gr.Tab("What if"):
+            gr.HTML(views.explained("what_if"))
+            with gr.Row(equal_height=True):
+                count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
+                whose = gr.Dropdown(
+                    [ANY, *views.names("artist")], label="or everything by", min_width=200
+                )
+                forget = gr.Button("Make it without these", variant="primary", min_width=180)
+                cease = gr.Button("Stop", min_width=80)
+            different = gr.HTML(elem_id="different", min_height=60)
+        with gr.Tab("Take it along"):
+            gr.HTML(views.explained("take"))
+            prepare = gr.Button("Prepare the report", variant="primary")
+            taken = live("", "taken", min_height=60)
+        with gr.Tab("As a table"):
+            table = gr.HTML(table_html, elem_id="table")
     return SimpleNamespace(**locals())
 
 
-def connect(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, *rest: gr.Blocks) -> None:
-    """Say which handler answers which event, and which of them programs may call by name."""
-    status, welcome, session = rest
-    heavy = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": status}
-    light = {"concurrency_id": "rank", "concurrency_limit": 4, "show_progress": "hidden"}
-    private = {"api_visibility": "private", "show_progress": "hidden"}
+def lay_out_collection(do: Handlers) -> SimpleNamespace:
+    """Lay out the collection's tab."""
+    views = do.desk.views
+    with gr.Row():
+        text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
+        artist = gr.Dropdown([ANY, *views.names("artist")], label="Artist", min_width=150)
+        style = gr.Dropdown([ANY, *views.names("style")], label="Style", min_width=150)
+    opened = live("", "opened")
+    found = live(do.desk.browse("", "", "", 1), "found")
+    return SimpleNamespace(**locals())
+
+
+def connect(
+    do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace,
+    collection: SimpleNamespace, tabs: gr.Tabs,
+) -> None:  # fmt: skip
+    """Say which handler answers which event."""
+    heavy = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+    long = {"concurrency_id": "long", "concurrency_limit": 1, "api_visibility": "private"}
+    light = {"concurrency_id": "light", "concurrency_limit": 8, "api_visibility": "private"}
+    light |= {"show_progress": "hidden"}
     raw = {"preprocess": False}  # else gradio opens an upload before the handler can refuse it
-    sliders = shown.sliders
-    ranked = [session, shown.sources, shown.gallery, shown.rows, shown.artists]
-    answer = [session, shown.picture, *ranked[1:], status]
+    sliders = [*shown.sliders, *shown.owned]
+    looking = [states.session, states.marks, states.artist, states.own, *sliders]
+    ranking = {"fn": do.rank, "inputs": [states.ticked, *looking], **light}
+    ranking |= {"outputs": [shown.ranked, shown.artists, shown.table]}
+    kept = [states.recent, states.artist, states.ticked, states.marks, states.looked_at]
+    keeping = {"fn": do.keep, "inputs": [states.session, states.recent], **light}
+    keeping |= {"outputs": [*kept, shown.detail, shown.count]}
+    answer = [states.session, shown.asked]
+    status = {"show_progress_on": shown.asked}
 
     for pick in given.picks:
-        pick.input(do.build, given.picks, given.prompt, **private)
-    asking = {"fn": do.generate, "inputs": [given.prompt, given.seed, *sliders, *given.picks]}
-    asking["inputs"].append(given.method)
-    asking |= {"outputs": answer, **heavy}
-    made = gr.on([given.make.click, given.prompt.submit], api_name="generate", **asking)
-    filled = given.sample.click(do.example, given.sample, [given.prompt, *given.picks], **private)
-    tried = filled.success(api_visibility="private", **asking)
-
-    arrived = given.upload.upload(do.accept, given.upload, given.upload, **raw, **private)
-    arrived.failure(lambda: None, None, given.upload, **private)
-    asking = {"fn": do.trace, "inputs": [given.upload, given.said, *sliders, given.method]}
-    asking |= {"outputs": answer}
-    followed = given.follow.click(api_name="trace", **asking, **raw, **heavy)
-    followed.success(lambda copy: copy, shown.picture, given.upload, **private)
-
-    looked_at = gr.State()  # the training image that is looked at, a row of the collection
-    views = [shown.results, welcome, shown.detail, looked_at]
-    for event in (made, tried, followed):
-        show = [*(gr.Column(visible=visible) for visible in (True, False, False)), None]
-        event.success(lambda show=show: show, None, views, **private).success(
-            None, js=SCROLL.format("results")
+        pick.input(do.desk.build, given.picks, given.prompt, **light)
+    asking = [given.prompt, given.seed, states.own, given.method, *given.picks]
+    made = gr.on(
+        [given.make.click, given.prompt.submit, states.wanted.change],
+        on_gpu(do.generate), asking, answer, **heavy, **status,
+    )  # fmt: skip
+    arrived = given.upload.upload(
+        do.accept, given.upload, [given.upload, states.credentials], **raw, **light
+    )
+    arrived.failure(lambda: None, None, given.upload, **light)
+    given.upload.clear(lambda: "", None, states.credentials, **light)
+    asking = [given.upload, given.said, states.own, given.method, states.credentials]
+    followed = given.follow.click(on_gpu(do.trace), asking, answer, **heavy, **status, **raw)
+    events = [made, followed]
+    if do.desk.examples:
+        chosen = given.strip.example(
+            do.choose, None, [*answer, given.prompt, given.seed], **light
         )
+        events.append(chosen)
+    drawn = collection.opened.drawn(
+        do.open_drawn, states.recent, [*answer, given.prompt, tabs], **light
+    )
+    marking = {"inputs": states.session, "outputs": states.marks, "show_progress": "hidden"}
+    for event in [*events, drawn]:
+        settled = event.success(**keeping).success(**ranking)
+        settled.success(on_gpu(do.mark), **marking, **heavy).success(**ranking)
 
-    moved = [slider.input for slider in sliders]
-    asking = {"fn": do.rerank, "inputs": [session, *sliders], "outputs": ranked, **light}
-    moving = gr.on(moved, api_name="rerank", trigger_mode="always_last", **asking)
-    gr.on(moved, None, None, shown.question, js="() => null")
-    asking = {"fn": do.ask, "inputs": [session, shown.question], "outputs": [*sliders, *ranked]}
-    asked = shown.question.input(api_visibility="private", **asking, **light)
-    asking = [looked_at, shown.detail, shown.asked, shown.found, shown.where, shown.facts]
-    seen = shown.gallery.select(do.detail, session, asking, **private)
-    seen.success(None, js=SCROLL.format("detail"))
-    mapping = {"show_progress_on": shown.where, "api_visibility": "private"}
-    for event in (seen, moving, asked):
-        event.success(do.where, [session, looked_at], shown.where, **heavy | mapping)
+    moving = gr.on(
+        [slider.input for slider in sliders], trigger_mode="always_last", **ranking
+    )
+    gr.on([slider.input for slider in sliders], None, None, shown.question, js="() => null")
+    compared = shown.question.input(do.compare_by, shown.question, sliders, **light)
+    compared = compared.success(**ranking)
+    filtered = [
+        part.artist(do.filter, None, states.artist, **light).success(**ranking)
+        for part in (shown.ranked, shown.artists)
+    ]
+    shown.ranked.tick(do.tick, states.ticked, [states.ticked, shown.count], **light)
+    seen = [states.looked_at, shown.detail, shown.closer, shown.heat]
+    looked = shown.ranked.look(do.closer, looking, seen, **light)
+    again = {"fn": do.closer_again, "inputs": [states.looked_at, *looking], **light}
+    again |= {"outputs": shown.closer}
+    where = {"fn": on_gpu(do.where), "inputs": [states.looked_at, *looking], **heavy}
+    where |= {"outputs": shown.heat}
+    looked.success(**where)
+    for event in (moving, compared):
+        event.success(**again).success(**where)
+
+    learned = gr.on(
+        [shown.learn.click, shown.phrase.submit], on_gpu(do.learn),
+        [shown.phrase, states.own, states.session],
+        [states.own, states.session, shown.learned, shown.question, *sliders],
+        **long, show_progress_on=shown.learned,
+    )  # fmt: skip
+    learned.success(**ranking)
+    shown.halt.click(do.stop, None, None, **light)
+    shown.forget.click(
+        on_gpu(do.without), [states.session, states.ticked, shown.whose], shown.different,
+        **long, show_progress_on=shown.different,
+    )  # fmt: skip
+    shown.cease.click(do.stop, None, None, **light)
+    shown.prepare.click(do.report, looking, shown.taken, **light | {"show_progress": "full"})
+
+    fields = [collection.text, collection.artist, collection.style]
+    for event in (collection.text.change, collection.artist.input, collection.style.input):
+        event(do.browse, fields, collection.found, trigger_mode="always_last", **light)
+    collection.found.page(do.turn, fields, collection.found, **light)
+    collection.found.look(do.open, states.recent, collection.opened, **light)
 
 
-def create_demo(attributor: Attributor, others: tuple[Attributor, ...] = ()) -> gr.Blocks:
-    """Lay out the page for one attributor, and others by other methods, and connect it."""
-    collection, do = attributor.collection, Handlers(attributor, others)
-    artists = len({labels.get("artist") for labels in collection.labels})
+def offer(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace) -> None:
+    """Name the endpoints that programs may call; each caller has a session of their own."""
+    call, picture = gr.Button(visible=False), {"visible": False, "format": "png", "type": "pil"}
+    picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip
+    answer = gr.JSON(visible=False, label="Answer")
+    left_out = gr.JSON(visible=False, label="Rows")
+    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Style", "Phrase", "Text")}  # fmt: skip
+    number = {n: gr.Number(v, visible=False, label=n) for n, v in (("Seed", SEED), ("Count", COUNT), ("Row", 0))}  # fmt: skip
+    upload = gr.Image(visible=False, label="Upload")
+    refuse_addresses(upload)
+    mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*QUESTIONS.values(), "own concept"]]  # fmt: skip
+    heavy = {"concurrency_id": "model", "concurrency_limit": 1}
+    long = {"concurrency_id": "long", "concurrency_limit": 1}
+    light = {"concurrency_id": "light", "concurrency_limit": 8}
+    session, own = states.session, states.own
+    endpoints = (
+        (do.call_generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], heavy),
+        (do.call_trace, [upload, text["Prompt"], text["Method"]], [session, picture, answer], heavy | {"preprocess": False}),
+        (do.call_rank, [session, own, *mix, number["Count"], text["Artist"]], answer, light),
+        (do.call_learn, [text["Phrase"], own, session], [own, session, answer], long),
+        (do.call_without, [session, left_out, text["Artist"]], [before, after, control, answer], long),
+        (do.call_look, [session, number["Row"], *mix[:-1]], answer, light),
+        (do.call_browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], answer, light),
+        (do.call_report, [session, *mix[:-1]], answer, light),
+    )  # fmt: skip
+    for handler, inputs, outputs, options in endpoints:
+        name = handler.__name__.removeprefix("call_")
+        call.click(on_gpu(plainly(handler)), inputs, outputs, api_name=name, **options)
+
+
+def create_demo(do: Handlers) -> gr.Blocks:
+    """Lay out the page, and connect it."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, HOUR)) as demo:
-        session = gr.State(time_to_live=HOUR)
-        gr.Markdown(f"# {TITLE}\n{SENTENCE}")
-        given = lay_out_inputs(do)
-        status = gr.Markdown(WAIT, label="Traced as", elem_id="status")
-        with gr.Column() as welcome:
-            gr.Markdown(
-                f"The model learned from {len(collection):,} pictures by {artists} artists:"
-            )
-            gr.Gallery(sampled(collection), **GRID)
-        shown = lay_out_results()
-        with gr.Accordion("What this can and cannot tell you", open=False):
-            gr.Markdown(LIMITS)
-        connect(do, given, shown, status, welcome, session)
+        state = {"time_to_live": HOUR}
+        states = SimpleNamespace(
+            session=gr.State(**state), marks=gr.State(**state), own=gr.State([], **state),
+            recent=gr.State([], **state), ticked=gr.State([], **state),
+            looked_at=gr.State(**state), artist=gr.State("", **state),
+            credentials=gr.State("", **state), wanted=gr.Textbox(visible=False),
+        )  # fmt: skip
+        gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Trace a picture", id="trace"):
+                given = lay_out_ways(do)
+                shown = lay_out_answer(do)
+            with gr.Tab("Browse the collection", id="collection"):
+                collection = lay_out_collection(do)
+            with gr.Tab("What this can and cannot tell you", id="limits"):
+                gr.HTML(do.desk.views.limits(), elem_id="limits")
+        connect(do, given, shown, states, collection, tabs)
+        offer(do, given, shown, states)
+        restored = [given.prompt, given.seed, states.artist, states.wanted, *shown.sliders]
+        demo.load(do.arrive, None, restored, api_visibility="private", show_progress="hidden")
+        demo.unload(do.leave)
     return demo
 
 
 def serve(
-    attributor: Attributor, host: str, port: int, block: bool = True,
-    others: tuple[Attributor, ...] = (),
-) -> gr.Blocks:  # fmt: skip
-    """Serve the page; of this machine's files only the folders of the collection's images are open."""
+    do: Handlers, host: str, port: int, settings: Settings | None = None, block: bool = True
+) -> gr.Blocks:
+    """Serve the page; no file of this machine is open but what visitors were given."""
+    settings = settings or Settings()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
-    demo = create_demo(attributor, others).queue(max_size=20)
-    shown = (attributor.collection.folder / file for file in attributor.collection.files)
-    folders = sorted({str(path.resolve().parent) for path in shown})
+    demo = create_demo(do).queue(max_size=settings.queue_size, default_concurrency_limit=8)
     demo.launch(
-        server_name=host, server_port=port, prevent_thread_lock=not block, css=CSS,
-        theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", **fonts),
-        allowed_paths=folders,
-        max_file_size="20mb", state_session_capacity=1000, show_error=False, run_history=False,
-        enable_monitoring=False, footer_links=[], ssr_mode=False, mcp_server=False, share=False,
+        server_name=host, server_port=port, prevent_thread_lock=not block,
+        css=read_file("page.css"), head=f"<script>{read_file('page.js')}</script>",
+        theme=gr.themes.Base(primary_hue="teal", neutral_hue="stone", **fonts),
+        allowed_paths=[], max_file_size=f"{settings.max_upload_mb}mb", state_session_capacity=1000,
+        show_error=False, run_history=False, enable_monitoring=False, footer_links=[],
+        ssr_mode=False, share=False, mcp_server=settings.mcp,
     )  # fmt: skip
     return demo
 
 
-def load() -> list[Attributor]:
-    """Load what the environment names, or the shipped default; ATTRIBUTION_CACHE may name several, with commas."""
-    read = os.environ.get
-    first, *rest = read("ATTRIBUTION_CACHE", "assets/cache").split(",")
+def load(settings: Settings) -> Handlers:
+    """Load what the settings name; the examples only where they are."""
+    first, *rest = settings.cache
     attributor = Attributor.from_pretrained(
-        read("ATTRIBUTION_MODEL", "assets/model"),
-        first,
-        read("ATTRIBUTION_COLLECTION", "assets/collection"),
+        settings.model, first, settings.collection, settings.device, settings.opt_out or None
     )
-    return [attributor, *(attributor.with_cache(folder) for folder in rest)]
+    others = tuple(attributor.with_cache(folder) for folder in rest)
+    folder = Path(settings.examples)
+    examples = tuple(load_examples(folder, attributor)) if folder.is_dir() else ()
+    return Handlers(Desk(attributor, others, examples), settings.time_limit)
 
 
 def main() -> int:
@@ -535,8 +682,8 @@ def main() -> int:
     try:
         if not port.isdecimal():
             raise InputError(f"GRADIO_SERVER_PORT is {port!r}; give the number of a port")
-        attributor, *others = load()
-        serve(attributor, host, int(port), others=tuple(others))
+        settings = Settings.from_environment()
+        serve(load(settings), host, int(port), settings)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

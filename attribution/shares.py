@@ -29,6 +29,13 @@ class Share:
     high: float
 
 
+def portions(scores: Float[Tensor, "train"], level: float = LEVEL) -> Float[Tensor, "train"]:
+    """Give every image's share of what stands out; all zero where no image does."""
+    centred = scores - scores.mean()
+    above = (centred / centred.square().mean().sqrt().clamp_min(1e-12) - level).clamp_min(0)
+    return above / above.sum().clamp_min(1e-12)
+
+
 def share_out(
     scores: Float[Tensor, "train"], names: list[str], level: float = LEVEL, seed: int = 0
 ) -> list[Share]:
@@ -37,8 +44,7 @@ def share_out(
     The interval resamples training images (each counts Poisson(1) times, the bootstrap of a large set), so it
     tells how much hangs on a few of them. It does not know how uncertain the scores are.
     """
-    centred = scores - scores.mean()
-    above = (centred / centred.square().mean().sqrt().clamp_min(1e-12) - level).clamp_min(0)
+    above = portions(scores, level)
     places = above.nonzero()[:, 0]
     known = sorted(set(names))
     owners = torch.tensor([known.index(names[place]) for place in places.tolist()])

@@ -1,0 +1,219 @@
+"""Answer what visitors ask: attribute a picture, look closer, learn a concept, leave images out, browse, report.
+
+In: an `Attributor` and what a visitor sent, which is checked here. Out: sessions, and HTML written by `views`. One
+desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+from PIL import Image
+
+from attribution.attributor import Attributor
+from attribution.collection import CONCEPTS
+from attribution.concepts import full_prompt, named_in
+from attribution.depth import by_block, depth
+from attribution.errors import InputError
+from attribution.examples import Example, leaning_on
+from attribution.lookalikes import LookAlikes
+from attribution.own import OwnConcept, learn_concept, with_concept
+from attribution.page.inputs import whole, words
+from attribution.page.session import COUNT, LAST_SEED, OWN, SEED, Marks, Session, checked
+from attribution.page.views import QUESTIONS, Views, as_data
+from attribution.regions import blend
+from attribution.report import make_report
+from attribution.stability import stability
+from attribution.unlearning import WhatIf, what_if
+
+ANY = "(any)"
+PAGE_SIZE = 24  # training images on a page of the collection
+LEANING = 8  # pictures that lean on a training image
+MOST_LEFT_OUT = 300  # training images of an artist
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A model with its cache, by one method or several, and answers that were made before."""
+
+    attributor: Attributor
+    others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
+    examples: tuple[Example, ...] = ()
+    likeness: LookAlikes | None = None
+    marked: dict[int, Marks] = field(default_factory=dict)  # of examples
+
+    @property
+    def by_method(self) -> dict[str, Attributor]:
+        """Name the attributors by their methods."""
+        return {each.method: each for each in (self.attributor, *self.others)}
+
+    @property
+    def collection(self) -> Collection:
+        """Give the training images."""
+        return self.attributor.collection
+
+    @cached_property
+    def views(self) -> Views:
+        """Write HTML for the collection."""
+        return Views(self.attributor)
+
+    @cached_property
+    def worker(self) -> Attributor:
+        """Give long jobs a model of their own, so that they block nobody."""
+        return self.attributor.copy()
+
+    def first(self) -> Session | None:
+        """Give the answer that is shown before anybody asks."""
+        return self.opened(0) if self.examples else None
+
+    def opened(self, number: int) -> Session:
+        """Open an example as if the visitor had asked for it."""
+        example = self.examples[number]
+        given = tuple(named_in(example.prompt, self.collection.concepts))
+        return Session(
+            example.image, example.answer, self.attributor.method, example.prompt, example.seed,
+            given=given, example=number,
+        )  # fmt: skip
+
+    def picked(self, values: tuple[str, ...], prompt: str | None = None) -> dict[str, str]:
+        """Give the phrases of values of CONCEPTS; with a prompt, of those alone that it holds."""
+        known = self.collection.concepts
+        found = {c: known.get(c, {}).get(v) for c, v in zip(CONCEPTS, values, strict=True)}
+        return {c: p for c, p in found.items() if p and (prompt is None or p in prompt)}
+
+    def build(self, *values: str) -> str:
+        """Write a prompt such as "a woodcut of a cat by the sea"."""
+        return full_prompt(self.picked(values))
+
+    def draw(self, prompt: str, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
+        """Draw a picture; give it with the prompt and the seed as they were read."""
+        prompt = words(prompt, "the prompt")
+        if not prompt:
+            raise InputError("describe a picture first, or pick a subject, style or background")
+        seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
+        return self.attributor.model.generate([prompt], [seed], on_step=on_step)[0], prompt, seed
+
+    def attribute(
+        self, image: Image.Image, prompt: str, seed: int | None, picks: tuple[str, ...] = (),
+        own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
+    ) -> Session:  # fmt: skip
+        """Attribute one picture, for the visitor's own concepts, too."""
+        prompt = words(prompt, "the prompt")
+        attributor = self.by_method.get(method or self.attributor.method)
+        if attributor is None:
+            raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
+        picked = self.picked(picks, prompt) if picks else {}
+        answer = attributor.attribute(image, prompt, concepts=picked)
+        session = Session(
+            image, answer, attributor.method, prompt, seed,
+            given=tuple(named_in(prompt, self.collection.concepts) | picked), credentials=credentials,
+        )  # fmt: skip
+        for concept in own or []:
+            session = self.asked_more(session, concept)
+        return session
+
+    def asked_more(self, session: Session, concept: OwnConcept) -> Session:
+        """Ask one more question, in words of the visitor's own."""
+        attributor = self.by_method[session.method]
+        name = OWN + concept.phrase
+        answer = with_concept(attributor, session.image, session.answer, name, concept)
+        return replace(session, answer=answer, regions=[])
+
+    def learn(self, phrase: str, on_step: OnStep) -> OwnConcept:
+        """Learn weights for a phrase."""
+        return learn_concept(self.worker, words(phrase, "the concept", 100), on_step)
+
+    def seen(
+        self, session: Session | None, marks: Marks | None, artist: str, own: list[OwnConcept],
+        *amounts: float,
+    ) -> Session:  # fmt: skip
+        """Put together what a visitor looks at: their answer, or the first example, under their mix."""
+        session = session or self.first()
+        if session is None:
+            raise InputError("make or upload a picture first")
+        names = [*QUESTIONS.values(), *(OWN + concept.phrase for concept in own)]
+        mix = checked(dict(zip(names, amounts, strict=False)), session.answer)
+        likeness, stable = marks or (None, None)
+        artist = words(artist, "the artist", 200)
+        return replace(session, mix=mix, artist=artist, likeness=likeness, stability=stable)
+
+    def mark(self, session: Session | None) -> Marks | None:
+        """Compare a picture plainly, and trace it again under other noise."""
+        session = session or self.first()
+        if session is None:
+            return None
+        if session.example in self.marked:
+            return self.marked[session.example]
+        likeness = self.likeness.alike(session.image) if self.likeness else None
+        attributor = self.by_method[session.method]
+        marks = likeness, stability(attributor, session.image, session.answer)
+        if session.example is not None:
+            self.marked[session.example] = marks
+        return marks
+
+    def closer(self, seen: Session, row: int) -> str:
+        """Show one training image beside the picture, with all that is known of it."""
+        found = depth(self.by_method[seen.method], seen.answer, row, **seen.mix)
+        return self.views.closer(seen, row, by_block(found))
+
+    def where(self, seen: Session, row: int) -> str:
+        """Draw where in the picture the evidence for a training image lies."""
+        if not seen.regions:
+            seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
+        return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
+
+    def left_out(self, ticked: list[int], artist: str) -> list[int]:
+        """Give the rows that are ticked, or those of an artist."""
+        if artist and artist != ANY:
+            labels = self.collection.labels
+            return [row for row, about in enumerate(labels) if about.get("artist") == artist]
+        if not ticked:
+            raise InputError("tick some training pictures first, or choose an artist")
+        return sorted(set(ticked))
+
+    def without(self, session: Session | None, rows: list[int], on_step: OnStep) -> WhatIf:
+        """Draw the picture again by a model that was made to forget some training images."""
+        session = session or self.first()
+        if session is None:
+            raise InputError("make or upload a picture first")
+        return what_if(self.worker, session.image, session.prompt, session.seed, rows, on_step)
+
+    def search(self, text: str, artist: str, style: str) -> list[int]:
+        """Find the rows whose caption, artist or labels hold all words of a text."""
+        wanted = words(text, "the search", 200).lower().split()
+        artist, style = words(artist, "the artist", 200), words(style, "the style", 200)
+        found = []
+        for row, (caption, about) in enumerate(zip(self.collection.captions, self.collection.labels, strict=True)):  # fmt: skip
+            everything = " ".join([caption, *about.values()]).lower()
+            fits = all(word in everything for word in wanted)
+            fits = fits and artist in ("", ANY, about.get("artist"))
+            if fits and style in ("", ANY, about.get("style")):
+                found.append(row)
+        return found
+
+    def browse(self, text: str, artist: str, style: str, page: object) -> str:
+        """Show a page of what a search finds."""
+        found = self.search(text, artist, style)
+        pages = max(1, -(-len(found) // PAGE_SIZE))
+        page = whole(page, "the page", 1, pages)
+        some = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        return self.views.browsed(some, page, pages, len(found), 0)
+
+    def open(self, row: int, recent: list[Session], mix: dict[str, float]) -> str:
+        """Show one training image, and which of the model's pictures lean on it."""
+        answers = [e.answer for e in self.examples] + [s.answer for s in recent]
+        pictures = [(e.image, e.prompt) for e in self.examples] + [(s.image, s.prompt) for s in recent]  # fmt: skip
+        leaning = [
+            {"number": n, "score": score, "picture": as_data(pictures[n][0], 160), "prompt": pictures[n][1]}
+            for n, score in leaning_on(answers, row, LEANING, **mix)
+        ]  # fmt: skip
+        return self.views.opened(row, leaning)
+
+    def report(self, seen: Session) -> dict:
+        """Write down a session's picture, settings and results."""
+        return make_report(
+            self.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
+            mix=seen.mix, count=COUNT, date=datetime.now(UTC),
+        )  # fmt: skip

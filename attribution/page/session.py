@@ -1,0 +1,95 @@
+"""Hold what one visitor has asked and seen, so that another question needs no gradients.
+
+In: a picture and its answer. Out: the same with another mix, artist or training picture looked at. It never leaves
+the visitor that it belongs to.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.attribution import Attribution, Source
+from attribution.errors import InputError
+from attribution.questions import GENERAL
+from attribution.regions import Regions
+from attribution.stability import Stability
+
+COUNT = 12  # training images shown
+LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
+OWN = "own:"  # begins the name of a visitor's own concept
+SEED = 7
+LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute/queries.py)
+Marks = tuple[Tensor | None, Stability]  # likeness to every training image, repeats of the answer
+
+
+@dataclass(frozen=True)
+class Session:
+    """One visitor's picture and answer, and how they look at it."""
+
+    image: Image.Image
+    answer: Attribution
+    method: str
+    prompt: str
+    seed: int | None  # None for an upload
+    mix: dict[str, float] = field(default_factory=lambda: {GENERAL: 1.0})
+    example: int | None = None  # its number, where it was made before
+    artist: str = ""  # whose pictures alone are shown
+    given: tuple[str, ...] = ()  # concepts whose words came with the picture; the others are guessed
+    likeness: Tensor | None = None  # [train] cosine of latents
+    stability: Stability | None = None  # the answer's repeats under other noise
+    credentials: str = ""  # HTML, what the upload's Content Credentials say
+    regions: list[Regions] = field(default_factory=list)  # made when a training image is looked at
+
+    def among(self) -> Bool[Tensor, "train"] | None:
+        """Choose the rows of the artist that is looked at."""
+        if not self.artist:
+            return None
+        return torch.tensor([row.get("artist") == self.artist for row in self.answer.collection.labels])
+
+    def shown(self, count: int = COUNT) -> list[Source]:
+        """Rank the training images for the mix."""
+        return self.answer.rank(count, self.among(), **self.mix)
+
+    def p_value(self) -> float | None:
+        """Give the largest p-value of what is mixed: all of it must stand out."""
+        found = [self.answer.p_values.get(name) for name in self.mix]
+        return None if None in found or not found else max(found)
+
+    def mixed(self, amounts: dict[str, float]) -> "Session":
+        """Ask for another mix."""
+        return replace(self, mix=checked(amounts, self.answer))
+
+    def steady(self) -> Float[Tensor, "train"] | None:
+        """Give the share of repeats in which each image stays in front; None where nothing was repeated."""
+        repeats = self.stability.repeats if self.stability else []
+        if not repeats or not set(self.mix) <= set(repeats[0].scores):
+            return None
+        return self.stability.stays(COUNT, **self.mix)
+
+    def link(self) -> str:
+        """Write the page's state as a query string; an upload has none."""
+        if self.seed is None:
+            return ""
+        plain = {name: amount for name, amount in self.mix.items() if not name.startswith(OWN)}
+        fields = {"prompt": self.prompt, "seed": self.seed} | plain
+        return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
+
+
+def checked(amounts: dict[str, float], answer: Attribution | None = None) -> dict[str, float]:
+    """Keep the amounts above zero; refuse what is no amount, and a mix of nothing."""
+    mix = {}
+    for name, amount in amounts.items():
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise InputError(f"{name} is {type(amount).__name__}; give a number from 0 to 1")
+        if not 0 <= amount <= 1 or math.isnan(amount):
+            raise InputError(f"{name} is {amount}; give a number from 0 to 1")
+        if amount and (answer is None or name in answer.scores):
+            mix[name] = float(amount)
+    if not mix:
+        raise InputError("move at least one slider above zero")
+    return mix

@@ -1,0 +1,262 @@
+"""Write what a visitor sees as HTML: the picture and its verdict, the ranking, a closer look, artists, the collection.
+
+In: a `Session`, or rows of the collection. Out: HTML from the templates beside this file, which escape every text;
+pictures are in it as data, so that no file is served. It knows no handler and no layout.
+"""
+
+import base64
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from attribution.attribution import Attribution
+from attribution.attributor import Attributor
+from attribution.calibration import Calibration
+from attribution.collection import CONCEPTS
+from attribution.credentials import Credentials
+from attribution.examples import Example
+from attribution.own import OwnConcept
+from attribution.questions import GENERAL
+from attribution.page.session import COUNT, LEVEL, OWN, Session
+from attribution.shares import portions
+from attribution.unlearning import WhatIf
+
+QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
+SMALLEST = 0.01  # share of an artist that is shown
+THUMBNAIL = 160  # pixels, at most
+SHOWN = 640  # pixels of the longest side of a picture that is looked at
+BINS = 48  # of the null plot
+NEAR = 0.05  # of the collection look alike, the others different
+FIGURES = Path("benchmarks/results")
+
+TEMPLATES = Environment(
+    loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+
+
+def render(name: str, **values: object) -> str:
+    """Fill a template."""
+    return TEMPLATES.get_template(f"{name}.html").render(**values)
+
+
+def as_data(image: Image.Image, side: int = SHOWN) -> str:
+    """Write a picture into an address of its own, at most `side` pixels long."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side))
+    memory = io.BytesIO()
+    small.save(memory, "WEBP", quality=90, method=2)
+    return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode()
+
+
+def question_of(name: str) -> str:
+    """Name a question in words."""
+    return "whole picture" if name == GENERAL else name.removeprefix(OWN)
+
+
+class Views:
+    """Write HTML for one model and its collection."""
+
+    def __init__(self, attributor: Attributor) -> None:
+        self.collection, self.calibration = attributor.collection, attributor.calibration
+        self.thumbnail = lru_cache(maxsize=4096)(self._thumbnail)
+
+    def _thumbnail(self, row: int) -> str:
+        return as_data(self.collection.image(row), THUMBNAIL)
+
+    def about(self, row: int) -> dict:
+        """Give what is said of one training image wherever it is shown."""
+        labels = self.collection.labels[row]
+        return {
+            "row": row,
+            "picture": self.thumbnail(row),
+            "caption": self.collection.captions[row],
+            "artist": labels.get("artist", "unknown"),
+            "style": labels.get("style", ""),
+            "license": labels.get("license", "unknown"),
+        }
+
+    def asked(self, session: Session, busy: bool = False) -> str:
+        """Show the picture, what was asked of it, and whether anything stands out."""
+        answer = session.answer
+        words = {c: p for c, p in answer.phrases.items() if c != GENERAL}
+        p_values = {question_of(c): p for c, p in answer.p_values.items()}
+        value = answer.evidence.get(GENERAL)
+        return render(
+            "asked", picture=as_data(session.image), prompt=session.prompt, seed=session.seed,
+            words=words, given=session.given, p_values=p_values, level=LEVEL,
+            stands_out=bool(p_values) and answer.stands_out(LEVEL), link=session.link(), own=OWN,
+            null=null_plot(self.calibration, value), credentials=session.credentials,
+            whole=p_values.get("whole picture"),
+        )  # fmt: skip
+
+    def drawn(self, image: Image.Image, prompt: str) -> str:
+        """Show a picture that was just drawn and is not traced yet."""
+        return render("drawn", picture=as_data(image), prompt=prompt)
+
+    def ranked(self, session: Session, ticked: list[int] | None = None) -> str:
+        """Show the training images, most influential first."""
+        rows = self.table(session)
+        for row in rows:
+            row["ticked"] = row["row"] in (ticked or [])
+        different = session.likeness is not None and sum(not row["alike"] for row in rows)
+        return render(
+            "ranked", rows=rows, artist=session.artist, mix=session.mix, question_of=question_of,
+            p_value=session.p_value(), level=LEVEL, different=different,
+            most_alike=self.most_alike(session), known=len(self.collection),
+        )  # fmt: skip
+
+    def table(self, session: Session) -> list[dict]:
+        """Give what is known of each training image that is shown, for all ways of showing it."""
+        share = portions(session.answer.mix(**session.mix))
+        place = None if session.likeness is None else ranks(session.likeness)
+        near, steady = len(self.collection) * NEAR, session.steady()
+        return [
+            {
+                **self.about(source.index),
+                "rank": source.rank,
+                "score": source.score,
+                "share": float(share[source.index]),
+                "likeness": None if place is None else int(place[source.index]),
+                "alike": place is None or bool(place[source.index] <= near),
+                "steady": None if steady is None else float(steady[source.index]),
+            }
+            for source in session.shown()
+        ]
+
+    def most_alike(self, session: Session, count: int = 6) -> list[dict]:
+        """Give the training images that look most like the picture, and whether they are named."""
+        if session.likeness is None:
+            return []
+        named = {source.index for source in session.answer.rank(COUNT, **session.mix)}
+        best = session.likeness.topk(min(count, len(session.likeness))).indices.tolist()
+        return [self.about(row) | {"named": row in named} for row in best]
+
+    def artists(self, session: Session) -> str:
+        """Show every artist's share, with its interval, as bars."""
+        if not any("artist" in labels for labels in self.collection.labels):
+            return ""
+        shares = [s for s in session.answer.artists(**session.mix) if s.share >= SMALLEST]
+        return render("artists", shares=shares, artist=session.artist)
+
+    def closer(self, session: Session, row: int, blocks: dict[str, torch.Tensor]) -> str:
+        """Show one training image beside the picture, with all that is known of it."""
+        scores = {question_of(n): float(s[row]) for n, s in session.answer.scores.items()}
+        labels = self.collection.labels[row]
+        facts = {"caption": self.collection.captions[row]} | labels
+        image = as_data(self.collection.image(row))
+        most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
+        depth = [{"name": name, "parts": part.tolist()} for name, part in blocks.items()]
+        return render(
+            "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
+            facts=facts | {"file": self.collection.files[row]}, scores=scores, depth=depth, most=most,
+        )  # fmt: skip
+
+    def heat(self, image: Image.Image) -> str:
+        """Show where in the picture the evidence lies."""
+        return render("heat", picture=as_data(image))
+
+    def browsed(self, rows: list[int], page: int, pages: int, found: int, hidden: int) -> str:
+        """Show a page of the collection."""
+        every = [self.about(row) for row in rows]
+        return render(
+            "browsed", rows=every, page=page, pages=pages, found=found, hidden=hidden,
+            known=len(self.collection),
+        )  # fmt: skip
+
+    def opened(self, row: int, leaning: list[dict]) -> str:
+        """Show one training image, and the model's pictures that lean on it most."""
+        facts = {"caption": self.collection.captions[row]} | self.collection.labels[row]
+        image = as_data(self.collection.image(row))
+        about = self.about(row) | {"picture": image}
+        return render("opened", **about, facts=facts | {"file": self.collection.files[row]}, leaning=leaning)  # fmt: skip
+
+    def as_table(self, session: Session) -> str:
+        """Show the ranking as a table."""
+        return render("table", rows=self.table(session))
+
+    def strip(self, examples: tuple[Example, ...]) -> str:
+        """Show examples to choose from."""
+        every = enumerate(examples)
+        shown = [{"number": n, "picture": as_data(e.image, THUMBNAIL), "prompt": e.prompt} for n, e in every]  # fmt: skip
+        return render("strip", examples=shown)
+
+    def welcome(self) -> str:
+        """Say what to do, where there is no example."""
+        artists = {labels.get("artist") for labels in self.collection.labels}
+        return render("welcome", known=len(self.collection), artists=len(artists))
+
+    def explained(self, name: str) -> str:
+        """Explain a part of the page."""
+        return render(f"about_{name}")
+
+    def names(self, column: str) -> list[str]:
+        """Give the values of a column, such as all artists."""
+        return sorted({labels[column] for labels in self.collection.labels if column in labels})
+
+    def learned(self, concept: OwnConcept) -> str:
+        """Say what came of learning a concept."""
+        return render("learned", concept=concept)
+
+    def message(self, text: str) -> str:
+        """Say one thing."""
+        return render("message", text=text)
+
+    def what_if(self, found: WhatIf, rows: list[int]) -> str:
+        """Show the picture before and after, with the control beside it, and the change that was measured."""
+        pictures = [as_data(image) for image in (found.before, found.after, found.control)]
+        return render("what_if", pictures=pictures, found=found, count=len(rows))
+
+    def taken(self, report: dict, page: str, table: str, link: str) -> str:
+        """Offer the report as files, and the page's link."""
+        files = (
+            ("report.html", "text/html", page),
+            ("report.json", "application/json", json.dumps(report, indent=1)),
+            ("ranking.csv", "text/csv", table),
+        )
+        links = [
+            (name, f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}", len(text))
+            for name, kind, text in files
+        ]
+        return render("taken", links=links, link=link)
+
+    def credentials(self, said: Credentials | None) -> str:
+        """Show what an upload's Content Credentials say."""
+        return "" if said is None else render("credentials", said=said)
+
+    def limits(self) -> str:
+        """Say what the page can and cannot tell, and how often it is wrong where that was measured."""
+        return render("limits", figures=figures())
+
+
+def ranks(values: torch.Tensor) -> torch.Tensor:
+    """Give every value's place, 1 for the largest."""
+    return values.argsort(descending=True).argsort() + 1
+
+
+def figures() -> dict[str, list[dict]]:
+    """Read what was measured on the shipped model; nothing where that is not here."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json"))}
+
+
+def null_plot(calibration: Calibration | None, value: float | None) -> dict | None:
+    """Lay out a histogram of unrelated pictures' evidence, and where this picture's lies, in per cent of the width."""
+    if calibration is None or value is None:
+        return None
+    null = calibration.unrelated
+    low, high = min(float(null.min()), value), max(float(null.max()), value)
+    low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
+    counts = torch.histc(null.float(), BINS, low, high)
+    bars = [
+        (100 * i / BINS, 100 / BINS, 100 * float(count / counts.max()) ** 0.5)
+        for i, count in enumerate(counts)
+        if count
+    ]
+    edge = float(null.quantile(1 - LEVEL))
+    place = lambda x: 100 * (x - low) / (high - low)  # noqa: E731
+    return {"bars": bars, "here": place(value), "edge": place(edge), "count": len(null)}
