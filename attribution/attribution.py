@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attribution.collection import Collection
 from attribution.errors import InputError
+from attribution.optout import WITHHELD
 from attribution.questions import GENERAL
 from attribution.scoring import top
 from attribution.shares import Share, share_out
@@ -43,6 +44,7 @@ class Attribution:
     weights: dict[str, Float[Tensor, "group"]] = field(
         default_factory=dict
     )  # that scores were made with
+    hidden: Bool[Tensor, "train"] | None = None  # images withheld on request
 
     def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
         """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
@@ -71,6 +73,7 @@ class Attribution:
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         order = top(scores[None], len(scores))[0]
         order = order[among[order]] if among is not None else order
+        order = order[~self.hidden[order]] if self.hidden is not None else order
         collection = self.collection
         return [
             Source(
@@ -85,14 +88,27 @@ class Attribution:
             for place, index in enumerate(order[:count].tolist(), 1)
         ]
 
+    def hidden_among(self, count: int = 10, **amounts: float | int) -> int:
+        """Count the images withheld on request among the first `count` of a mix."""
+        if self.hidden is None:
+            return 0
+        scores = self.mix(**(amounts or {GENERAL: 1.0}))
+        return int(self.hidden[top(scores[None], count)[0]].sum())
+
     def artists(self, column: str = "artist", **amounts: float | int) -> list[Share]:
-        """Share the positive influence of a mix among the values of a column, the largest first."""
+        """Share the positive influence of a mix among the values of a column, the largest first.
+
+        Images withheld on request count under one name of their own.
+        """
         labels = self.collection.labels
         if not any(column in label for label in labels):
             raise InputError(
                 f"the collection has no column {column!r}; add it to metadata.jsonl or name another"
             )
         names = [label.get(column, "unknown") for label in labels]
+        if self.hidden is not None:
+            pairs = zip(names, self.hidden.tolist(), strict=True)
+            names = [WITHHELD if hidden else name for name, hidden in pairs]
         return share_out(self.mix(**(amounts or {GENERAL: 1.0})), names)
 
 

@@ -24,8 +24,10 @@ from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.files import file_hash, hash_of, load_tensors, read_json
+from attribution.hub import local_folder
 from attribution.kernel import apply_kernel
 from attribution.model import DiffusionModel
+from attribution.optout import Requests
 from attribution.questions import GENERAL, query_features
 from attribution.regions import Heat, Regions, find_regions
 from attribution.scoring import contributions, weighted
@@ -35,8 +37,16 @@ from attribution.store import Cache, caption_column, open_cache
 class Attributor:
     """A model, its collection, its cache and the learned weights, ready to answer."""
 
-    def __init__(self, model: DiffusionModel, collection: Collection, cache: Cache) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        collection: Collection,
+        cache: Cache,
+        opt_out: str | Path | None = None,
+    ) -> None:
         self.model, self.collection, self.cache = model, collection, cache
+        self.requests = Requests(collection, Path(opt_out) if opt_out else None)
+        self.requests.hidden()  # refuses what cannot be read before anybody asks
         self.extractor = FeatureExtractor.of(model, cache)
         if self.extractor.groups != cache.groups:
             raise InputError(
@@ -50,13 +60,22 @@ class Attributor:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, cache: str | Path, collection: str | Path, device: str = "cpu"
+        cls,
+        model: str | Path,
+        cache: str | Path,
+        collection: str | Path,
+        device: str = "cpu",
+        opt_out: str | Path | None = None,
     ) -> "Attributor":
-        """Load all three and check that they belong together."""
+        """Load all three, each from a folder or by its Hub id, and check that they belong together.
+
+        `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
+        """
         loaded = DiffusionModel.from_pretrained(model, device)
+        cache, collection = local_folder(cache, "cache"), local_folder(collection, "collection")
         images = load_collection(collection, caption_column(cache))
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
-        return cls(loaded, images, open_cache(cache, expected))
+        return cls(loaded, images, open_cache(cache, expected), opt_out)
 
     @property
     def method(self) -> str:
@@ -64,9 +83,10 @@ class Attributor:
         return self.cache.header["method"]
 
     def with_cache(self, folder: str | Path) -> "Attributor":
-        """Answer by another cache of the same model and collection, such as another method's."""
+        """Answer by another cache (a folder or a Hub id) of the same model and collection."""
         fingerprints = self.cache.header["fingerprints"]
-        other = Attributor(self.model, self.collection, open_cache(folder, fingerprints))
+        cache = open_cache(local_folder(folder, "cache"), fingerprints)
+        other = Attributor(self.model, self.collection, cache, self.requests.named)
         other.calibration = other.calibration or self.calibration  # it knows no method
         return other
 
@@ -121,7 +141,8 @@ class Attributor:
             for name, part in zip(asked, parts, strict=True)
         }
         p_values = self.calibration.p_values(found) if self.calibration else {}
-        return Attribution(scores, phrases, self.collection, p_values, found, asked, used)
+        hidden = self.requests.hidden()
+        return Attribution(scores, phrases, self.collection, p_values, found, asked, used, hidden)
 
     def regions(self, image: Image.Image, answer: Attribution) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""

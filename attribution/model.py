@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from httpx2 import HTTPError
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from attribution.collection import to_pixels
 from attribution.errors import InputError
+from attribution.hub import is_hub_id, split_id
 
 MAX_PROMPT = 1000  # characters
 PRECISIONS = ("no", "bf16")  # of `mixed_precision`
@@ -47,14 +49,15 @@ class DiffusionModel:
                     raise InputError(
                         f"the model folder {folder} has no {part}; save the whole pipeline"
                     )
-        elif folder.is_absolute() or str(name).count("/") != 1:  # not a Hub id, "owner/name"
+        elif not is_hub_id(name):
             raise InputError(f"there is no model folder {folder}; check the path")
+        source, revision = (str(name), None) if folder.is_dir() else split_id(name)
         try:
             pipeline = StableDiffusionPipeline.from_pretrained(
-                str(name), use_safetensors=True, dtype=torch.float32, safety_checker=None,
+                source, revision=revision, use_safetensors=True, dtype=torch.float32, safety_checker=None,
                 feature_extractor=None, requires_safety_checker=False,
             )  # fmt: skip
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, HTTPError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"no diffusers pipeline could be loaded from {name}: {reason}"
