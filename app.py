@@ -288,7 +288,7 @@ class Handlers:
     @plainly
     def report(self, *looking: Any) -> str:
         """Write the report, as links that hold it."""
-        return self.desk.views.taken(self.desk.seen(*looking), self.desk)
+        return self.desk.taken(self.desk.seen(*looking))
 
     @plainly
     def browse(self, text: str, artist: str, style: str, page: int = 1) -> str:
@@ -357,7 +357,7 @@ class Handlers:
                 raise InputError(f"this took longer than {self.limit:.0f} seconds")
 
         found = self.desk.without(session, chosen, on_step)
-        return found.before, found.after, found.control, self.desk.views.what_if_figures(found)
+        return found.before, found.after, found.control, {**{k: v for k, v in vars(found).items() if isinstance(v, float | list)}}
 
     def call_look(
         self, session: Session | None, row: float, general: float = 1, subject: float = 0,

@@ -12,25 +12,26 @@ from functools import cached_property
 from PIL import Image
 
 from attribution.attributor import Attributor
-from attribution.collection import CONCEPTS
+from attribution.collection import CONCEPTS, Collection
 from attribution.concepts import full_prompt, named_in
 from attribution.depth import by_block, depth
 from attribution.errors import InputError
 from attribution.examples import Example, leaning_on
-from attribution.lookalikes import LookAlikes
+from attribution.likeness import LookAlikes, read_look_alikes
 from attribution.own import OwnConcept, learn_concept, with_concept
 from attribution.page.inputs import whole, words
-from attribution.page.session import COUNT, LAST_SEED, OWN, SEED, Marks, Session, checked
+from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, checked
 from attribution.page.views import QUESTIONS, Views, as_data
+from attribution.questions import GENERAL
 from attribution.regions import blend
-from attribution.report import make_report
+from attribution.report import make_report, report_html, sources_csv
+from attribution.shares import Share, portions
 from attribution.stability import stability
-from attribution.unlearning import WhatIf, what_if
+from attribution.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
 
 ANY = "(any)"
 PAGE_SIZE = 24  # training images on a page of the collection
 LEANING = 8  # pictures that lean on a training image
-MOST_LEFT_OUT = 300  # training images of an artist
 OnStep = Callable[[int, int], None]
 
 
@@ -41,7 +42,8 @@ class Desk:
     attributor: Attributor
     others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
     examples: tuple[Example, ...] = ()
-    likeness: LookAlikes | None = None
+    own_queries: int = 48  # pictures that an own concept's weights are learned from
+    unlearning: UnlearnConfig = UnlearnConfig()
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
 
     @property
@@ -62,7 +64,14 @@ class Desk:
     @cached_property
     def worker(self) -> Attributor:
         """Give long jobs a model of their own, so that they block nobody."""
-        return self.attributor.copy()
+        its = self.attributor
+        return Attributor(copy_of(its.model), its.collection, its.cache, its.requests.named)
+
+    @cached_property
+    def look_alikes(self) -> LookAlikes | None:
+        """Compare pictures plainly, where the training pictures' latents are stored."""
+        cache = self.attributor.cache
+        return read_look_alikes(cache.folder, self.collection, cache.header["fingerprints"])
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
@@ -123,7 +132,8 @@ class Desk:
 
     def learn(self, phrase: str, on_step: OnStep) -> OwnConcept:
         """Learn weights for a phrase."""
-        return learn_concept(self.worker, words(phrase, "the concept", 100), on_step)
+        phrase = words(phrase, "the concept", 100)
+        return learn_concept(self.worker, phrase, on_step, self.own_queries)
 
     def seen(
         self, session: Session | None, marks: Marks | None, artist: str, own: list[OwnConcept],
@@ -146,7 +156,8 @@ class Desk:
             return None
         if session.example in self.marked:
             return self.marked[session.example]
-        likeness = self.likeness.alike(session.image) if self.likeness else None
+        alike = self.look_alikes
+        likeness = alike and alike.alike(self.attributor.model.latents([session.image]).cpu())
         attributor = self.by_method[session.method]
         marks = likeness, stability(attributor, session.image, session.answer)
         if session.example is not None:
@@ -178,7 +189,10 @@ class Desk:
         session = session or self.first()
         if session is None:
             raise InputError("make or upload a picture first")
-        return what_if(self.worker, session.image, session.prompt, session.seed, rows, on_step)
+        return what_if(
+            self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
+            rows, session.seed, session.image, self.unlearning, on_step,
+        )  # fmt: skip
 
     def search(self, text: str, artist: str, style: str) -> list[int]:
         """Find the rows whose caption, artist or labels hold all words of a text."""
@@ -217,3 +231,40 @@ class Desk:
             self.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
             mix=seen.mix, count=COUNT, date=datetime.now(UTC),
         )  # fmt: skip
+
+    def taken(self, seen: Session) -> str:
+        """Offer the report, the ranking and the link."""
+        report = self.report(seen)
+        page = report_html(self.by_method[seen.method], report)
+        return self.views.taken(report, page, sources_csv(report), seen.link())
+
+    def as_json(self, seen: Session, count: int) -> dict:
+        """Give an answer to a program."""
+        answer, share = seen.answer, portions(seen.answer.mix(**seen.mix))
+        hidden = answer.hidden_among(count, **seen.mix)
+        sources = [
+            {"rank": s.rank, "score": round(s.score, 4), "share": round(float(share[s.index]), 4)} | self.row_json(s.index)
+            for s in seen.shown(count)
+        ]  # fmt: skip
+        return {
+            "method": seen.method, "phrases": answer.phrases, "mix": seen.mix,
+            "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
+            "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
+            "artists": [vars(share) for share in self.shares(seen)],
+        }  # fmt: skip
+
+    def shares(self, seen: Session) -> list[Share]:
+        """Give the artists' shares; none where the collection names no artist."""
+        named = any("artist" in labels for labels in self.collection.labels)
+        return seen.answer.artists(**seen.mix) if named else []
+
+    def row_json(self, row: int) -> dict:
+        """Give what is known of a training image to a program."""
+        about = {"row": row, "file": self.collection.files[row], "caption": self.collection.captions[row]}
+        return about | self.collection.labels[row]
+
+    def spoken(self, seen: Session, row: int) -> dict:
+        """Give what each block of the network adds to a training image's score, from little noise to much."""
+        blocks = by_block(depth(self.by_method[seen.method], seen.answer, row, **seen.mix))
+        parts = {name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()}
+        return self.row_json(row) | {"blocks": parts}

@@ -106,9 +106,10 @@ class Views:
             row["ticked"] = row["row"] in (ticked or [])
         different = session.likeness is not None and sum(not row["alike"] for row in rows)
         return render(
-            "ranked", rows=rows, artist=session.artist, mix=session.mix, question_of=question_of,
+            "ranked", rows=rows, link=session.link(), artist=session.artist, mix=session.mix, question_of=question_of,
             p_value=session.p_value(), level=LEVEL, different=different,
             most_alike=self.most_alike(session), known=len(self.collection),
+            hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip
 
     def table(self, session: Session) -> list[dict]:
@@ -209,8 +210,16 @@ class Views:
 
     def what_if(self, found: WhatIf, rows: list[int]) -> str:
         """Show the picture before and after, with the control beside it, and the change that was measured."""
-        pictures = [as_data(image) for image in (found.before, found.after, found.control)]
-        return render("what_if", pictures=pictures, found=found, count=len(rows))
+        names = ("before", f"without these {len(rows)}", f"control: without {len(rows)} at random")
+        images = (found.before, found.after, found.control)
+        changes = (0.0, found.loss_after / found.loss_before - 1, found.loss_control / found.loss_before - 1)
+        pictures = [
+            {"name": name, "picture": as_data(image), "error": error, "apart": apart}
+            for name, image, error, apart in zip(
+                names, images, changes, (0.0, found.picture_after, found.picture_control), strict=True
+            )
+        ]  # fmt: skip
+        return render("what_if", pictures=pictures, found=found)
 
     def taken(self, report: dict, page: str, table: str, link: str) -> str:
         """Offer the report as files, and the page's link."""
