@@ -204,7 +204,8 @@ class Handlers:
         prompt = words(query.get("prompt"), "the link's prompt")
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
-        return prompt, seed, artist, prompt and f"{prompt} {seed}", *amounts
+        wanted = f"{prompt} {seed}" if prompt else gr.skip()
+        return prompt, seed, artist, wanted, *amounts
 
     # Looking
 
@@ -213,6 +214,11 @@ class Handlers:
         """Show ranking, artists and table for what the visitor looks at, from the scores at hand."""
         seen, views = self.desk.seen(*looking), self.desk.views
         return views.ranked(seen, ticked), views.artists(seen), views.as_table(seen)
+
+    @plainly
+    def mark(self, session: Session | None) -> Any:
+        """Compare the picture plainly, and trace it again under other noise."""
+        return self.desk.mark(session)
 
     @plainly
     def compare_by(self, question: str) -> list[float]:
@@ -387,7 +393,7 @@ def read_file(name: str) -> str:
 
 def live(value: str, name: str, **options: Any) -> gr.HTML:
     """Make HTML whose buttons and boxes send events: page.js tells which."""
-    listen = "page.listen(element, trigger, watch, ['look', 'artist', 'page', 'tick', 'example', 'drawn'])"
+    listen = "page.listen(element, trigger, watch, ['look', 'artist', 'turn', 'tick', 'example', 'drawn'])"
     return gr.HTML(value, elem_id=name, js_on_load=listen, **options)
 
 
@@ -398,7 +404,7 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
     with gr.Tabs(elem_id="ways"):
         if desk.examples:
             with gr.Tab("Pick an example"):
-                strip = live(desk.views.strip(desk.examples[:STRIP]), "strip")
+                strip = live(desk.views.strip(desk.chosen(STRIP), desk.examples), "strip")
         with gr.Tab("Describe a picture"):
             with gr.Row(elem_id="picks"):
                 picks = [
@@ -410,7 +416,7 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
                 limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
                 seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
             with gr.Row(equal_height=True):
-                hint = desk.examples[0].prompt if desk.examples else None
+                hint = desk.examples[desk.chosen(1)[0]].prompt if desk.examples else None
                 prompt = gr.Textbox(
                     label="Describe it", placeholder=hint, scale=5, max_length=1000
                 )
@@ -582,7 +588,7 @@ def connect(
     fields = [collection.text, collection.artist, collection.style]
     for event in (collection.text.change, collection.artist.input, collection.style.input):
         event(do.browse, fields, collection.found, trigger_mode="always_last", **light)
-    collection.found.page(do.turn, fields, collection.found, **light)
+    collection.found.turn(do.turn, fields, collection.found, **light)
     collection.found.look(do.open, states.recent, collection.opened, **light)
 
 
@@ -624,7 +630,7 @@ def create_demo(do: Handlers) -> gr.Blocks:
             session=gr.State(**state), marks=gr.State(**state), own=gr.State([], **state),
             recent=gr.State([], **state), ticked=gr.State([], **state),
             looked_at=gr.State(**state), artist=gr.State("", **state),
-            credentials=gr.State("", **state), wanted=gr.Textbox(visible=False),
+            credentials=gr.State("", **state), wanted=gr.Textbox("", visible=False),
         )  # fmt: skip
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -633,7 +639,7 @@ def create_demo(do: Handlers) -> gr.Blocks:
                 shown = lay_out_answer(do)
             with gr.Tab("Browse the collection", id="collection"):
                 collection = lay_out_collection(do)
-            with gr.Tab("What this can and cannot tell you", id="limits"):
+            with gr.Tab("What this can tell you", id="limits"):
                 gr.HTML(do.desk.views.limits(), elem_id="limits")
         connect(do, given, shown, states, collection, tabs)
         offer(do, given, shown, states)

@@ -4,6 +4,7 @@ In: an `Attributor` and what a visitor sent, which is checked here. Out: session
 desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,14 +18,14 @@ from attribution.concepts import full_prompt, named_in
 from attribution.depth import by_block, depth
 from attribution.errors import InputError
 from attribution.examples import Example, leaning_on
-from attribution.likeness import LookAlikes, read_look_alikes
 from attribution.own import OwnConcept, learn_concept, with_concept
 from attribution.page.inputs import whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, checked
 from attribution.page.views import QUESTIONS, Views, as_data
 from attribution.questions import GENERAL
 from attribution.regions import blend
-from attribution.report import make_report, report_html, sources_csv
+from attribution.document import report_html, sources_csv
+from attribution.report import make_report
 from attribution.shares import Share, portions
 from attribution.stability import stability
 from attribution.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
@@ -67,15 +68,20 @@ class Desk:
         its = self.attributor
         return Attributor(copy_of(its.model), its.collection, its.cache, its.requests.named)
 
-    @cached_property
-    def look_alikes(self) -> LookAlikes | None:
-        """Compare pictures plainly, where the training pictures' latents are stored."""
-        cache = self.attributor.cache
-        return read_look_alikes(cache.folder, self.collection, cache.header["fingerprints"])
-
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
-        return self.opened(0) if self.examples else None
+        return self.opened(self.chosen(1)[0]) if self.examples else None
+
+    def chosen(self, count: int) -> list[int]:
+        """Choose examples that share as few words as can be, those with the most evidence first."""
+        left = sorted(range(len(self.examples)), key=lambda n: -self.examples[n].answer.evidence.get(GENERAL, 0.0))
+        said, chosen = Counter(), []
+        while left and len(chosen) < count:
+            best = min(left, key=lambda n: sum(said[p] for p in self.examples[n].answer.phrases.values()))
+            said.update(self.examples[best].answer.phrases.values())
+            left.remove(best)
+            chosen.append(best)
+        return chosen
 
     def opened(self, number: int) -> Session:
         """Open an example as if the visitor had asked for it."""
@@ -156,9 +162,8 @@ class Desk:
             return None
         if session.example in self.marked:
             return self.marked[session.example]
-        alike = self.look_alikes
-        likeness = alike and alike.alike(self.attributor.model.latents([session.image]).cpu())
         attributor = self.by_method[session.method]
+        likeness = attributor.alike(session.image) if attributor.look_alikes else None
         marks = likeness, stability(attributor, session.image, session.answer)
         if session.example is not None:
             self.marked[session.example] = marks

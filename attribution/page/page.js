@@ -9,7 +9,7 @@ window.page = {
       const data = button.dataset;
       if ("row" in data) { page.moved = element.closest("#found") ? "opened" : "closer"; trigger("look", { row: Number(data.row) }); }
       else if ("artist" in data) trigger("artist", { artist: data.artist });
-      else if ("page" in data) trigger("page", { page: Number(data.page) });
+      else if ("page" in data) trigger("turn", { page: Number(data.page) });
       else if ("example" in data) trigger("example", { example: Number(data.example) });
       else if ("drawn" in data) trigger("drawn", { drawn: Number(data.drawn) });
     });

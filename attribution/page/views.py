@@ -20,6 +20,7 @@ from attribution.calibration import Calibration
 from attribution.collection import CONCEPTS
 from attribution.credentials import Credentials
 from attribution.examples import Example
+from attribution.likeness import NEAREST, ranks
 from attribution.own import OwnConcept
 from attribution.questions import GENERAL
 from attribution.page.session import COUNT, LEVEL, OWN, Session
@@ -31,7 +32,6 @@ SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 BINS = 48  # of the null plot
-NEAR = 0.05  # of the collection look alike, the others different
 FIGURES = Path("benchmarks/results")
 
 TEMPLATES = Environment(
@@ -116,7 +116,7 @@ class Views:
         """Give what is known of each training image that is shown, for all ways of showing it."""
         share = portions(session.answer.mix(**session.mix))
         place = None if session.likeness is None else ranks(session.likeness)
-        near, steady = len(self.collection) * NEAR, session.steady()
+        near, steady = len(self.collection) * NEAREST, session.steady()
         return [
             {
                 **self.about(source.index),
@@ -181,10 +181,12 @@ class Views:
         """Show the ranking as a table."""
         return render("table", rows=self.table(session))
 
-    def strip(self, examples: tuple[Example, ...]) -> str:
+    def strip(self, chosen: list[int], examples: tuple[Example, ...]) -> str:
         """Show examples to choose from."""
-        every = enumerate(examples)
-        shown = [{"number": n, "picture": as_data(e.image, THUMBNAIL), "prompt": e.prompt} for n, e in every]  # fmt: skip
+        shown = [
+            {"number": n, "picture": as_data(examples[n].image, THUMBNAIL), "prompt": examples[n].prompt}
+            for n in chosen
+        ]  # fmt: skip
         return render("strip", examples=shown)
 
     def welcome(self) -> str:
@@ -241,11 +243,6 @@ class Views:
     def limits(self) -> str:
         """Say what the page can and cannot tell, and how often it is wrong where that was measured."""
         return render("limits", figures=figures())
-
-
-def ranks(values: torch.Tensor) -> torch.Tensor:
-    """Give every value's place, 1 for the largest."""
-    return values.argsort(descending=True).argsort() + 1
 
 
 def figures() -> dict[str, list[dict]]:
