@@ -4,6 +4,7 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -26,11 +27,12 @@ from attribution.features import FeatureExtractor
 from attribution.files import file_hash, hash_of, load_tensors, read_json
 from attribution.hub import local_folder
 from attribution.kernel import apply_kernel
+from attribution.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.model import DiffusionModel
 from attribution.optout import Requests
 from attribution.questions import GENERAL, query_features
 from attribution.regions import Heat, Regions, find_regions
-from attribution.scoring import contributions, weighted
+from attribution.scoring import contributions, mean_feature, weighted
 from attribution.store import Cache, caption_column, open_cache
 
 
@@ -55,6 +57,9 @@ class Attributor:
         self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
             cache.folder, calibrated_for(model, collection.concepts)
+        )
+        self.look_alikes: LookAlikes | None = read_look_alikes(
+            cache.folder, collection, cache.header["fingerprints"]
         )
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
@@ -87,7 +92,8 @@ class Attributor:
         fingerprints = self.cache.header["fingerprints"]
         cache = open_cache(local_folder(folder, "cache"), fingerprints)
         other = Attributor(self.model, self.collection, cache, self.requests.named)
-        other.calibration = other.calibration or self.calibration  # it knows no method
+        other.calibration = other.calibration or self.calibration  # neither knows a method
+        other.look_alikes = other.look_alikes or self.look_alikes
         return other
 
     def contributions(
@@ -96,6 +102,21 @@ class Attributor:
         """Give the contributions of (kernelised) queries to every training image, in the collection's order."""
         found = contributions(queries, self.cache)
         return torch.empty_like(found).index_copy_(2, self.order, found)
+
+    def feature(self, row: int) -> Float[Tensor, "group dim"]:
+        """Read one training image's features, by its row in the collection."""
+        return self.cache.feature(int((self.order == row).nonzero()))
+
+    @cached_property
+    def mean_feature(self) -> Float[Tensor, "group dim"]:
+        """Give the average training image's features, by one pass when first asked."""
+        return mean_feature(self.cache)
+
+    def alike(self, image: Image.Image) -> Float[Tensor, "train"]:
+        """Say how alike every training image looks to a picture: the cosine of latents, no gradient."""
+        if not self.look_alikes:
+            raise InputError(f"{self.cache.folder} has no latents to compare; {ADVICE}")
+        return self.look_alikes.alike(self.model.latents([image]).cpu())
 
     def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""

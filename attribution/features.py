@@ -6,6 +6,7 @@ so the ranges are kept apart. A method may set queries apart: other trials (tria
 gradient that is preconditioned before it is projected (ekfac.py).
 """
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -78,6 +79,7 @@ class FeatureExtractor:
         spacing = model.num_timesteps / config.timesteps
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
+        self.noise_seed = config.seed
 
     @classmethod
     def of(cls, model: DiffusionModel, cache: Cache) -> "FeatureExtractor":
@@ -90,6 +92,12 @@ class FeatureExtractor:
                 extractor.projector, factors, cache.header["damping"]
             )
         return extractor
+
+    def with_noise(self, seed: int) -> "FeatureExtractor":
+        """Give an extractor with other noise and the same projections, to ask a query again."""
+        other = copy.copy(self)
+        other.noise_seed = seed
+        return other
 
     @property
     def groups(self) -> list[str]:
@@ -196,7 +204,7 @@ class FeatureExtractor:
 
     def _noise(self, key: str, shape: torch.Size) -> Tensor:
         steps = [
-            torch.randn(shape, generator=generator("noise", self.config.seed, key, int(timestep)))
+            torch.randn(shape, generator=generator("noise", self.noise_seed, key, int(timestep)))
             for timestep in self.timesteps
         ]
         return torch.stack(steps)

@@ -27,8 +27,7 @@ from torch.nn import functional
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.questions import GENERAL
-from attribution.scoring import widened
-from attribution.shards import unit_of
+from attribution.scoring import sums
 from attribution.store import Cache
 
 GRID = 16  # a map's side is that of the latents, but no finer than this
@@ -81,15 +80,8 @@ def cell_scores(
     features: Float[Tensor, "group cell dim"], weights: Float[Tensor, "group"], cache: Cache
 ) -> Float[Tensor, "cell train"]:
     """Give every cell's share of every training image's weighted score, in the cache's order."""
-    asked = features @ cache.kernel * weights[:, None, None]  # [group, cell, dim]
-    parts = []
-    for _, stored in cache.stream():
-        part = torch.zeros(asked.shape[1], stored.shape[2])
-        for groups, wide in widened(stored):
-            by_cell = asked[groups].transpose(0, 1).flatten(1)
-            part.addmm_(by_cell / unit_of(stored), wide.flatten(0, 1))
-        parts.append(part)
-    return torch.cat(parts, 1)
+    asked = (features @ cache.kernel * weights[:, None, None]).transpose(0, 1)
+    return torch.cat([sums(asked, stored) for _, stored in cache.stream()], 1)
 
 
 def heat(cells: Float[Tensor, "cell train"]) -> Heat:

@@ -75,6 +75,27 @@ def weighted(
     return weights @ parts
 
 
+def sums(
+    queries: Float[Tensor, "query group dim"],
+    stored: Tensor,  # [group, dim, row], float16 or 8-bit codes
+) -> Float[Tensor, "query row"]:
+    """Sum all groups' inner products of (weighted) queries with stored features."""
+    asked = queries / unit_of(stored)
+    found = torch.zeros(len(queries), stored.shape[2])
+    for groups, wide in widened(stored):
+        found.addmm_(asked[:, groups].flatten(1), wide.flatten(0, 1))
+    return found
+
+
+def mean_feature(cache: Cache) -> Float[Tensor, "group dim"]:
+    """Give the mean of all training rows, each at norm one."""
+    total = torch.zeros(cache.kernel.shape[:2])
+    for _, stored in cache.stream():
+        for groups, wide in widened(stored):
+            total[groups] += wide.sum(2) / unit_of(stored)
+    return total / len(cache)
+
+
 def top(scores: Float[Tensor, "query train"], count: int) -> Int[Tensor, "query count"]:
     """Rank the best training images first; fewer where there are fewer."""
     return scores.topk(min(count, scores.shape[1]), dim=1).indices
@@ -103,9 +124,7 @@ def best(
     scores = torch.empty(len(queries), 0)
     places = torch.empty(len(queries), 0, dtype=torch.long)
     for start, stored in cache.stream():
-        found = torch.zeros(len(queries), stored.shape[2])
-        for groups, wide in widened(stored):
-            found.addmm_((asked[:, groups] / unit_of(stored)).flatten(1), wide.flatten(0, 1))
+        found = sums(asked, stored)
         here = torch.arange(start, start + stored.shape[2]).expand_as(found)
         scores, places = torch.cat([scores, found], 1), torch.cat([places, here], 1)
         order = top(scores, count)

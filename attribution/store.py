@@ -61,11 +61,19 @@ class Cache:
 
     def row(self, place: int) -> Row:
         """Name one row, reading only its shard's names."""
+        shard, number = self._find(place)
+        return names_of_shard(self._sound(shard), shard.checksum)[number]
+
+    def feature(self, place: int) -> Float[Tensor, "group dim"]:
+        """Read one row's features, at norm one."""
+        shard, number = self._find(place)
+        return restored(self.read(shard)["features"][..., number])
+
+    def _find(self, place: int) -> tuple[Shard, int]:
+        """Give a row's shard and its number there."""
         ends = list(accumulate(shard.rows for shard in self.shards))
         number = bisect_right(ends, place)
-        shard = self.shards[number]
-        names = names_of_shard(self._sound(shard), shard.checksum)
-        return names[place - ends[number] + shard.rows]
+        return self.shards[number], place - ends[number] + self.shards[number].rows
 
     def _sound(self, shard: Shard) -> Path:
         """Give a shard's path, its bytes compared once."""
@@ -142,7 +150,7 @@ def write_header(
     path = folder / f"kernel-{revision:06d}.safetensors"
     save_tensors(path, {"gram": gram, "kernel": kernel})
     listed = [vars(shard) for shard in shards]
-    for name in ("index.json", "index.faiss"):
+    for name in ("index.json", "index.faiss", "latents.json", "latents.safetensors"):
         if header.get("shards") != listed:  # it may hold images that are gone
             (folder / name).unlink(missing_ok=True)
     header = {

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attribution.attributor import belongs_to
 from attribution.collection import Collection, load_collection
+from attribution.depth import block_of, in_order
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.files import file_hash, save_tensors, write_whole, writing
@@ -31,8 +32,6 @@ from precompute.queries import Query, captioned, combinations, draw_queries, que
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
-
-DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,7 @@ def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) 
     """Plot each concept's weights over the layers, in the network's order, a line for each range."""
     ranges = sorted({group.split(":")[0] for group in groups})
     layers = [group.split(":", 1)[1] for group in groups if group.startswith(f"{ranges[0]}:")]
-    order = sorted(  # a UNet lists its middle last, and sorting keeps what it does not know
-        range(len(layers)),
-        key=lambda i: next((d for d, part in enumerate(DEPTH) if layers[i].startswith(part)), 0),
-    )
+    order = in_order(layers)
     layers = [layers[i] for i in order]
     names = ["least noise", *(f"range {n}" for n in range(1, len(ranges) - 1)), "most noise"]
     figure, grid = pyplot.subplots(
@@ -134,7 +130,7 @@ def plot_depth(path: Path, groups: list[str], weights: dict[str, torch.Tensor]) 
         axis.set(ylabel=name)
         axis.axhline(1, color="grey", lw=0.5)
     axes[0].legend(loc="upper right", frameon=False)
-    blocks = [".".join(layer.split(".")[:2]) for layer in layers]
+    blocks = [block_of(layer) for layer in layers]
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
     axes[-1].set_xticks(starts, [blocks[i] for i in starts], rotation=40, ha="right", fontsize=7)
     figure.suptitle("weight of each layer (1 = as much as every other)")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,7 +13,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
+from attribution.attributor import Attributor
 from attribution.collection import load_collection
+from precompute.__main__ import main
 from precompute.autoencoder import new_autoencoder
 from precompute.denoiser import new_scheduler, new_text_encoder, new_tokenizer
 
@@ -66,3 +69,24 @@ def small_model(small_collection, tmp_path_factory):
         requires_safety_checker=False,
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def attributor(small_model, small_collection, tmp_path_factory):
+    """The small model with a cache of few timesteps and weights from few queries."""
+    folder = tmp_path_factory.mktemp("cache")
+    names = ["--pretrained_model_name_or_path", str(small_model)]
+    names += ["--train_data_dir", str(small_collection)]
+    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
+    assert main(["gradients", *names, "--output_dir", str(folder), *shape]) == 0
+    learn = ["--cache_dir", str(folder), "--queries", "4", "--top_k", "3"]
+    assert main(["weights", *names, *learn]) == 0
+    return Attributor.from_pretrained(small_model, folder, small_collection)
+
+
+@pytest.fixture(scope="session")
+def backwards(attributor):
+    """The same attributor, had the collection been listed from its end."""
+    collection = attributor.collection
+    lists = {name: getattr(collection, name)[::-1] for name in ("files", "captions", "labels")}
+    return Attributor(attributor.model, replace(collection, **lists), attributor.cache)

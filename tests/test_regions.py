@@ -11,7 +11,6 @@ from test_gradients import DIM, NETWORKS, ROWS
 from torch import nn
 
 from attribution.attribution import standardise
-from attribution.attributor import Attributor
 from attribution.collection import load_collection
 from attribution.errors import InputError
 from attribution.features import unit
@@ -24,19 +23,6 @@ from precompute.__main__ import main
 from precompute.evaluate.regions import composites, join, judge, maps_of, row_of, table
 
 ASSETS = Path(__file__).parents[1] / "assets"
-
-
-@pytest.fixture(scope="module")
-def attributor(small_model, small_collection, tmp_path_factory):
-    """The small model with a cache of few timesteps and weights from few queries."""
-    folder = tmp_path_factory.mktemp("cache")
-    names = ["--pretrained_model_name_or_path", str(small_model)]
-    names += ["--train_data_dir", str(small_collection)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, "--output_dir", str(folder), *shape]) == 0
-    learn = ["--cache_dir", str(folder), "--queries", "4", "--top_k", "3"]
-    assert main(["weights", *names, *learn]) == 0
-    return Attributor.from_pretrained(small_model, folder, small_collection)
 
 
 @pytest.mark.parametrize("parameters", ["weights", "all"])

@@ -1,0 +1,71 @@
+"""Draw example pictures and take their gradients, so that the page opens with answers.
+
+In: a model, its collection, and its cache with weights. Out: a folder of examples (attribution/examples.py): held-out
+combinations and known ones, or captions where the collection names no concepts.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attribution.attributor import Attributor
+from attribution.calibration import described, evidence
+from attribution.collection import Collection
+from attribution.concepts import full_prompt
+from attribution.errors import InputError
+from attribution.examples import Drawn, write_examples
+from attribution.questions import GENERAL
+from precompute.queries import Query, captioned, combinations, questions
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """Which pictures are drawn, and with what."""
+
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    output_dir: str = "assets/examples"
+    held_out: int = 60  # pictures of combinations that no training image shows, at most one of each
+    known: int = 36  # pictures of other combinations, or of captions
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.held_out < 0 or self.known < 1:
+            raise InputError("held_out must be at least 0, and known at least 1")
+
+
+def run(config: ExamplesConfig) -> None:
+    """Draw the pictures, ask every question about them and write both."""
+    attributor = Attributor.from_pretrained(
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
+    )
+    model, collection = attributor.model, attributor.collection
+    queries, drawn = [], []
+    wanted = choose(config, collection)
+    # One at a time and with the page's own seeds, so that a visitor can draw the very same picture.
+    for seed, (prompt, values, held_out) in enumerate(tqdm(wanted, "drawing examples")):
+        [image] = model.generate([prompt], [seed])
+        phrases = {c: collection.concepts[c][v] for c, v in values.items()}
+        found = evidence(model, image, described(phrases, prompt))
+        drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
+        queries.append(Query(image, values, prompt))
+    features = questions(attributor.extractor, collection, queries)
+    write_examples(Path(config.output_dir), drawn, features, attributor.cache, asdict(config))
+
+
+def choose(
+    config: ExamplesConfig, collection: Collection
+) -> list[tuple[str, dict[str, str], bool]]:
+    """Choose prompts, the values that they name, and whether the combination is held out."""
+    if not collection.concepts:
+        return [(prompt, {}, False) for prompt in captioned(collection, config.known, config.seed)]
+    counts = {True: min(config.held_out, len(collection.held_out)), False: config.known}
+    return [
+        (full_prompt({c: collection.concepts[c][v] for c, v in values.items()}), values, held_out)
+        for held_out, count in counts.items()
+        if count
+        for values in combinations(collection, held_out, count, config.seed)
+    ]

@@ -1,0 +1,36 @@
+"""Keep how training images look, so that plain likeness can be shown beside what the model learned.
+
+In: a model, its collection and its cache. Out: the images' latents in the cache folder (attribution/likeness.py).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from attribution.collection import load_collection
+from attribution.files import writing
+from attribution.likeness import write_look_alikes
+from attribution.model import DiffusionModel
+from attribution.store import caption_column, open_cache
+from precompute.queries import encode
+
+
+@dataclass(frozen=True)
+class LikenessConfig:
+    """Whose pictures are encoded, and by which model."""
+
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    device: str = "cpu"
+
+
+def run(config: LikenessConfig) -> None:
+    """Encode all training images and write their latents."""
+    folder = Path(config.cache_dir)
+    collection = load_collection(config.train_data_dir, caption_column(folder))
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
+    open_cache(folder, fingerprints)
+    latents = encode(model, collection).cpu()
+    with writing(folder):
+        write_look_alikes(folder, latents, collection, fingerprints)

@@ -1,0 +1,86 @@
+"""A training image is most like itself, codes lose next to nothing, and latents follow their collection."""
+
+import shutil
+
+import pytest
+import torch
+from test_store import shrunk
+
+from attribution.attributor import Attributor
+from attribution.errors import InputError
+from attribution.likeness import disagreement, ranks, read_look_alikes
+from attribution.similarity import latent_scores
+from precompute.__main__ import main
+from precompute.queries import encode
+
+
+@pytest.fixture(scope="module")
+def seen(attributor, tmp_path_factory):
+    """The small attributor with latents beside a copy of its cache."""
+    folder = tmp_path_factory.mktemp("seen") / "cache"
+    shutil.copytree(attributor.cache.folder, folder)
+    names = ["--pretrained_model_name_or_path", attributor.model.name]
+    names += ["--train_data_dir", str(attributor.collection.folder), "--cache_dir", str(folder)]
+    assert main(["likeness", *names]) == 0
+    return attributor.with_cache(folder)
+
+
+def test_a_training_image_is_most_like_itself(seen):
+    for row in (0, 11, 29):
+        alike = seen.alike(seen.collection.image(row))
+        assert ranks(alike)[row] == 1
+        assert float(alike[row]) == pytest.approx(1, abs=1e-3)
+
+
+def test_codes_give_the_cosine_of_latents(seen):
+    latents = encode(seen.model, seen.collection)
+    for row in (2, 20):
+        exact = latent_scores(latents[row][None], latents)[0]
+        assert torch.allclose(seen.alike(seen.collection.image(row)), exact, atol=2e-3)
+
+
+def test_ranks_count_from_one_and_disagreement_names_both_sides():
+    alike = torch.tensor([0.1, 0.9, 0.3, 0.8, 0.2])
+    assert ranks(alike).tolist() == [5, 1, 3, 2, 4]
+    found = disagreement([1, 0, 2], alike, nearest=0.4)
+    assert found.unlike == [0, 2]
+    assert found.unnamed == [3]
+    agreed = disagreement([3, 1], alike, nearest=0.4)
+    assert (agreed.unlike, agreed.unnamed) == ([], [])
+
+
+def test_latents_are_found_however_the_collection_is_listed(seen, backwards):
+    fingerprints = seen.cache.header["fingerprints"]
+    found = read_look_alikes(seen.cache.folder, backwards.collection, fingerprints)
+    assert torch.equal(found.codes, seen.look_alikes.codes.flip(0))
+
+
+def test_another_cache_without_latents_takes_these(seen, attributor):
+    assert seen.with_cache(attributor.cache.folder).look_alikes is seen.look_alikes
+    with pytest.raises(InputError, match="run python -m precompute likeness"):
+        attributor.alike(attributor.collection.image(0))
+
+
+def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
+    folder = shutil.copytree(seen.cache.folder, tmp_path / "cache")
+    fingerprints = seen.cache.header["fingerprints"]
+    assert read_look_alikes(folder, seen.collection, fingerprints)
+    with pytest.raises(InputError, match="another model or collection"):
+        read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"})
+    path = folder / "latents.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_look_alikes(folder, seen.collection, fingerprints)
+
+
+def test_latents_go_when_an_image_goes(seen, tmp_path):
+    folder = shutil.copytree(seen.cache.folder, tmp_path / "cache")
+    smaller = shrunk(seen.collection.folder, tmp_path / "smaller", {5})
+    names = ["--pretrained_model_name_or_path", seen.model.name]
+    names += ["--train_data_dir", str(smaller), "--output_dir", str(folder)]
+    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
+    assert main(["gradients", *names, *shape]) == 0
+    assert not list(folder.glob("latents*"))
+    assert Attributor.from_pretrained(seen.model.name, folder, smaller).look_alikes is None
