@@ -4,13 +4,17 @@ In: a prompt, or a picture without one. Out: a phrase for each concept, such as 
 the prompt that several phrases make.
 """
 
+import itertools
 import re
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.collection import Collection
+from attribution.errors import InputError
 from attribution.model import DiffusionModel
 from attribution.projection import generator
 
@@ -22,6 +26,33 @@ def full_prompt(phrases: dict[str, str]) -> str:
     """Describe a picture by its style, subject and background, whichever there are."""
     head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
     return f"{head} {phrases.get('background', '')}".strip()
+
+
+def combinations(
+    collection: Collection, held_out: bool, count: int, seed: int
+) -> list[dict[str, str]]:
+    """Choose `count` combinations of values, every held-out (or kept) one about equally often."""
+    if not collection.concepts:
+        raise InputError(
+            f"{collection.folder} has no concepts.json; write one with a phrase for each value"
+        )
+    every = [
+        dict(zip(collection.concepts, values, strict=True))
+        for values in itertools.product(*collection.concepts.values())
+    ]
+    chosen = [c for c in every if (c in collection.held_out) == held_out]
+    if not chosen:
+        raise InputError(
+            f"{collection.folder} has no {'held-out' if held_out else 'kept'} combination"
+        )
+    order = np.random.default_rng(seed).permutation(len(chosen))
+    return [chosen[order[i % len(order)]] for i in range(count)]
+
+
+def captioned(collection: Collection, count: int, seed: int) -> list[str]:
+    """Choose captions of the collection, for one that names no concepts."""
+    order = np.random.default_rng(seed).permutation(len(collection))
+    return [collection.captions[order[i % len(order)]] for i in range(count)]
 
 
 def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:

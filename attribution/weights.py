@@ -68,6 +68,16 @@ def effective_groups(weights: Float[Tensor, "group"]) -> float:
     return (weights.sum() ** 2 / weights.square().sum()).item()
 
 
+def report_of(weights: Float[Tensor, "group"], curve: list[float]) -> dict[str, float]:
+    """Say what fitting did: how many groups are in use, and the loss before and after."""
+    return {
+        "effective_groups": round(effective_groups(weights), 1),
+        "steps": len(curve),
+        "loss_at_uniform": round(curve[0], 4),
+        "loss": round(curve[-1], 4),
+    }
+
+
 @dataclass(frozen=True)
 class Pool:
     """Candidates of each query for its top-k; a row that a query has twice is valid once."""

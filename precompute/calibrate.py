@@ -21,13 +21,13 @@ from attribution.calibration import (
     write_calibration,
 )
 from attribution.collection import Collection, load_collection
-from attribution.concepts import recognise
+from attribution.concepts import captioned, combinations, recognise
 from attribution.errors import InputError
 from attribution.files import writing
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.store import caption_column
-from precompute.queries import FIRST_SEED, captioned, combinations, draw_queries
+from precompute.queries import FIRST_SEED, draw_queries
 from precompute.unrelated import draw_unrelated
 
 

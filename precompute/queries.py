@@ -4,10 +4,8 @@ Sets of seeds never meet: `weights`, `validation` (for choosing settings) and `e
 own seeds lie below all of them. In: a model and a collection. Out: lists of `Query`.
 """
 
-import itertools
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -19,6 +17,7 @@ from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.model import DiffusionModel
+from attribution.own import FIRST_SEED as OWN_SEED
 from attribution.questions import GENERAL, query_features
 
 FIRST_SEED = {
@@ -27,6 +26,7 @@ FIRST_SEED = {
     "evaluation": 30_000_000,
     "samples": 40_000_000,
     "calibration": 50_000_000,
+    "own": OWN_SEED,
 }
 BATCH = 32
 
@@ -38,33 +38,6 @@ class Query:
     image: Image.Image
     values: dict[str, str]  # concept -> value; only what the prompt named
     prompt: str
-
-
-def combinations(
-    collection: Collection, held_out: bool, count: int, seed: int
-) -> list[dict[str, str]]:
-    """Choose `count` combinations of values, every held-out (or kept) one about equally often."""
-    if not collection.concepts:
-        raise InputError(
-            f"{collection.folder} has no concepts.json; write one with a phrase for each value"
-        )
-    every = [
-        dict(zip(collection.concepts, values, strict=True))
-        for values in itertools.product(*collection.concepts.values())
-    ]
-    chosen = [c for c in every if (c in collection.held_out) == held_out]
-    if not chosen:
-        raise InputError(
-            f"{collection.folder} has no {'held-out' if held_out else 'kept'} combination"
-        )
-    order = np.random.default_rng(seed).permutation(len(chosen))
-    return [chosen[order[i % len(order)]] for i in range(count)]
-
-
-def captioned(collection: Collection, count: int, seed: int) -> list[str]:
-    """Choose captions of the collection, for one that names no concepts."""
-    order = np.random.default_rng(seed).permutation(len(collection))
-    return [collection.captions[order[i % len(order)]] for i in range(count)]
 
 
 def draw_queries(

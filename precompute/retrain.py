@@ -16,9 +16,10 @@ from diffusers import UNet2DConditionModel
 from jaxtyping import Bool
 from torch import Tensor
 
+from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import load_tensors, save_tensors, write_whole
-from precompute.queries import FIRST_SEED, combinations, draw_queries
+from precompute.queries import FIRST_SEED, draw_queries
 from precompute.study import STEPS, Study, new_small_unet, write_collection
 from precompute.trainings import Asked, Bench, Training, train_all
 

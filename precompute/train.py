@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from attribution.collection import Collection, load_collection, to_pixels
+from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.model import DiffusionModel
 from precompute.autoencoder import encode, new_autoencoder, train_autoencoder
@@ -24,7 +25,7 @@ from precompute.denoiser import (
     new_unet,
     train_denoiser,
 )
-from precompute.queries import combinations, draw_queries
+from precompute.queries import draw_queries
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -17,6 +17,7 @@ from torch import Tensor
 from attribution.attributor import belongs_to
 from attribution.collection import Collection, load_collection
 from attribution.depth import block_of, in_order
+from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.files import file_hash, save_tensors, write_whole, writing
@@ -26,9 +27,9 @@ from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.scoring import chunks
 from attribution.store import caption_column, open_cache
-from attribution.weights import FitConfig, effective_groups, fit_weights, take_statistics
+from attribution.weights import FitConfig, fit_weights, report_of, take_statistics
 from precompute.damping import choose_damping
-from precompute.queries import Query, captioned, combinations, draw_queries, questions
+from precompute.queries import Query, draw_queries, questions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -74,14 +75,8 @@ def run(config: WeightsConfig) -> None:
         statistics = take_statistics(passes)
         if name == GENERAL:
             tensors["scales"] = statistics.scales
-        weights, curve = fit_weights(passes, statistics, tensors["scales"], fit)
-        tensors[name] = weights
-        report[name] = {
-            "effective_groups": round(effective_groups(weights), 1),
-            "steps": len(curve),
-            "loss_at_uniform": round(curve[0], 4),
-            "loss": round(curve[-1], 4),
-        }
+        tensors[name], curve = fit_weights(passes, statistics, tensors["scales"], fit)
+        report[name] = report_of(tensors[name], curve)
         print(f"{name}: {report[name]} of {len(cache.groups)} groups", file=sys.stderr)
     with writing(folder):
         path = folder / "weights.safetensors"

@@ -25,6 +25,7 @@ from attribution.calibration import (
     read_calibration,
 )
 from attribution.collection import Collection, load_collection
+from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.model import DiffusionModel
@@ -33,7 +34,7 @@ from attribution.store import caption_column
 from precompute.calibrate import evidence_as_upload, phrases_not_shown
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import clopper_pearson
-from precompute.queries import FIRST_SEED, combinations, draw_queries
+from precompute.queries import FIRST_SEED, draw_queries
 from precompute.scenes import compose
 from precompute.styles import STYLES, draw
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from attribution.attributor import read_weights
 from attribution.collection import Collection, load_collection
-from attribution.concepts import named_in, recognise
+from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor, unit
 from attribution.kernel import apply_kernel, fit_kernel
@@ -31,7 +31,7 @@ from attribution.store import Cache, caption_column, open_cache
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level
-from precompute.queries import Query, combinations, draw_queries, questions
+from precompute.queries import Query, draw_queries, questions
 
 TOP = 10
 QUERIES = 240

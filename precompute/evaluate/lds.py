@@ -12,7 +12,7 @@ of them saw, so that a picture's influence is what the loss gains where it was l
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attribution.concepts import full_prompt
+from attribution.concepts import combinations, full_prompt
 from attribution.features import FeatureExtractor
 from attribution.methods import METHODS, method_named
 from precompute.datamodels import (
@@ -32,7 +32,7 @@ from precompute.evaluate.studied import (
     method_cache,
     open_studied,
 )
-from precompute.queries import Query, combinations, draw_queries
+from precompute.queries import Query, draw_queries
 
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # of the mean diagonal
 EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the mean eigenvalue
