@@ -136,13 +136,26 @@ class Attributor:
         known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or ", ".join(phrases.values())
-        questions = {GENERAL: [whole]} | {name: [phrase] for name, phrase in phrases.items()}
+        return self.ask(image, {GENERAL: whole} | phrases)
+
+    def ask(
+        self,
+        image: Image.Image,
+        phrases: dict[str, str],
+        weights: dict[str, Float[Tensor, "group"]] | None = None,
+    ) -> Attribution:
+        """Score every training image for a picture under exactly these phrases, one for every question.
+
+        `weights` are those of questions that the cache does not know.
+        """
+        questions = {name: [phrase] for name, phrase in phrases.items()}
         features = query_features(self.extractor, [image], questions)
         asked = {n: apply_kernel(f, self.cache.kernel)[0] for n, f in features.items()}
         found = {}
         if self.calibration:
-            found = evidence(self.model, image, described(phrases, prompt))
-        return self.answer(asked, {GENERAL: whole} | phrases, found)
+            known = {c: p for c, p in phrases.items() if c in self.collection.concepts}
+            found = evidence(self.model, image, described(known, phrases[GENERAL]))
+        return self.answer(asked, phrases, found, weights)
 
     def answer(
         self,

@@ -170,12 +170,14 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     return image.convert("RGB")
 
 
+def cropped(image: Image.Image, resolution: int) -> Image.Image:
+    """Crop a picture to the centred square of `resolution` pixels that the model sees."""
+    square = (resolution, resolution)
+    fits = image.size == square
+    return image if fits else ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+
+
 def to_pixels(images: list[Image.Image], resolution: int) -> Float[Tensor, "batch 3 height width"]:
     """Crop pictures to centred squares of `resolution` pixels and scale them to [-1, 1]."""
-    square = (resolution, resolution)
-    fitted = [
-        image if image.size == square else ImageOps.fit(image, square, Image.Resampling.LANCZOS)
-        for image in images
-    ]
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in fitted]))
+    pixels = torch.from_numpy(np.stack([np.asarray(cropped(i, resolution)) for i in images]))
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

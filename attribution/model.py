@@ -21,6 +21,7 @@ from attribution.errors import InputError
 from attribution.hub import is_hub_id, split_id
 
 MAX_PROMPT = 1000  # characters
+STEPS, GUIDANCE = 25, 3.0  # of drawing
 PRECISIONS = ("no", "bf16")  # of `mixed_precision`
 
 
@@ -160,8 +161,8 @@ class DiffusionModel:
         self,
         prompts: list[str],
         seeds: list[int],
-        steps: int = 25,
-        guidance: float = 3.0,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
         """Draw one picture per prompt and seed; `on_step(done, steps)` is told of progress.

@@ -11,6 +11,7 @@ Run the steps in this order; each reads what the one before it wrote:
   index        only for 100,000 images and more: answers without a pass over all
   retrain      for measuring: train a small model on many halves of the pictures
   evaluate     measure how often the answer is right
+  verify       compute a report's answer again and compare; exit code 1 where it differs
 """
 
 import argparse
@@ -33,6 +34,7 @@ STEPS = {
     "index": "IndexConfig",
     "retrain": "RetrainConfig",
     "evaluate": "EvaluateConfig",
+    "verify": "VerifyConfig",
 }
 
 
@@ -44,7 +46,7 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
         text = field.metadata.get("help", "")
         if field.metadata.get("positional"):
-            parser.add_argument(field.name, choices=field.metadata["choices"], help=text)
+            parser.add_argument(field.name, choices=field.metadata.get("choices"), help=text)
         elif kind is bool:
             parser.add_argument(f"--{field.name}", action="store_true", help=text)
         else:
@@ -73,11 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module = importlib.import_module(f"precompute.{name}")
     try:
-        module.run(getattr(module, STEPS[name])(**given))
+        return module.run(getattr(module, STEPS[name])(**given)) or 0
     except InputError as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""Compute a report's answer again and compare: the picture, the sources, their scores, shares and p-values.
+
+In: the JSON of a report that the page made, and the model, cache and collection that it was made with. Out: what
+agrees and what differs. The exit code is 0 where all agrees, 1 where something differs, 2 for a mistake.
+"""
+
+from dataclasses import dataclass, field
+
+from attribution.attributor import Attributor
+from attribution.report import read_report
+from attribution.verification import SHADES, TOLERANCE, verify_report
+
+SECTIONS = {
+    "fingerprints": "model, collection, cache, weights and calibration",
+    "picture": f"the picture (drawn again where it was generated, within {SHADES} of 255 shades)",
+    "origin": "how the picture was made",
+    "method": "the method",
+    "questions": "the questions",
+    "calibration": f"evidence and p-values (within {TOLERANCE})",
+    "sources": f"the training pictures and their scores (within {TOLERANCE})",
+    "artists": f"the artists' shares (within {TOLERANCE})",
+}
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Which report, and what it was made with."""
+
+    report: str = field(metadata={"positional": True, "help": "the report's JSON file"})
+    pretrained_model_name_or_path: str = "assets/model"
+    train_data_dir: str = "assets/collection"
+    cache_dir: str = "assets/cache"
+    device: str = "cpu"
+
+
+def run(config: VerifyConfig) -> int:
+    """Print what agrees and what differs."""
+    report = read_report(config.report)
+    attributor = Attributor.from_pretrained(
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
+    )
+    found = verify_report(attributor, report)
+    if any(each.path == ("fingerprints", "model") for each in found):
+        print("The report is of another model, so that nothing else was compared.")
+    else:
+        differing = {each.path[0] for each in found}
+        for section, words in SECTIONS.items():
+            print(f"{'differs' if section in differing else 'agrees'}  {words}")
+    for each in found:
+        print(f"- {printable(str(each))}")
+    return 1 if found else 0
+
+
+def printable(text: str) -> str:
+    """Drop control characters, which could move a terminal's cursor."""
+    return "".join(letter for letter in text if letter.isprintable())
