@@ -8,6 +8,7 @@
   calibration     is nothing named for pictures that have nothing to do with the model?
   regions         does the heat map light up the right half of a composite?
   domains         do learned weights predict retraining better for digits and for text, too?
+  unlearning      does the picture change when the images that were named are unlearned?
 
 Each measurement is a module of this package with `measure(config) -> rows` and `table(rows) -> Markdown`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the

@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "calibration",
     "regions",
     "domains",
+    "unlearning",
 )
 
 
