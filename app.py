@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ TITLE = "Where does this picture come from?"
 SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
 
 
-class Stopped(Exception):  # noqa: N818, it is no error
+class Stopped(Exception):
     """A visitor stopped a long job."""
 
 
@@ -274,7 +274,14 @@ class Handlers:
             gr.Slider(visible=i < len(own), label=own[i].phrase if i < len(own) else "", value=float(i == len(own) - 1))
             for i in range(OWN_SLOTS)
         ]  # fmt: skip
-        return own, session, self.desk.views.learned(concept), None, *[0.0] * len(QUESTIONS), *sliders
+        return (
+            own,
+            session,
+            self.desk.views.learned(concept),
+            None,
+            *[0.0] * len(QUESTIONS),
+            *sliders,
+        )
 
     @plainly
     def without(
@@ -284,7 +291,9 @@ class Handlers:
         """Draw the picture again without some training images."""
         left_out = self.desk.left_out(ticked, artist)
         try:
-            found = self.desk.without(session, left_out, self.steps(request, progress, "Forgetting"))
+            found = self.desk.without(
+                session, left_out, self.steps(request, progress, "Forgetting")
+            )
         except Stopped:
             return self.desk.views.message("Stopped. Nothing was changed.")
         return self.desk.views.what_if(found, left_out)
@@ -326,7 +335,11 @@ class Handlers:
         upload_path(upload).unlink(missing_ok=True)
         session = self.desk.attribute(image, prompt, None, (), [], method)
         said = read_credentials(data)
-        return session, image, self.desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
+        return (
+            session,
+            image,
+            self.desk.as_json(session, COUNT) | {"credentials": said and vars(said)},
+        )
 
     def call_rank(
         self, session: Session | None, own: list, general: float = 1, subject: float = 0,
@@ -355,7 +368,9 @@ class Handlers:
 
     def call_without(self, session: Session | None, left_out: list, artist: str) -> tuple:
         """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
-        chosen = self.desk.left_out(rows(left_out or [], len(self.desk.collection)), words(artist, "the artist"))
+        chosen = self.desk.left_out(
+            rows(left_out or [], len(self.desk.collection)), words(artist, "the artist")
+        )
         end = time.monotonic() + self.limit
 
         def on_step(done: int, total: int) -> None:
@@ -363,7 +378,12 @@ class Handlers:
                 raise InputError(f"this took longer than {self.limit:.0f} seconds")
 
         found = self.desk.without(session, chosen, on_step)
-        return found.before, found.after, found.control, {**{k: v for k, v in vars(found).items() if isinstance(v, float | list)}}
+        return (
+            found.before,
+            found.after,
+            found.control,
+            {**{k: v for k, v in vars(found).items() if isinstance(v, float | list)}},
+        )
 
     def call_look(
         self, session: Session | None, row: float, general: float = 1, subject: float = 0,
@@ -383,7 +403,9 @@ class Handlers:
         background: float = 0,
     ) -> dict:  # fmt: skip
         """Write the last answer's report; `python -m precompute verify` checks it."""
-        return self.desk.report(self.desk.seen(session, None, "", [], general, subject, style, background))
+        return self.desk.report(
+            self.desk.seen(session, None, "", [], general, subject, style, background)
+        )
 
 
 def read_file(name: str) -> str:
@@ -417,9 +439,7 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
                 seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
             with gr.Row(equal_height=True):
                 hint = desk.examples[desk.chosen(1)[0]].prompt if desk.examples else None
-                prompt = gr.Textbox(
-                    label="Describe it", placeholder=hint, scale=5, max_length=1000
-                )
+                prompt = gr.Textbox(label="Describe it", placeholder=hint, scale=5, max_length=1000)
                 make = gr.Button("Generate", variant="primary", min_width=120)
         with gr.Tab("Upload a picture"), gr.Row():
             kinds = {"sources": ["upload", "clipboard"], "format": "png"}
@@ -437,7 +457,9 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
 def lay_out_answer(do: Handlers) -> SimpleNamespace:
     """Lay out the answer, with the first example's already in it."""
     first, views = do.desk.first(), do.desk.views
-    ranked_html, artists_html, table_html = do.rank([], first, None, "", [], 1.0) if first else [""] * 3
+    ranked_html, artists_html, table_html = (
+        do.rank([], first, None, "", [], 1.0) if first else [""] * 3
+    )
     with gr.Row(elem_id="answer"):
         with gr.Column(scale=1, min_width=250, elem_classes="stays"):
             asked = live(views.asked(first) if first else views.welcome(), "asked")
@@ -473,7 +495,9 @@ def lay_out_answer(do: Handlers) -> SimpleNamespace:
         with gr.Tab("What if"):
             gr.HTML(views.explained("what_if"))
             with gr.Row(equal_height=True):
-                count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
+                count = gr.Textbox(
+                    "0 ticked", label="Ticked above", interactive=False, min_width=90
+                )
                 whose = gr.Dropdown(
                     [ANY, *views.names("artist")], label="or everything by", min_width=200
                 )
@@ -537,9 +561,7 @@ def connect(
     followed = given.follow.click(on_gpu(do.trace), asking, answer, **heavy, **status, **raw)
     events = [made, followed]
     if do.desk.examples:
-        chosen = given.strip.example(
-            do.choose, None, [*answer, given.prompt, given.seed], **light
-        )
+        chosen = given.strip.example(do.choose, None, [*answer, given.prompt, given.seed], **light)
         events.append(chosen)
     drawn = collection.opened.drawn(
         do.open_drawn, states.recent, [*answer, given.prompt, tabs], **light
@@ -549,9 +571,7 @@ def connect(
         settled = event.success(**keeping).success(**ranking)
         settled.success(on_gpu(do.mark), **marking, **heavy).success(**ranking)
 
-    moving = gr.on(
-        [slider.input for slider in sliders], trigger_mode="always_last", **ranking
-    )
+    moving = gr.on([slider.input for slider in sliders], trigger_mode="always_last", **ranking)
     gr.on([slider.input for slider in sliders], None, None, shown.question, js="() => null")
     compared = shown.question.input(do.compare_by, shown.question, sliders, **light)
     compared = compared.success(**ranking)
@@ -592,7 +612,9 @@ def connect(
     collection.found.look(do.open, states.recent, collection.opened, **light)
 
 
-def offer(do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace) -> None:
+def offer(
+    do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace
+) -> None:
     """Name the endpoints that programs may call; each caller has a session of their own."""
     call, picture = gr.Button(visible=False), {"visible": False, "format": "png", "type": "pil"}
     picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip

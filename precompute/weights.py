@@ -16,8 +16,8 @@ from torch import Tensor
 
 from attribution.attributor import belongs_to
 from attribution.collection import Collection, load_collection
-from attribution.depth import block_of, in_order
 from attribution.concepts import captioned, combinations
+from attribution.depth import block_of, in_order
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.files import file_hash, save_tensors, write_whole, writing

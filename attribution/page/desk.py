@@ -16,6 +16,7 @@ from attribution.attributor import Attributor
 from attribution.collection import CONCEPTS, Collection
 from attribution.concepts import full_prompt, named_in
 from attribution.depth import by_block, depth
+from attribution.document import report_html, sources_csv
 from attribution.errors import InputError
 from attribution.examples import Example, leaning_on
 from attribution.own import OwnConcept, learn_concept, with_concept
@@ -24,7 +25,6 @@ from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, 
 from attribution.page.views import QUESTIONS, Views, as_data
 from attribution.questions import GENERAL
 from attribution.regions import blend
-from attribution.document import report_html, sources_csv
 from attribution.report import make_report
 from attribution.shares import Share, portions
 from attribution.stability import stability
@@ -74,10 +74,15 @@ class Desk:
 
     def chosen(self, count: int) -> list[int]:
         """Choose examples that share as few words as can be, those with the most evidence first."""
-        left = sorted(range(len(self.examples)), key=lambda n: -self.examples[n].answer.evidence.get(GENERAL, 0.0))
+        left = sorted(
+            range(len(self.examples)),
+            key=lambda n: -self.examples[n].answer.evidence.get(GENERAL, 0.0),
+        )
         said, chosen = Counter(), []
         while left and len(chosen) < count:
-            best = min(left, key=lambda n: sum(said[p] for p in self.examples[n].answer.phrases.values()))
+            best = min(
+                left, key=lambda n: sum(said[p] for p in self.examples[n].answer.phrases.values())
+            )
             said.update(self.examples[best].answer.phrases.values())
             left.remove(best)
             chosen.append(best)
@@ -265,11 +270,17 @@ class Desk:
 
     def row_json(self, row: int) -> dict:
         """Give what is known of a training image to a program."""
-        about = {"row": row, "file": self.collection.files[row], "caption": self.collection.captions[row]}
+        about = {
+            "row": row,
+            "file": self.collection.files[row],
+            "caption": self.collection.captions[row],
+        }
         return about | self.collection.labels[row]
 
     def spoken(self, seen: Session, row: int) -> dict:
         """Give what each block of the network adds to a training image's score, from little noise to much."""
         blocks = by_block(depth(self.by_method[seen.method], seen.answer, row, **seen.mix))
-        parts = {name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()}
+        parts = {
+            name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()
+        }
         return self.row_json(row) | {"blocks": parts}

@@ -39,7 +39,9 @@ class Session:
     mix: dict[str, float] = field(default_factory=lambda: {GENERAL: 1.0})
     example: int | None = None  # its number, where it was made before
     artist: str = ""  # whose pictures alone are shown
-    given: tuple[str, ...] = ()  # concepts whose words came with the picture; the others are guessed
+    given: tuple[
+        str, ...
+    ] = ()  # concepts whose words came with the picture; the others are guessed
     likeness: Tensor | None = None  # [train] cosine of latents
     stability: Stability | None = None  # the answer's repeats under other noise
     credentials: str = ""  # HTML, what the upload's Content Credentials say
@@ -49,7 +51,9 @@ class Session:
         """Choose the rows of the artist that is looked at."""
         if not self.artist:
             return None
-        return torch.tensor([row.get("artist") == self.artist for row in self.answer.collection.labels])
+        return torch.tensor(
+            [row.get("artist") == self.artist for row in self.answer.collection.labels]
+        )
 
     def shown(self, count: int = COUNT) -> list[Source]:
         """Rank the training images for the mix."""

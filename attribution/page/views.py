@@ -14,7 +14,6 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from attribution.attribution import Attribution
 from attribution.attributor import Attributor
 from attribution.calibration import Calibration
 from attribution.collection import CONCEPTS
@@ -22,8 +21,8 @@ from attribution.credentials import Credentials
 from attribution.examples import Example
 from attribution.likeness import NEAREST, ranks
 from attribution.own import OwnConcept
-from attribution.questions import GENERAL
 from attribution.page.session import COUNT, LEVEL, OWN, Session
+from attribution.questions import GENERAL
 from attribution.shares import portions
 from attribution.unlearning import WhatIf
 
@@ -214,7 +213,11 @@ class Views:
         """Show the picture before and after, with the control beside it, and the change that was measured."""
         names = ("before", f"without these {len(rows)}", f"control: without {len(rows)} at random")
         images = (found.before, found.after, found.control)
-        changes = (0.0, found.loss_after / found.loss_before - 1, found.loss_control / found.loss_before - 1)
+        changes = (
+            0.0,
+            found.loss_after / found.loss_before - 1,
+            found.loss_control / found.loss_before - 1,
+        )
         pictures = [
             {"name": name, "picture": as_data(image), "error": error, "apart": apart}
             for name, image, error, apart in zip(

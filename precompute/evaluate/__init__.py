@@ -9,6 +9,7 @@
   regions         does the heat map light up the right half of a composite?
   domains         do learned weights predict retraining better for digits and for text, too?
   own             does a phrase that is learned on the spot find what it means?
+  unlearning      does the picture change when the images that were named are unlearned?
 
 Each measurement is a module of this package with `measure(config) -> rows` and `table(rows) -> Markdown`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the

@@ -15,6 +15,7 @@ MEASUREMENTS = (
     "regions",
     "domains",
     "own",
+    "unlearning",
 )
 
 

@@ -1,0 +1,199 @@
+"""Unlearning moves a copy away from what is removed, more than from random images, and never the model itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from attribution import unlearning
+from attribution.collection import load_collection
+from attribution.errors import InputError
+from attribution.model import DiffusionModel
+from attribution.unlearning import UnlearnConfig, copy_of, losses_of, unlearn, what_if
+from precompute.evaluate.unlearning import LISTS, concept_row, row_of, table
+
+ASSETS = Path(__file__).parents[1] / "assets"
+SHORT = UnlearnConfig(steps=2, batch_size=2)
+PROMPT = "a woodcut of a teapot in the mountains"
+
+
+@pytest.fixture(scope="module")
+def model(small_model):
+    return DiffusionModel.from_pretrained(small_model)
+
+
+@pytest.fixture(scope="module")
+def collection(small_collection):
+    return load_collection(small_collection)
+
+
+def parameters(model):
+    return {name: x.clone() for name, x in model.pipeline.unet.state_dict().items()}
+
+
+def pixels(image):
+    return image.tobytes()
+
+
+def test_a_copy_draws_the_same_and_shares_all_but_what_moves(model):
+    copy = copy_of(model, unlearning.MOVING)
+    assert copy.fingerprint == model.fingerprint
+    one, other = (each.generate([PROMPT], [3], 4)[0] for each in (model, copy))
+    assert pixels(one) == pixels(other)
+    mine = dict(model.pipeline.unet.named_parameters())
+    for name, parameter in copy.pipeline.unet.named_parameters():
+        assert (parameter.data_ptr() == mine[name].data_ptr()) != name.endswith(unlearning.MOVING)
+
+
+def test_a_copy_leaves_hooks_and_the_global_stream_alone(model):
+    layer = model.pipeline.unet.conv_in
+    hook = layer.register_forward_hook(lambda *_: None)
+    state = torch.get_rng_state()
+    copy = copy_of(model)
+    hook.remove()
+    assert not copy.pipeline.unet.conv_in._forward_hooks
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_unlearning_changes_cross_attention_of_the_copy_and_nothing_else(model, collection):
+    before = parameters(model)
+    changed = parameters(unlearn(model, collection, [0, 5], SHORT))
+    for name, value in before.items():
+        assert torch.equal(changed[name], value) != name.endswith(unlearning.MOVING), name
+    assert all(torch.equal(x, before[n]) for n, x in parameters(model).items())
+    assert not any(p.requires_grad for p in model.pipeline.unet.parameters())
+    fresh = replace(model)  # whose fingerprint is not remembered
+    assert fresh.fingerprint == model.fingerprint
+
+
+def test_the_same_question_gets_the_same_answer(model, collection):
+    first, again = (what_if(model, collection, PROMPT, [1, 4], 3, config=SHORT) for _ in range(2))
+    for name in ("before", "after", "control"):
+        assert pixels(getattr(first, name)) == pixels(getattr(again, name))
+    drop = ("before", "after", "control", "seconds")
+    one, other = ({k: v for k, v in vars(x).items() if k not in drop} for x in (first, again))
+    assert one == other
+    assert pixels(first.before) == pixels(model.generate([PROMPT], [3], unlearning.DRAWING)[0])
+
+
+def test_the_shipped_model_loses_a_style_with_its_images_and_not_with_random_ones():
+    model = DiffusionModel.from_pretrained(ASSETS / "model")
+    collection = load_collection(ASSETS / "collection")
+    rows = [i for i, x in enumerate(collection.labels) if x["style"] == "woodcut"][:40]
+    config = UnlearnConfig(steps=8, batch_size=8, learning_rate=2e-3)
+    found = what_if(model, collection, PROMPT, rows, 7, config=config)
+    rise, chance = found.loss_after - found.loss_before, found.loss_control - found.loss_before
+    assert rise > 0.02
+    assert rise > 3 * abs(chance)
+    assert found.picture_after > found.picture_control
+    changed = unlearn(model, collection, rows, config)
+    clean = model.latents([collection.image(i) for i in rows[:8]])
+    captions = [collection.captions[i] for i in rows[:8]]
+    losses = [
+        losses_of(m, clean, captions, torch.Generator().manual_seed(0))[0].mean().item()
+        for m in (model, changed)
+    ]
+    assert losses[1] > losses[0] + 0.02
+
+
+def test_the_push_ends_where_predicting_nothing_would_cost_no_more(model, collection, monkeypatch):
+    def lost(*arguments):
+        losses, _ = losses_of(*arguments)
+        return losses, losses.detach() / 2  # all that is removed counts as forgotten
+
+    monkeypatch.setattr(unlearning, "losses_of", lost)
+    still = unlearn(model, collection, [0, 5], replace(SHORT, away=1 - 1e-9))
+    assert all(
+        (x - parameters(model)[name]).abs().max() < 1e-4 for name, x in parameters(still).items()
+    )
+
+
+def test_control_rows_are_as_many_and_others(model, collection):
+    found = what_if(model, collection, PROMPT, [4, 1, 4], 3, config=SHORT)
+    assert found.rows == [1, 4]
+    assert len(set(found.control_rows)) == 2
+    assert not set(found.rows) & set(found.control_rows)
+
+
+def test_a_picture_without_a_seed_is_measured_itself_and_drawn_with_a_fixed_seed(model, collection):
+    image = collection.image(0)
+    upload = what_if(model, collection, PROMPT, [1], image=image, config=SHORT)
+    own = what_if(model, collection, PROMPT, [1], seed=unlearning.FIXED_SEED, config=SHORT)
+    assert (upload.seed_known, own.seed_known) == (False, True)
+    assert pixels(upload.before) == pixels(own.before)
+    assert upload.loss_before != own.loss_before
+
+
+def test_progress_counts_every_step_once_to_the_end(model, collection):
+    told = []
+    what_if(model, collection, PROMPT, [1], 3, config=SHORT, on_step=lambda *x: told.append(x))
+    assert told == [(i + 1, len(told)) for i in range(3 * unlearning.DRAWING + 2 * SHORT.steps)]
+
+
+@pytest.mark.parametrize("when", [1, 26, 27, 60])
+def test_what_on_step_raises_stops_all_and_changes_nothing(model, collection, when):
+    before, timesteps = parameters(model), model.pipeline.scheduler.timesteps
+
+    def cancel(done, total):
+        assert done <= when
+        if done == when:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        what_if(model, collection, PROMPT, [1], 3, config=SHORT, on_step=cancel)
+    assert all(torch.equal(x, before[n]) for n, x in parameters(model).items())
+    assert model.pipeline.scheduler.timesteps is timesteps
+    assert not any(p.requires_grad for p in model.pipeline.unet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "0 images are to be removed; choose 1 to 15"),
+        (list(range(16)), "16 images are to be removed"),
+        ([0, 30], "30 is no row"),
+        ([-1], "-1 is no row"),
+        ([float("nan")], "nan is no row"),
+        ([1.5], "1.5 is no row"),
+    ],
+)
+def test_bad_rows_are_refused_in_a_sentence(model, collection, rows, words):
+    for ask in (unlearn, lambda m, c, r: what_if(m, c, PROMPT, r, 3)):
+        with pytest.raises(InputError, match=words):
+            ask(model, collection, rows)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"steps": 0}, {"batch_size": 0}, {"learning_rate": float("nan")}, {"learning_rate": 0.0},
+     {"away": 1.0}, {"away": float("nan")}],
+)  # fmt: skip
+def test_bad_settings_are_refused(setting):
+    with pytest.raises(InputError, match=next(iter(setting))):
+        UnlearnConfig(**setting)
+
+
+def test_a_row_compares_with_random_and_says_nothing_of_a_ratio_to_nothing():
+    changes = {name: [] for name in LISTS}
+    for i in range(12):
+        for name, factor in zip(LISTS, (4, 2, 1), strict=True):
+            one = {"loss": factor * (1 + i % 3), "picture": 0.5, "unrelated": 0.0, "seconds": 1.0}
+            changes[name].append(one)
+    row = row_of("general", changes, 0)
+    assert (row["over_random"], row["over_random_low"], row["over_random_high"]) == (4, 4, 4)
+    assert (row["loss_change"], row["share_above_random"]) == (8, 1)
+    assert "share_above_random" not in row_of("random", changes, 0)
+    for one in changes["random"]:
+        one["loss"] = 0.0
+    unknown = row_of("general", changes, 0)
+    assert unknown["over_random"] is None
+    assert "not known" in table([unknown])
+
+
+def test_a_concepts_difference_is_its_own_phrase_less_the_other():
+    changes = [{"style": 3.0, "subject": 1.0}] * 4
+    assert concept_row("style", changes, 0)["difference"] == 2
+    row = concept_row("subject", changes, 0)
+    assert (row["difference"], row["low"], row["high"]) == (-2, -2, -2)
+    assert "| -2.000 [-2.000, -2.000] |" in table([row])
