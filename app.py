@@ -200,7 +200,7 @@ class Handlers:
                 amounts = [float(query.get(name, 0)) for name in QUESTIONS.values()]
             except ValueError as error:
                 raise InputError("the link's sliders are no numbers; copy it again") from error
-            amounts = [min(max(amount, 0), 1) if amount == amount else 0 for amount in amounts]
+            amounts = [amount if 0 <= amount <= 1 else 0.0 for amount in amounts]
         prompt = words(query.get("prompt"), "the link's prompt")
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
@@ -395,8 +395,8 @@ class Handlers:
 
     def call_browse(self, text: str, artist: str, style: str, count: int = COUNT) -> list:
         """Search the collection's captions and labels."""
-        found = self.desk.search(text, artist, style)[: whole(count, "the count", 1, MOST)]
-        return [self.desk.row_json(row) for row in found]
+        found, _ = self.desk.search(text, artist, style)
+        return [self.desk.row_json(row) for row in found[: whole(count, "the count", 1, MOST)]]
 
     def call_report(
         self, session: Session | None, general: float = 1, subject: float = 0, style: float = 0,
@@ -525,91 +525,97 @@ def lay_out_collection(do: Handlers) -> SimpleNamespace:
     return SimpleNamespace(**locals())
 
 
-def connect(
-    do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace,
-    collection: SimpleNamespace, tabs: gr.Tabs,
-) -> None:  # fmt: skip
-    """Say which handler answers which event."""
-    heavy = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
-    long = {"concurrency_id": "long", "concurrency_limit": 1, "api_visibility": "private"}
-    light = {"concurrency_id": "light", "concurrency_limit": 8, "api_visibility": "private"}
-    light |= {"show_progress": "hidden"}
-    raw = {"preprocess": False}  # else gradio opens an upload before the handler can refuse it
-    sliders = [*shown.sliders, *shown.owned]
-    looking = [states.session, states.marks, states.artist, states.own, *sliders]
-    ranking = {"fn": do.rank, "inputs": [states.ticked, *looking], **light}
-    ranking |= {"outputs": [shown.ranked, shown.artists, shown.table]}
-    kept = [states.recent, states.artist, states.ticked, states.marks, states.looked_at]
-    keeping = {"fn": do.keep, "inputs": [states.session, states.recent], **light}
-    keeping |= {"outputs": [*kept, shown.detail, shown.count]}
-    answer = [states.session, shown.asked]
-    status = {"show_progress_on": shown.asked}
+HEAVY = {"concurrency_id": "model", "concurrency_limit": 1}  # one at a time on the model
+LONG = {"concurrency_id": "long", "concurrency_limit": 1}  # on a copy, and in nobody's way
+LIGHT = {"concurrency_id": "light", "concurrency_limit": 8}
+PRIVATE = {"api_visibility": "private"}
+QUICK = LIGHT | PRIVATE | {"show_progress": "hidden"}
+RAW = {"preprocess": False}  # else gradio opens an upload before the handler can refuse it
 
+
+def connect_asking(
+    do: Handlers, given: SimpleNamespace, shown: SimpleNamespace, states: SimpleNamespace,
+    collection: SimpleNamespace, tabs: gr.Tabs, ranking: dict,
+) -> None:  # fmt: skip
+    """Lead each way in to an answer."""
+    answer, heavy = [states.session, shown.asked], HEAVY | PRIVATE
+    status = {"show_progress_on": shown.asked}
     for pick in given.picks:
-        pick.input(do.desk.build, given.picks, given.prompt, **light)
+        pick.input(do.desk.build, given.picks, given.prompt, **QUICK)
     asking = [given.prompt, given.seed, states.own, given.method, *given.picks]
-    made = gr.on(
-        [given.make.click, given.prompt.submit, states.wanted.change],
-        on_gpu(do.generate), asking, answer, **heavy, **status,
-    )  # fmt: skip
+    ways = [given.make.click, given.prompt.submit, states.wanted.change]
+    made = gr.on(ways, on_gpu(do.generate), asking, answer, **heavy, **status)
     arrived = given.upload.upload(
-        do.accept, given.upload, [given.upload, states.credentials], **raw, **light
+        do.accept, given.upload, [given.upload, states.credentials], **RAW, **QUICK
     )
-    arrived.failure(lambda: None, None, given.upload, **light)
-    given.upload.clear(lambda: "", None, states.credentials, **light)
+    arrived.failure(lambda: None, None, given.upload, **QUICK)
+    given.upload.clear(lambda: "", None, states.credentials, **QUICK)
     asking = [given.upload, given.said, states.own, given.method, states.credentials]
-    followed = given.follow.click(on_gpu(do.trace), asking, answer, **heavy, **status, **raw)
-    events = [made, followed]
+    followed = given.follow.click(on_gpu(do.trace), asking, answer, **heavy, **status, **RAW)
+    drawn = [*answer, given.prompt, tabs]
+    drawn = collection.opened.drawn(do.open_drawn, states.recent, drawn, **QUICK)
+    events = [made, followed, drawn]
     if do.desk.examples:
-        chosen = given.strip.example(do.choose, None, [*answer, given.prompt, given.seed], **light)
-        events.append(chosen)
-    drawn = collection.opened.drawn(
-        do.open_drawn, states.recent, [*answer, given.prompt, tabs], **light
-    )
+        opened = [*answer, given.prompt, given.seed]
+        events.append(given.strip.example(do.choose, None, opened, **QUICK))
+    kept = [states.recent, states.artist, states.ticked, states.marks, states.looked_at]
+    kept = {"outputs": [*kept, shown.detail, shown.count], **QUICK}
     marking = {"inputs": states.session, "outputs": states.marks, "show_progress": "hidden"}
-    for event in [*events, drawn]:
-        settled = event.success(**keeping).success(**ranking)
+    for event in events:
+        settled = event.success(do.keep, [states.session, states.recent], **kept)
+        settled = settled.success(**ranking)
         settled.success(on_gpu(do.mark), **marking, **heavy).success(**ranking)
 
-    moving = gr.on([slider.input for slider in sliders], trigger_mode="always_last", **ranking)
-    gr.on([slider.input for slider in sliders], None, None, shown.question, js="() => null")
-    compared = shown.question.input(do.compare_by, shown.question, sliders, **light)
+
+def connect_looking(
+    do: Handlers, shown: SimpleNamespace, states: SimpleNamespace, looking: list, ranking: dict
+) -> None:
+    """Let a visitor change the mix, choose an artist, look closer."""
+    sliders = [*shown.sliders, *shown.owned]
+    moves = [slider.input for slider in sliders]
+    moving = gr.on(moves, trigger_mode="always_last", **ranking)
+    gr.on(moves, None, None, shown.question, js="() => null")
+    compared = shown.question.input(do.compare_by, shown.question, sliders, **QUICK)
     compared = compared.success(**ranking)
-    filtered = [
-        part.artist(do.filter, None, states.artist, **light).success(**ranking)
-        for part in (shown.ranked, shown.artists)
-    ]
-    shown.ranked.tick(do.tick, states.ticked, [states.ticked, shown.count], **light)
+    for part in (shown.ranked, shown.artists):
+        part.artist(do.filter, None, states.artist, **QUICK).success(**ranking)
+    shown.ranked.tick(do.tick, states.ticked, [states.ticked, shown.count], **QUICK)
     seen = [states.looked_at, shown.detail, shown.closer, shown.heat]
-    looked = shown.ranked.look(do.closer, looking, seen, **light)
-    again = {"fn": do.closer_again, "inputs": [states.looked_at, *looking], **light}
-    again |= {"outputs": shown.closer}
-    where = {"fn": on_gpu(do.where), "inputs": [states.looked_at, *looking], **heavy}
-    where |= {"outputs": shown.heat}
+    looked = shown.ranked.look(do.closer, looking, seen, **QUICK)
+    asking = {"inputs": [states.looked_at, *looking]}
+    where = {"fn": on_gpu(do.where), "outputs": shown.heat, **asking, **HEAVY, **PRIVATE}
     looked.success(**where)
     for event in (moving, compared):
-        event.success(**again).success(**where)
+        event.success(do.closer_again, outputs=shown.closer, **asking, **QUICK).success(**where)
 
+
+def connect_long(
+    do: Handlers, shown: SimpleNamespace, states: SimpleNamespace, looking: list, ranking: dict
+) -> None:
+    """Let a visitor learn a concept, leave images out, and take the answer along."""
     learned = gr.on(
         [shown.learn.click, shown.phrase.submit], on_gpu(do.learn),
         [shown.phrase, states.own, states.session],
-        [states.own, states.session, shown.learned, shown.question, *sliders],
-        **long, show_progress_on=shown.learned,
+        [states.own, states.session, shown.learned, shown.question, *shown.sliders, *shown.owned],
+        show_progress_on=shown.learned, **LONG, **PRIVATE,
     )  # fmt: skip
     learned.success(**ranking)
-    shown.halt.click(do.stop, None, None, **light)
     shown.forget.click(
         on_gpu(do.without), [states.session, states.ticked, shown.whose], shown.different,
-        **long, show_progress_on=shown.different,
+        show_progress_on=shown.different, **LONG, **PRIVATE,
     )  # fmt: skip
-    shown.cease.click(do.stop, None, None, **light)
-    shown.prepare.click(do.report, looking, shown.taken, **light | {"show_progress": "full"})
+    for button in (shown.halt, shown.cease):
+        button.click(do.stop, None, None, **QUICK)
+    shown.prepare.click(do.report, looking, shown.taken, **LIGHT, **PRIVATE)
 
+
+def connect_collection(do: Handlers, collection: SimpleNamespace, states: SimpleNamespace) -> None:
+    """Let a visitor search the collection and open its images."""
     fields = [collection.text, collection.artist, collection.style]
     for event in (collection.text.change, collection.artist.input, collection.style.input):
-        event(do.browse, fields, collection.found, trigger_mode="always_last", **light)
-    collection.found.turn(do.turn, fields, collection.found, **light)
-    collection.found.look(do.open, states.recent, collection.opened, **light)
+        event(do.browse, fields, collection.found, trigger_mode="always_last", **QUICK)
+    collection.found.turn(do.turn, fields, collection.found, **QUICK)
+    collection.found.look(do.open, states.recent, collection.opened, **QUICK)
 
 
 def offer(
@@ -625,19 +631,16 @@ def offer(
     upload = gr.Image(visible=False, label="Upload")
     refuse_addresses(upload)
     mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*QUESTIONS.values(), "own concept"]]  # fmt: skip
-    heavy = {"concurrency_id": "model", "concurrency_limit": 1}
-    long = {"concurrency_id": "long", "concurrency_limit": 1}
-    light = {"concurrency_id": "light", "concurrency_limit": 8}
     session, own = states.session, states.own
     endpoints = (
-        (do.call_generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], heavy),
-        (do.call_trace, [upload, text["Prompt"], text["Method"]], [session, picture, answer], heavy | {"preprocess": False}),
-        (do.call_rank, [session, own, *mix, number["Count"], text["Artist"]], answer, light),
-        (do.call_learn, [text["Phrase"], own, session], [own, session, answer], long),
-        (do.call_without, [session, left_out, text["Artist"]], [before, after, control, answer], long),
-        (do.call_look, [session, number["Row"], *mix[:-1]], answer, light),
-        (do.call_browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], answer, light),
-        (do.call_report, [session, *mix[:-1]], answer, light),
+        (do.call_generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], HEAVY),
+        (do.call_trace, [upload, text["Prompt"], text["Method"]], [session, picture, answer], HEAVY | RAW),
+        (do.call_rank, [session, own, *mix, number["Count"], text["Artist"]], answer, LIGHT),
+        (do.call_learn, [text["Phrase"], own, session], [own, session, answer], LONG),
+        (do.call_without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
+        (do.call_look, [session, number["Row"], *mix[:-1]], answer, LIGHT),
+        (do.call_browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], answer, LIGHT),
+        (do.call_report, [session, *mix[:-1]], answer, LIGHT),
     )  # fmt: skip
     for handler, inputs, outputs, options in endpoints:
         name = handler.__name__.removeprefix("call_")
@@ -663,7 +666,14 @@ def create_demo(do: Handlers) -> gr.Blocks:
                 collection = lay_out_collection(do)
             with gr.Tab("What this can tell you", id="limits"):
                 gr.HTML(do.desk.views.limits(), elem_id="limits")
-        connect(do, given, shown, states, collection, tabs)
+        sliders = [*shown.sliders, *shown.owned]
+        looking = [states.session, states.marks, states.artist, states.own, *sliders]
+        ranking = {"fn": do.rank, "inputs": [states.ticked, *looking], **QUICK}
+        ranking |= {"outputs": [shown.ranked, shown.artists, shown.table]}
+        connect_asking(do, given, shown, states, collection, tabs, ranking)
+        connect_looking(do, shown, states, looking, ranking)
+        connect_long(do, shown, states, looking, ranking)
+        connect_collection(do, collection, states)
         offer(do, given, shown, states)
         restored = [given.prompt, given.seed, states.artist, states.wanted, *shown.sliders]
         demo.load(do.arrive, None, restored, api_visibility="private", show_progress="hidden")

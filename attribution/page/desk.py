@@ -44,7 +44,7 @@ class Desk:
     others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
     examples: tuple[Example, ...] = ()
     own_queries: int = 48  # pictures that an own concept's weights are learned from
-    unlearning: UnlearnConfig = UnlearnConfig()
+    unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
 
     @property
@@ -154,11 +154,14 @@ class Desk:
         session = session or self.first()
         if session is None:
             raise InputError("make or upload a picture first")
+        answer = replace(session.answer, hidden=self.attributor.requests.hidden())
         names = [*QUESTIONS.values(), *(OWN + concept.phrase for concept in own)]
-        mix = checked(dict(zip(names, amounts, strict=False)), session.answer)
+        mix = checked(dict(zip(names, amounts, strict=False)), answer)
         likeness, stable = marks or (None, None)
         artist = words(artist, "the artist", 200)
-        return replace(session, mix=mix, artist=artist, likeness=likeness, stability=stable)
+        return replace(
+            session, answer=answer, mix=mix, artist=artist, likeness=likeness, stability=stable
+        )
 
     def mark(self, session: Session | None) -> Marks | None:
         """Compare a picture plainly, and trace it again under other noise."""
@@ -174,9 +177,16 @@ class Desk:
             self.marked[session.example] = marks
         return marks
 
+    def shown(self, row: int) -> int:
+        """Refuse a training image that is withheld."""
+        hidden = self.attributor.requests.hidden()
+        if hidden is not None and hidden[row]:
+            raise InputError("this training picture is withheld at its artist's request")
+        return row
+
     def closer(self, seen: Session, row: int) -> str:
         """Show one training image beside the picture, with all that is known of it."""
-        found = depth(self.by_method[seen.method], seen.answer, row, **seen.mix)
+        found = depth(self.by_method[seen.method], seen.answer, self.shown(row), **seen.mix)
         return self.views.closer(seen, row, by_block(found))
 
     def where(self, seen: Session, row: int) -> str:
@@ -204,26 +214,27 @@ class Desk:
             rows, session.seed, session.image, self.unlearning, on_step,
         )  # fmt: skip
 
-    def search(self, text: str, artist: str, style: str) -> list[int]:
-        """Find the rows whose caption, artist or labels hold all words of a text."""
+    def search(self, text: str, artist: str, style: str) -> tuple[list[int], int]:
+        """Find the rows whose caption, artist or labels hold all words of a text, and count the withheld."""
         wanted = words(text, "the search", 200).lower().split()
         artist, style = words(artist, "the artist", 200), words(style, "the style", 200)
-        found = []
+        found, hidden = [], self.attributor.requests.hidden()
         for row, (caption, about) in enumerate(zip(self.collection.captions, self.collection.labels, strict=True)):  # fmt: skip
             everything = " ".join([caption, *about.values()]).lower()
             fits = all(word in everything for word in wanted)
             fits = fits and artist in ("", ANY, about.get("artist"))
             if fits and style in ("", ANY, about.get("style")):
                 found.append(row)
-        return found
+        shown = [row for row in found if hidden is None or not hidden[row]]
+        return shown, len(found) - len(shown)
 
     def browse(self, text: str, artist: str, style: str, page: object) -> str:
         """Show a page of what a search finds."""
-        found = self.search(text, artist, style)
+        found, hidden = self.search(text, artist, style)
         pages = max(1, -(-len(found) // PAGE_SIZE))
         page = whole(page, "the page", 1, pages)
         some = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-        return self.views.browsed(some, page, pages, len(found), 0)
+        return self.views.browsed(some, page, pages, len(found), hidden)
 
     def open(self, row: int, recent: list[Session], mix: dict[str, float]) -> str:
         """Show one training image, and which of the model's pictures lean on it."""
@@ -233,7 +244,7 @@ class Desk:
             {"number": n, "score": score, "picture": as_data(pictures[n][0], 160), "prompt": pictures[n][1]}
             for n, score in leaning_on(answers, row, LEANING, **mix)
         ]  # fmt: skip
-        return self.views.opened(row, leaning)
+        return self.views.opened(self.shown(row), leaning)
 
     def report(self, seen: Session) -> dict:
         """Write down a session's picture, settings and results."""
