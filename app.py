@@ -425,9 +425,9 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
     collection = desk.collection
     with gr.Tabs(elem_id="ways"):
         if desk.examples:
-            with gr.Tab("Pick an example"):
+            with gr.Tab("Examples"):
                 strip = live(desk.views.strip(desk.chosen(STRIP), desk.examples), "strip")
-        with gr.Tab("Describe a picture"):
+        with gr.Tab("Describe"):
             with gr.Row(elem_id="picks"):
                 picks = [
                     gr.Dropdown(
@@ -441,7 +441,7 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
                 hint = desk.examples[desk.chosen(1)[0]].prompt if desk.examples else None
                 prompt = gr.Textbox(label="Describe it", placeholder=hint, scale=5, max_length=1000)
                 make = gr.Button("Generate", variant="primary", min_width=120)
-        with gr.Tab("Upload a picture"), gr.Row():
+        with gr.Tab("Upload"), gr.Row():
             kinds = {"sources": ["upload", "clipboard"], "format": "png"}
             kinds |= {"label": "JPEG, PNG or WebP; deleted once it was read"}
             upload = gr.Image(buttons=[], height=190, alt_text="The upload", **kinds)
@@ -490,7 +490,7 @@ def lay_out_answer(do: Handlers) -> SimpleNamespace:
         closer = live("", "closer")
         heat = gr.HTML(elem_id="heat", min_height=60)
     with gr.Tabs(elem_id="more"):
-        with gr.Tab("By artist"):
+        with gr.Tab("Artists"):
             artists = live(artists_html, "artists")
         with gr.Tab("What if"):
             gr.HTML(views.explained("what_if"))
@@ -504,11 +504,11 @@ def lay_out_answer(do: Handlers) -> SimpleNamespace:
                 forget = gr.Button("Make it without these", variant="primary", min_width=180)
                 cease = gr.Button("Stop", min_width=80)
             different = gr.HTML(elem_id="different", min_height=60)
-        with gr.Tab("Take it along"):
+        with gr.Tab("Report"):
             gr.HTML(views.explained("take"))
             prepare = gr.Button("Prepare the report", variant="primary")
             taken = live("", "taken", min_height=60)
-        with gr.Tab("As a table"):
+        with gr.Tab("Table"):
             table = gr.HTML(table_html, elem_id="table")
     return SimpleNamespace(**locals())
 
@@ -659,12 +659,12 @@ def create_demo(do: Handlers) -> gr.Blocks:
         )  # fmt: skip
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Trace a picture", id="trace"):
+            with gr.Tab("Trace", id="trace"):
                 given = lay_out_ways(do)
                 shown = lay_out_answer(do)
-            with gr.Tab("Browse the collection", id="collection"):
+            with gr.Tab("Collection", id="collection"):
                 collection = lay_out_collection(do)
-            with gr.Tab("What this can tell you", id="limits"):
+            with gr.Tab("What it can tell", id="limits"):
                 gr.HTML(do.desk.views.limits(), elem_id="limits")
         sliders = [*shown.sliders, *shown.owned]
         looking = [states.session, states.marks, states.artist, states.own, *sliders]
