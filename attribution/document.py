@@ -114,7 +114,7 @@ def sources_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _guarded(cell: str | float) -> str | float:
+def _guarded(cell: str | float | int) -> str | float | int:
     runs = isinstance(cell, str) and (
         cell.lstrip().startswith(FORMULA) or cell.startswith(("\t", "\r", "\n"))
     )

@@ -81,8 +81,8 @@ SHAPE = {
 
 def make_report(
     attributor: Attributor, image: Image.Image, answer: Attribution, *, prompt: str = "",
-    seed: int | None = None, mix: dict[str, float] | None = None, count: int = 12, level: float = 0.01,
-    date: datetime, steps: int = STEPS, guidance: float = GUIDANCE,
+    seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
+    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE,
 ) -> Report:  # fmt: skip
     """Write down an answer; without a seed the picture was uploaded.
 
@@ -147,7 +147,7 @@ def make_report(
     }
 
 
-def shares(answer: Attribution, mix: dict[str, float]) -> list[Share]:
+def shares(answer: Attribution, mix: dict[str, float | int]) -> list[Share]:
     """Give the artists who have a share; none where the collection names no artists."""
     if not any("artist" in labels for labels in answer.collection.labels):
         return []

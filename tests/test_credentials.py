@@ -1,0 +1,202 @@
+"""Content Credentials are read as they were signed, changes show, nothing is fetched and nothing crashes."""
+
+import io
+import json
+import random
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import c2pa
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from PIL import Image
+
+from attribution import credentials
+from attribution.credentials import MOST_BYTES, MOST_ITEMS, MOST_TEXT, read_credentials
+
+AI = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+CREATED = {"action": "c2pa.created", "digitalSourceType": AI, "softwareAgent": "Some model"}
+USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
+USAGES += ("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+
+
+def picture(kind):
+    file = io.BytesIO()
+    Image.radial_gradient("L").convert("RGB").resize((64, 64)).save(file, kind)
+    return file.getvalue()
+
+
+def named(words):
+    pairs = ((NameOID.ORGANIZATION_NAME, "Test press"), (NameOID.COMMON_NAME, words))
+    return x509.Name([x509.NameAttribute(*pair) for pair in pairs])
+
+
+def certificate(words, key, usages, issuer_key, authority):
+    now, public = datetime.now(UTC), key.public_key()
+    made = x509.CertificateBuilder(named("Root"), named(words), public, x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(30))
+    extensions = [
+        (x509.BasicConstraints(authority, None), True),
+        (x509.KeyUsage(**{usage: usage in usages for usage in USAGES}), True),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False),
+    ]
+    if not authority:
+        extensions.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False))
+    for extension, critical in extensions:
+        made = made.add_extension(extension, critical)
+    signed = made.sign(issuer_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture(scope="module")
+def signer():
+    """Make a root and a leaf certificate; give the root, the chain and the leaf's key, as PEM."""
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = certificate("Root", root_key, ("key_cert_sign", "crl_sign"), root_key, True)
+    leaf = certificate("Press office", key, ("digital_signature",), root_key, False)
+    plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(*plain, serialization.NoEncryption()).decode()
+    return root, leaf + root, private
+
+
+@pytest.fixture(scope="module")
+def sign(signer):
+    """Sign a small picture."""
+
+    def signed(kind="PNG", actions=(CREATED,), title="A cat", parents=(), remote=None):
+        _, chain, key = signer
+        info = c2pa.C2paSignerInfo("es256", chain.encode(), key.encode(), None)
+        done = {"label": "c2pa.actions", "data": {"actions": list(actions)}}
+        generator = [{"name": "Test machine", "version": "1.0"}]
+        manifest = {"claim_generator_info": generator, "title": title, "assertions": [done]}
+        file, form = io.BytesIO(), f"image/{kind.lower()}"
+        with c2pa.Signer.from_info(info) as who, c2pa.Builder(manifest) as builder:
+            for parent in parents:
+                said = json.dumps({"title": parent, "relationship": "componentOf"})
+                builder.add_ingredient(said, "image/png", io.BytesIO(picture("PNG")))
+            if remote:
+                builder.set_remote_url(remote)
+                builder.set_no_embed()
+            builder.sign(who, form, io.BytesIO(picture(kind)), file)
+        return file.getvalue()
+
+    return signed
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_what_was_signed_is_read(sign, kind):
+    edited = {"action": "c2pa.color_adjustments"}
+    found = read_credentials(sign(kind, [CREATED, edited], parents=["Parent <b>"]))
+    assert found.state == "untrusted"
+    assert found.signer == "Press office, Test press"
+    assert found.generator == "Test machine 1.0"
+    assert found.title == "A cat"
+    assert found.actions == ("created by Some model: made by AI", "color adjustments")
+    assert found.ingredients == ("Parent <b>",)
+    assert found.by_ai
+    assert found.error == ""
+    assert dict(found.facts())["Signed by"] == found.signer
+
+
+def test_a_camera_is_no_ai(sign):
+    found = read_credentials(sign(actions=[CREATED | {"digitalSourceType": AI.replace(
+        "trainedAlgorithmicMedia", "digitalCapture")}]))  # fmt: skip
+    assert not found.by_ai
+    assert found.actions == ("created by Some model: taken by a camera",)
+
+
+def test_a_signer_is_trusted_only_by_whom_the_caller_names(sign, signer):
+    assert read_credentials(sign(), trusted=signer[0]).state == "valid"
+    assert read_credentials(sign()).state == "untrusted"
+
+
+def test_changed_pixels_and_changed_statements_are_invalid(sign, signer):
+    for place in (lambda data: data.rindex(b"IDAT") + 40, lambda data: data.index(b"A cat")):
+        data = bytearray(sign())
+        data[place(data)] ^= 1
+        found = read_credentials(bytes(data), trusted=signer[0])
+        assert found.state == "invalid"
+        assert found.error
+
+
+def test_nothing_is_fetched(sign, monkeypatch):
+    asked = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        data = sign(remote=f"http://127.0.0.1:{server.server_port}/manifest")
+        found = read_credentials(data)
+        assert asked == []
+        assert found.state == "unreadable"
+        assert "another machine" in found.error
+        monkeypatch.setattr(credentials, "SETTINGS", {})  # the file would make a request
+        read_credentials(data)
+        assert asked == ["/manifest"]
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", b"<svg/>", b"%PDF-1.7", picture("PNG"), picture("JPEG"), picture("WEBP")],
+)
+def test_a_file_without_credentials_has_none(data):
+    assert read_credentials(data) is None
+
+
+def test_a_large_file_is_not_read():
+    found = read_credentials(b"\x89PNG" + bytes(MOST_BYTES))
+    assert found.state == "unreadable"
+    assert "20 MB" in found.error
+
+
+def test_statements_are_cut_and_cannot_turn_text_around(sign):
+    many = [{"action": "c2pa.edited", "softwareAgent": "x" * 9999}] * 50
+    found = read_credentials(sign(actions=[CREATED, *many], title="a\u202eb\x07" + "c" * 9999))
+    assert found.title.startswith("abccc")
+    assert len(found.title) == MOST_TEXT
+    assert len(found.actions) == MOST_ITEMS
+    assert max(map(len, found.actions)) == MOST_TEXT
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        [], {}, {"active_manifest": "a"}, {"active_manifest": "a", "manifests": {"a": []}},
+        {"active_manifest": [], "manifests": {}},
+        {"active_manifest": "a", "manifests": {"a": {"assertions": [{"label": "c2pa.actions"}]}}},
+        {"active_manifest": "a", "manifests": {"a": {"ingredients": [1]}}},
+        {"active_manifest": "a", "manifests": {"a": {"claim_generator_info": {"name": 1}}}},
+        {"active_manifest": "a", "manifests": {"a": {"signature_info": "x"}}},
+    ],
+)  # fmt: skip
+def test_statements_of_another_shape_are_unreadable(sign, monkeypatch, store):
+    monkeypatch.setattr(c2pa.Reader, "json", lambda reader: json.dumps(store))
+    assert read_credentials(sign()).state == "unreadable"
+
+
+def test_damaged_files_never_crash(sign):
+    generator = random.Random(0)
+    whole = [sign(kind) for kind in ("PNG", "JPEG", "WEBP")]
+    states = set()
+    for number in range(600):
+        data = bytearray(whole[number % 3])
+        for _ in range(generator.choice((1, 5, 50))):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        if number % 5 == 0:
+            del data[generator.randrange(len(data)) :]
+        found = read_credentials(bytes(data))
+        states.add(found and found.state)
+    assert {"invalid", "unreadable"} <= states
