@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
+import app
 from attribution.attributor import Attributor
 from attribution.collection import load_collection
+from attribution.settings import Settings
+from attribution.unlearning import UnlearnConfig
 from precompute.__main__ import main
 from precompute.autoencoder import new_autoencoder
 from precompute.denoiser import new_scheduler, new_text_encoder, new_tokenizer
@@ -90,3 +94,31 @@ def backwards(attributor):
     collection = attributor.collection
     lists = {name: getattr(collection, name)[::-1] for name in ("files", "captions", "labels")}
     return Attributor(attributor.model, replace(collection, **lists), attributor.cache)
+
+
+@pytest.fixture(scope="session")
+def served_folder(tmp_path_factory):
+    """The folder of gradio's own copies of what it was sent."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("served")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def handlers():
+    """The page's handlers on the shipped model, which learn and forget in fewer steps than on the page."""
+    loaded = app.load(Settings())
+    quick = replace(loaded.desk, own_queries=8, unlearning=UnlearnConfig(steps=2))
+    return replace(loaded, desk=quick)
+
+
+@pytest.fixture(scope="session")
+def url(handlers, served_folder):
+    """The page, served."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    demo = app.serve(handlers, "127.0.0.1", port, block=False)
+    yield f"http://127.0.0.1:{port}"
+    demo.close()

@@ -1,14 +1,15 @@
-"""The page on the shipped model, driven in a real browser and by gradio_client."""
+"""The page on the shipped model: what each visitor can do, in a real browser, and the endpoints for programs."""
 
-import io
 import json
-import os
 import shutil
-import socket
+import sys
+import types
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -17,43 +18,24 @@ from playwright.sync_api import expect, sync_playwright
 import app
 from attribution.errors import InputError
 from attribution.files import hash_of
+from attribution.page.desk import ANY, Desk
+from attribution.page.session import COUNT, checked
+from precompute.__main__ import main
 
 PROMPT = "a woodcut of a cat in the city"
-PATIENCE = 60_000  # milliseconds: a bound on hanging, not a promise
-PHONE = {"width": 390, "height": 800}
+PATIENCE = 15_000  # milliseconds: a bound on hanging, not a promise
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
+LOOKS = {
+    "wide-light": {"viewport": WIDE, "color_scheme": "light"},
+    "wide-dark": {"viewport": WIDE, "color_scheme": "dark"},
+    "phone-light": {"viewport": PHONE, "color_scheme": "light", "has_touch": True},
+    "phone-dark": {"viewport": PHONE, "color_scheme": "dark", "has_touch": True},
+}
 
 
 @pytest.fixture(scope="module")
-def attributor():
-    """The shipped attributor, which also counts how often it takes gradients."""
-    (loaded,) = app.load()
-    attribute = loaded.attribute
-    loaded.calls = 0
-
-    def counted(*arguments, **options):
-        loaded.calls += 1
-        return attribute(*arguments, **options)
-
-    loaded.attribute = counted
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of gradio's own copies."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("served")))
-        yield tmp_path_factory.getbasetemp() / os.environ["GRADIO_TEMP_DIR"]
-
-
-@pytest.fixture(scope="module")
-def url(attributor, folder):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    demo = app.serve(attributor, "127.0.0.1", port, block=False)
-    yield f"http://127.0.0.1:{port}"
-    demo.close()
+def desk(handlers):
+    return handlers.desk
 
 
 @pytest.fixture(scope="module")
@@ -67,176 +49,268 @@ def browser(url):
         started.close()
 
 
-def opened(browser, url, **options):
+def opened(browser, address, **options):
     page = browser.new_page(**options)
     page.set_default_timeout(PATIENCE)
-    page.goto(url)
-    page.get_by_role("button", name="Generate").wait_for()
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(address)
+    cards(page).first.wait_for()
     return page
 
 
-def captions(page):
-    """The words under the ranked pictures, once there are any."""
-    items = page.locator("#ranked .thumbnail-item")
-    items.first.wait_for()
-    return items.all_inner_texts()
+def cards(page, where="ranked"):
+    return page.locator(f"#{where} .cards:not(.small) .card")
 
 
-def ask(page, question):
-    """Choose a question and wait until its ranking stands."""
-    page.get_by_role("radio", name=question).check()
-    expect(page.get_by_label(f"range slider for {question}")).to_have_value("1")
-    page.wait_for_timeout(300)  # the gallery follows in the same answer
+def said(page, where="ranked"):
+    """What the buttons of the ranked pictures say to a screen reader."""
+    return [b.get_attribute("aria-label") for b in cards(page, where).locator("button").all()]
 
 
-@pytest.fixture(scope="module")
-def answered(browser, url):
-    """A page whose visitor picked a subject, a style and a background and pressed Generate."""
-    page = opened(browser, url, viewport={"width": 1280, "height": 900})
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+@pytest.fixture(scope="module", params=LOOKS)
+def page(browser, url, request):
+    """A visitor's page, wide or narrow, light or dark, which goes through all journeys."""
+    page = opened(browser, url, **LOOKS[request.param])
+    yield page
+    assert page.problems == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    page.close()
+
+
+def whole_picture(page):
+    page.get_by_role("radio", name="Whole picture").check()
+    expect(page.locator("#ranked .scale")).to_contain_text("whole picture")
+
+
+# The eight things that a visitor can do
+
+
+def test_the_first_screen_is_an_answered_example_with_three_ways_in(page):
+    expect(page.get_by_role("heading", level=1)).to_have_text(app.TITLE)
+    for name in ("Examples", "Describe", "Upload"):
+        assert page.get_by_role("tab", name=name, exact=True).is_visible()
+    assert page.locator("#strip button").count() == app.STRIP
+    assert page.get_by_text("There is evidence.").bounding_box()["y"] < page.viewport_size["height"]
+    assert cards(page).count() == COUNT
+    tab(page, "What it can tell")
+    expect(page.locator("#limits")).to_contain_text("It is not authorship")
+    expect(page.locator("#limits")).to_contain_text("How often it is wrong")
+    tab(page, "Trace")
+
+
+def test_an_example_is_answered_at_a_press(page, desk):
+    number = desk.chosen(3)[2]
+    page.locator("#strip button").nth(2).click()
+    expect(page.locator("#asked figcaption")).to_contain_text(desk.examples[number].prompt)
+    expect(page.locator("#ranked")).to_contain_text("steady", timeout=PATIENCE)
+    best = desk.examples[number].answer.rank(1)[0]
+    assert best.caption in said(page)[0]
+
+
+def test_questions_and_sliders_rank_anew(page, desk):
+    whole_picture(page)
+    before = said(page)
+    page.get_by_role("radio", name="Style").check()
+    expect(page.locator("#ranked .scale")).to_contain_text("by style")
+    by_style = said(page)
+    assert by_style != before
+    page.get_by_label("range slider for Subject").fill("1")
+    expect(page.locator("#ranked .scale")).to_contain_text("subject and style")
+    assert said(page) != by_style
+    expect(page.get_by_role("radio", name="Style")).not_to_be_checked()
+    page.get_by_label("range slider for Subject").fill("0")
+    page.get_by_label("range slider for Style").fill("0")
+    expect(page.get_by_text("Move at least one slider above zero.").last).to_be_visible()
+    assert cards(page).count() == COUNT
+
+
+def test_a_concept_of_ones_own_joins_the_sliders(page):
+    if page.get_by_label("A phrase").is_hidden():
+        page.get_by_role("button", name="A concept of your own").click()
+    page.get_by_label("A phrase").fill("at night zzyzx")
+    page.get_by_role("button", name="Learn it").click()
+    expect(page.locator("#learned")).to_contain_text("Learned “at night zzyzx” from 8 pictures")
+    expect(page.locator("#learned .warn")).to_contain_text("“zzyzx”")
+    expect(page.get_by_label("range slider for at night zzyzx")).to_have_value("1")
+    expect(page.locator("#ranked .scale")).to_contain_text("at night zzyzx")
+    whole_picture(page)
+
+
+def test_a_closer_look_shows_facts_layers_and_where(page, desk):
+    whole_picture(page)
+    cards(page).locator("button").nth(1).focus()
+    page.keyboard.press("Enter")
+    heading = page.get_by_role("heading", name="A closer look")
+    expect(heading).to_be_focused()
+    for label in ("artist", "license", "file", "score, whole picture", "score, style"):
+        expect(page.locator("#closer .facts")).to_contain_text(label)
+    cells = page.locator("#closer .depth td").all_inner_texts()
+    score = float(
+        page.locator("#closer tr", has_text="score, whole picture").locator("td").inner_text()
+    )
+    assert sum(map(float, cells)) == pytest.approx(score, abs=0.006 * len(cells))
+    expect(page.locator("#heat img")).to_be_visible(timeout=PATIENCE)
+    slider = page.locator("#closer .compare input")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.locator("#closer .compare").get_attribute("style") == "--cut: 0%;"
+
+
+def test_an_artist_can_be_chosen_and_let_go(page):
+    whole_picture(page)
+    tab(page, "Artists")
+    first = page.locator("#artists button").first
+    name = first.inner_text()
+    first.click()
+    expect(page.locator("#ranked .filter")).to_contain_text(f"Only pictures by {name}")
+    assert all(f"by {name}" in words for words in said(page))
+    page.locator("#ranked .filter button").click()
+    expect(page.locator("#ranked .filter")).to_have_count(0)
+
+
+def test_what_if_shows_before_after_and_control(page):
+    whole_picture(page)
+    tab(page, "What if")
+    page.get_by_role("button", name="Make it without these").click()
+    expect(page.get_by_text("Tick some training pictures first").last).to_be_visible()
+    for i in range(3):
+        cards(page).locator("input").nth(i).check()
+    expect(page.get_by_label("Ticked above")).to_have_value("3 ticked")
+    page.get_by_role("button", name="Make it without these").click()
+    expect(page.locator("#different img")).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator("#different")).to_contain_text("control: without 3 at random")
+    assert page.locator("#different td").first.inner_text().endswith("%")
+
+
+def test_the_collection_is_searched_and_answers_the_reverse_question(page):
+    tab(page, "Collection")
+    page.get_by_label("Search captions").fill("cat night")
+    expect(page.locator("#found [role=status]")).not_to_contain_text("2520 of")
+    page.locator("#found .look").first.click()
+    expect(page.locator("#opened h2")).to_be_focused()
+    leaning = page.locator("#opened [data-drawn]").first
+    prompt = leaning.get_attribute("aria-label").split(":")[0]
+    leaning.click()
+    expect(page.locator("#asked figcaption")).to_contain_text(prompt)
+    expect(page.get_by_role("tab", name="Trace", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+
+
+def test_the_report_is_taken_along_and_verified_and_the_link_restores(
+    page, browser, url, tmp_path, request
+):
+    whole_picture(page)
+    tab(page, "Report")
+    page.get_by_role("button", name="Prepare the report").click()
+    files = {}
+    for name in ("report.html", "report.json", "ranking.csv"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        files[name] = tmp_path / name
+        download.value.save_as(files[name])
+    assert "<script" not in files["report.html"].read_text()
+    report = json.loads(files["report.json"].read_text())
+    assert len(files["ranking.csv"].read_text().splitlines()) == 1 + COUNT
+    if request.node.callspec.params["page"] == "wide-light":  # the same in every look
+        assert main(["verify", str(files["report.json"])]) == 0
+        link = page.locator("#taken a[data-here]").get_attribute("href")
+        again = opened(browser, link)
+        expect(again.locator("#asked figcaption")).to_contain_text(report["origin"]["prompt"])
+        expect(again.locator("#asked")).to_contain_text("There is evidence", timeout=PATIENCE)
+        expect(again.locator("#ranked .marks").first).to_contain_text("looks", timeout=PATIENCE)
+        assert said(again) == said(page)
+        again.close()
+
+
+def test_nothing_is_wrong_for_assistive_technology(page):
+    for name in ("Trace", "Collection", "What it can tell"):
+        tab(page, name)
+        found = Axe().run(page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, [(v["id"], v["nodes"][0]["html"][:200]) for v in serious]
+    tab(page, "Trace")
+
+
+# Making and uploading
+
+
+def test_picked_values_make_a_prompt_and_a_picture(browser, url):
+    page = opened(browser, url, viewport=WIDE)
+    tab(page, "Describe")
     for concept, value in (("Style", "woodcut"), ("Subject", "cat"), ("Background", "city")):
-        page.get_by_label(concept, exact=True).click()
+        page.get_by_label(concept, exact=True).first.click()
         page.get_by_role("option", name=value, exact=True).click()
     expect(page.get_by_label("Describe it")).to_have_value(PROMPT)
     page.get_by_role("button", name="Generate").click()
-    captions(page)
-    yield page
+    expect(page.locator("#asked figcaption")).to_contain_text("seed 7")
+    expect(page.locator("#asked")).to_contain_text("There is evidence")
+    assert "guessed" not in page.locator("#asked").inner_text()
+    page.wait_for_url("**/?prompt=a+woodcut*")
     page.close()
 
 
-@pytest.fixture
-def client(url, tmp_path):
-    return Client(url, verbose=False, download_files=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("values", "prompt"),
-    [
-        (("cat", "woodcut", "sea"), "a woodcut of a cat by the sea"),
-        (("cat", app.ANY, "sea"), "a cat by the sea"),
-        ((app.ANY, "woodcut", "sea"), "a woodcut by the sea"),
-        ((app.ANY, "woodcut", app.ANY), "a woodcut"),
-        ((app.ANY, app.ANY, app.ANY), ""),
-    ],
-)
-def test_picked_values_make_a_prompt(attributor, values, prompt):
-    assert app.Handlers(attributor).build(*values) == prompt
-
-
-def test_a_picked_value_counts_only_while_the_prompt_holds_its_phrase(attributor):
-    picked = app.Handlers(attributor).picked(("cat", "woodcut", app.ANY), "a woodcut of a fish")
-    assert picked == {"style": "a woodcut"}
-
-
-def test_examples_are_held_out_and_share_no_value(attributor):
-    chosen = app.examples(attributor.collection)
-    assert len(chosen) >= 4
-    assert all(combination in attributor.collection.held_out for combination in chosen)
-    for concept in app.CONCEPTS:
-        assert len({combination[concept] for combination in chosen}) == len(chosen)
-
-
-def test_tables_escape_what_the_metadata_says():
-    assert "<script>" not in app.table([("caption", "<script>alert(1)</script>")], ("<b>", "x"))
-
-
-def test_a_prompt_leads_to_a_ranked_gallery(answered):
-    ask(answered, "Whole picture")
-    shown = captions(answered)
-    assert len(shown) == app.COUNT
-    assert [int(words.split(" ")[0]) for words in shown] == list(range(1, app.COUNT + 1))
-    scores = [float(words.split("score ")[1].split()[0]) for words in shown]
-    assert scores == sorted(scores, reverse=True)
-    expect(answered.locator("#status")).to_contain_text("style “a woodcut”")
-    assert "Guessed" not in answered.locator("#status").inner_text()
-    answered.get_by_role("button", name="The same as a table").click()
-    expect(answered.locator("#table tbody tr")).to_have_count(app.COUNT)
-    expect(answered.locator("#table td", has_text="CC0").first).to_be_visible()
-
-
-def test_another_question_ranks_anew_without_gradients(answered, attributor):
-    ask(answered, "Subject")
-    before, calls = captions(answered), attributor.calls
-    ask(answered, "Style")
-    assert captions(answered) != before
-    styles = [words.split("\n")[1].split(", ")[-1] for words in captions(answered)]
-    assert styles.count("woodcut") > app.COUNT / 2
-    assert attributor.calls == calls
-
-
-def test_a_slider_ranks_anew_without_gradients(answered, attributor):
-    ask(answered, "Subject")
-    before, calls = captions(answered), attributor.calls
-    answered.get_by_label("range slider for Background").fill("1")
-    expect(answered.locator("#ranked")).not_to_have_text("".join(before), use_inner_text=True)
-    expect(answered.locator("#ranked .thumbnail-item").first).not_to_have_text(before[0])
-    assert attributor.calls == calls
-    expect(answered.get_by_role("radio", name="Subject")).not_to_be_checked()
-
-
-def test_sliders_at_zero_give_a_message_and_keep_the_ranking(answered):
-    ask(answered, "Whole picture")
-    before = captions(answered)
-    answered.get_by_label("range slider for Whole picture").fill("0")
-    expect(answered.get_by_text("Move at least one slider above zero.")).to_be_visible()
-    assert captions(answered) == before
-
-
-def test_a_click_shows_the_training_picture_beside_the_query(answered):
-    ask(answered, "Whole picture")
-    caption = captions(answered)[2].split("\n")[-1]
-    answered.locator("#ranked .thumbnail-item").nth(2).click()
-    facts = answered.locator("#facts")
-    expect(facts).to_contain_text(caption)
-    for label in ("artist", "license", "file", "score, whole picture", "score, style"):
-        expect(facts).to_contain_text(label)
-    for name in ("The traced picture", "The training picture"):
-        assert answered.get_by_alt_text(name).last.is_visible()
-    heat = answered.locator("#where img")
-    expect(heat).to_be_visible(timeout=30_000)
-    first = heat.get_attribute("src")
-    answered.locator("#ranked .thumbnail-item").nth(5).click()
-    expect(heat).not_to_have_attribute("src", first, timeout=30_000)
-
-
-def test_a_bad_upload_gives_a_message_and_keeps_the_result(answered, attributor, tmp_path):
-    before = captions(answered)
-    path = tmp_path / "truncated.png"
-    path.write_bytes(
-        (attributor.collection.folder / attributor.collection.files[0]).read_bytes()[:300]
-    )
-    answered.get_by_role("tab", name="Upload a picture").click()
-    answered.locator("input[type=file]").set_input_files(path)
-    expect(answered.get_by_text("not a readable JPEG, PNG or WebP")).to_be_visible()
-    assert captions(answered) == before
-    answered.get_by_role("button", name="Trace", exact=True).click()
-    expect(answered.get_by_text("Choose a picture first.")).to_be_visible()
-    assert captions(answered) == before
-
-
-def test_an_upload_is_traced_under_guessed_words(browser, url, attributor):
-    page = opened(browser, url)
-    page.get_by_role("tab", name="Upload a picture").click()
-    path = attributor.collection.folder / attributor.collection.files[0]
-    page.locator("input[type=file]").set_input_files(path)
+def test_an_upload_is_traced_under_guessed_words_and_gone(browser, url, desk, served_folder):
+    page = opened(browser, url, **LOOKS["phone-light"])
+    tab(page, "Upload")
+    path = desk.collection.folder / desk.collection.files[0]
+    page.locator("input[type=file]").first.set_input_files(path)
     page.get_by_alt_text("The upload").wait_for()
     page.get_by_role("button", name="Trace", exact=True).click()
-    assert len(captions(page)) == app.COUNT
-    expect(page.locator("#status")).to_contain_text("Guessed from the picture: subject")
+    expect(page.locator("#asked")).to_contain_text("an upload; it is deleted")
+    expect(page.locator("#asked")).to_contain_text("guessed")
+    assert not list(served_folder.rglob(path.name))
     page.close()
 
 
-def test_an_example_runs_at_one_click_and_fits_a_phone(browser, url, attributor):
-    page = opened(browser, url, viewport=PHONE, color_scheme="dark")
-    combination = app.examples(attributor.collection)[1]
-    prompt = app.Handlers(attributor).build(*(combination[concept] for concept in app.CONCEPTS))
-    page.get_by_text(prompt, exact=True).click()
-    assert len(captions(page)) == app.COUNT
-    expect(page.get_by_label("Describe it")).to_have_value(prompt)
-    page.locator("#ranked .thumbnail-item").first.click()
-    page.get_by_role("button", name="The same as a table").click()
-    page.locator("#table tbody tr").first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+def test_a_bad_upload_gives_a_message_and_keeps_the_result(browser, url, desk, tmp_path):
+    page = opened(browser, url)
+    before = said(page)
+    path = tmp_path / "truncated.png"
+    path.write_bytes((desk.collection.folder / desk.collection.files[0]).read_bytes()[:300])
+    tab(page, "Upload")
+    page.locator("input[type=file]").first.set_input_files(path)
+    expect(page.get_by_text("not a readable JPEG, PNG or WebP")).to_be_visible()
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.get_by_text("Choose a picture first.")).to_be_visible()
+    assert said(page) == before
     page.close()
+
+
+def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path):
+    path = tmp_path / "blank.png"
+    Image.new("RGB", (64, 64), "white").save(path)
+    page = opened(browser, url)
+    tab(page, "Upload")
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_alt_text("The upload").wait_for()
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.locator("#asked")).to_contain_text("unlikely to come from this model")
+    expect(page.locator("#ranked .scale")).to_contain_text("No training image stands out")
+    page.close()
+
+
+def test_a_long_job_can_be_stopped(browser, handlers, served_folder):
+    slow = replace(
+        handlers,
+        desk=replace(handlers.desk, unlearning=replace(handlers.desk.unlearning, steps=500)),
+    )
+    demo = app.serve(slow, "127.0.0.1", 7979, block=False)
+    page = opened(browser, "http://127.0.0.1:7979")
+    cards(page).locator("input").first.check()
+    tab(page, "What if")
+    expect(page.get_by_label("Ticked above")).to_have_value("1 ticked")
+    page.get_by_role("button", name="Make it without these").click()
+    page.get_by_text("Forgetting").wait_for()
+    page.get_by_role("button", name="Stop").last.click()
+    expect(page.locator("#different")).to_contain_text("Stopped. Nothing was changed.")
+    page.close()
+    demo.close()
 
 
 def test_the_page_fetches_nothing_from_elsewhere(browser, url):
@@ -244,24 +318,174 @@ def test_the_page_fetches_nothing_from_elsewhere(browser, url):
     fetched = []
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(url)
-    page.get_by_role("button", name="Generate").wait_for()
+    cards(page).first.wait_for()
     assert [a for a in fetched if not a.startswith((url, "data:", "blob:"))] == []
     page.close()
 
 
-def test_a_program_generates_and_ranks_anew(client, attributor):
-    picture, sources, *_ = client.predict(PROMPT, 3, api_name="/generate")
-    assert Image.open(picture).size == (attributor.model.resolution,) * 2
-    assert [source["rank"] for source in sources] == list(range(1, app.COUNT + 1))
-    calls = attributor.calls
-    by_style = client.predict(0, 0, 1, 0, api_name="/rerank")[0]
-    assert attributor.calls == calls
-    assert {source["file"] for source in by_style} != {source["file"] for source in sources}
-    again = client.predict(1, 0, 0, 0, api_name="/rerank")[0]
-    assert again == sources
+@pytest.mark.parametrize(
+    "query", ["?seed=x", "?prompt=a%20cat&seed=-1", "?style=nan", "?artist=" + "x" * 500]
+)
+def test_a_broken_link_still_opens_the_page(browser, url, query):
+    page = opened(browser, url + "/" + query)
+    assert cards(page).count() == COUNT
+    page.close()
 
 
-def test_another_method_is_offered_where_its_cache_exists(attributor, tmp_path, monkeypatch):
+# Programs
+
+
+@pytest.fixture
+def client(url, tmp_path):
+    return Client(url, verbose=False, download_files=tmp_path)
+
+
+def test_a_program_generates_and_ranks_anew(client, desk):
+    picture, answer = client.predict(PROMPT, 3, api_name="/generate")
+    assert Image.open(picture).size == (desk.attributor.model.resolution,) * 2
+    assert answer["stands_out"]
+    assert [source["rank"] for source in answer["sources"]] == list(range(1, COUNT + 1))
+    by_style = client.predict(general=0, style=1, count=5, api_name="/rank")
+    assert len(by_style["sources"]) == 5
+    assert by_style["sources"][0]["file"] != answer["sources"][0]["file"]
+    again = client.predict(general=1, api_name="/rank")
+    assert again == answer
+    artist = answer["artists"][-1]["artist"]
+    theirs = client.predict(artist=artist, api_name="/rank")["sources"]
+    assert {source["artist"] for source in theirs} == {artist}
+
+
+def test_identical_requests_get_identical_answers(client, url):
+    _, first = client.predict(PROMPT, 3, api_name="/generate")
+    _, second = Client(url, verbose=False).predict(PROMPT, 3, api_name="/generate")
+    assert first == second
+
+
+def test_a_program_looks_browses_learns_forgets_and_reports(client, tmp_path):
+    found = client.predict("cat", "", "woodcut", api_name="/browse")
+    assert all(image["style"] == "woodcut" for image in found)
+    _, answer = client.predict(PROMPT, 3, api_name="/generate")
+    first = answer["sources"][0]
+    parts = client.predict(first["row"], api_name="/look")["blocks"]
+    assert sum(map(sum, parts.values())) == pytest.approx(first["score"], abs=0.01)
+    learned = client.predict("at night", api_name="/learn")
+    assert learned == {"phrase": "at night", "unknown_words": []}
+    own = client.predict(general=0, own_concept=1, api_name="/rank")
+    assert own["mix"] == {"own:at night": 1.0}
+    before, after, control, change = client.predict([first["row"]], api_name="/without")
+    assert Image.open(before).size == Image.open(after).size == Image.open(control).size
+    assert change["picture_after"] > 0
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(client.predict(api_name="/report")))
+    assert main(["verify", str(path)]) == 0
+
+
+def test_each_visitor_has_an_answer_of_their_own(client, url, desk):
+    client.predict(PROMPT, 3, api_name="/generate")
+    other = Client(url, verbose=False).predict(api_name="/rank")
+    assert other["phrases"] == desk.first().answer.phrases  # what everybody sees at first
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "message"),
+    [
+        (" ", 3, "Describe a picture first"),
+        ("x" * 10_000, 3, "10000 characters; the limit is 1000"),
+        ("a cat", -1, "from 0 to"),
+        ("a cat", 2.5, "no whole number"),
+    ],
+)
+def test_bad_words_and_seeds_give_one_sentence(client, prompt, seed, message):
+    with pytest.raises(AppError, match=message):
+        client.predict(prompt, seed, api_name="/generate")
+
+
+@pytest.mark.parametrize("kind", ["text", "svg", "bomb"])
+def test_a_bad_file_gives_one_sentence_and_is_deleted(client, served_folder, tmp_path, kind):
+    path = tmp_path / {"text": "notes.png", "svg": "drawing.svg", "bomb": "bomb.png"}[kind]
+    path.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>" if kind == "svg" else b"hello")
+    if kind == "bomb":
+        Image.new("1", (13_000, 13_000)).save(path)
+    message = "40 megapixels" if kind == "bomb" else "not a readable JPEG, PNG or WebP"
+    with pytest.raises(AppError, match=message):
+        client.predict(handle_file(path), "", api_name="/trace")
+    assert not list(served_folder.rglob(path.name))
+
+
+def test_an_upload_is_deleted_and_its_metadata_is_not_served(client, served_folder, tmp_path):
+    path, exif = tmp_path / "holiday.jpg", Image.Exif()
+    exif[0x010E] = "at home"
+    Image.new("RGB", (80, 60), "teal").save(path, exif=exif)
+    picture, answer = client.predict(handle_file(path), PROMPT, api_name="/trace")
+    assert len(answer["sources"]) == COUNT
+    assert not answer["stands_out"]
+    assert not Image.open(picture).getexif()
+    assert not list(served_folder.rglob("holiday.jpg"))
+
+
+def test_an_address_is_not_fetched(client):
+    upload = {"path": "https://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError, match="not its address"):
+        client.predict(upload, "", api_name="/trace")
+
+
+def test_no_file_of_this_machine_is_served(url, desk):
+    for file in ("metadata.jsonl", desk.collection.files[0], "../../app.py"):
+        path = (desk.collection.folder / file).resolve()
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{url}/gradio_api/file={path}")
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("values", "prompt"),
+    [
+        (("cat", "woodcut", "sea"), "a woodcut of a cat by the sea"),
+        (("cat", ANY, "sea"), "a cat by the sea"),
+        ((ANY, "woodcut", ANY), "a woodcut"),
+        ((ANY, ANY, ANY), ""),
+    ],
+)
+def test_values_make_a_prompt(desk, values, prompt):
+    assert desk.build(*values) == prompt
+
+
+def test_a_picked_value_counts_only_while_the_prompt_holds_its_phrase(desk):
+    assert desk.picked(("cat", "woodcut", ANY), "a woodcut of a fish") == {"style": "a woodcut"}
+
+
+def test_examples_to_choose_from_share_few_words(desk):
+    said = [p for n in desk.chosen(6) for p in desk.examples[n].answer.phrases.values()]
+    assert max(map(said.count, said)) <= 2
+
+
+@pytest.mark.parametrize(
+    "amounts",
+    [{"style": float("nan")}, {"style": -1}, {"style": True}, {"style": "1"}, {"style": 0}],
+)
+def test_a_mix_is_of_numbers_from_0_to_1_and_not_empty(amounts):
+    with pytest.raises(InputError):
+        checked(amounts)
+
+
+def test_hostile_words_in_the_collection_are_escaped(desk):
+    hostile = "<img src=x onerror=alert(1)>"
+    labels = [row | {"artist": hostile} for row in desk.collection.labels]
+    captions = [hostile] * len(labels)
+    collection = replace(desk.collection, labels=labels, captions=captions)
+    session = desk.first()
+    session = replace(session, answer=replace(session.answer, collection=collection))
+    attributor = types.SimpleNamespace(collection=collection, calibration=None)
+    views = app.Desk(attributor).views
+    shown = views.ranked(session) + views.artists(session) + views.as_table(session)
+    shown += views.browsed([0], 1, 1, 1, 0) + views.opened(0, [])
+    assert hostile not in shown
+    assert "&lt;img" in shown
+
+
+def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
     other = tmp_path / "tracin"
     shutil.copytree("assets/cache", other)
     header = json.loads((other / "header.json").read_text()) | {"method": "tracin"}
@@ -271,86 +495,51 @@ def test_another_method_is_offered_where_its_cache_exists(attributor, tmp_path, 
     weights = json.loads((other / "weights.json").read_text())
     weights["belongs_to"]["method"] = "tracin"
     (other / "weights.json").write_text(json.dumps(weights))
-    do = app.Handlers(attributor, (attributor.with_cache(other),))
-    assert list(do.by_method) == ["d-trak", "tracin"]
-    page = app.create_demo(attributor, do.others).get_config_file()
-    method = next(c["props"] for c in page["components"] if c["props"].get("label") == "Method")
+    both = Desk(desk.attributor, (desk.attributor.with_cache(other),))
+    page = app.create_demo(app.Handlers(both)).get_config_file()
+    method = next(
+        c["props"]
+        for c in page["components"]
+        if c["props"].get("label") == "Method" and "choices" in c["props"]
+    )
     assert method["visible"]
-    assert [value for _, value in method["choices"]] == list(do.by_method)
-    image = attributor.collection.image(0)
-    session, *_ = do.attribute(image, "a cat", {}, {"general": 1.0}, "tracin", app.PROGRESS)
-    assert session.method == "tracin"
-    with pytest.raises(InputError, match="no method trak"):
-        do.attribute(image, "a cat", {}, {"general": 1.0}, "trak", app.PROGRESS)
+    assert [value for _, value in method["choices"]] == ["d-trak", "tracin"]
+    image = desk.collection.image(0)
+    assert both.attribute(image, "a cat", None, method="tracin").method == "tracin"
+    with pytest.raises(InputError, match="no method 'trak'"):
+        both.attribute(image, "a cat", None, method="trak")
 
 
-def test_each_visitor_has_an_answer_of_their_own(client):
-    with pytest.raises(AppError, match="Make or upload a picture first"):
-        client.predict(1, 0, 0, 0, api_name="/rerank")
+def test_a_withheld_picture_is_nowhere_on_the_page(desk, tmp_path):
+    best = desk.first().answer.rank(1)[0]
+    path = tmp_path / "opt_out.json"
+    path.write_text(json.dumps({"files": [best.file]}))
+    its = desk.attributor
+    withheld = replace(desk, attributor=type(its)(its.model, its.collection, its.cache, path))
+    seen = withheld.seen(None, None, "", [], 1.0)
+    assert best.index not in [source.index for source in seen.shown()]
+    assert "1 withheld" in withheld.views.ranked(seen)
+    assert best.index not in withheld.search("", "", "")[0]
+    with pytest.raises(InputError, match="withheld"):
+        withheld.closer(seen, best.index)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [(" ", "Describe a picture first"), ("x" * 10_000, "10000 characters; the limit is 1000")],
-)
-def test_a_bad_prompt_gives_one_sentence(client, prompt, message):
-    with pytest.raises(AppError, match=message):
-        client.predict(prompt, 3, api_name="/generate")
-
-
-@pytest.mark.parametrize("kind", ["text", "svg", "bomb"])
-def test_a_bad_file_gives_one_sentence_and_is_deleted(client, folder, tmp_path, kind):
-    path = tmp_path / {"text": "notes.png", "svg": "drawing.svg", "bomb": "bomb.png"}[kind]
-    path.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>" if kind == "svg" else b"hello")
-    if kind == "bomb":
-        Image.new("1", (13_000, 13_000)).save(path)
-    message = "40 megapixels" if kind == "bomb" else "not a readable JPEG, PNG or WebP"
-    with pytest.raises(AppError, match=message):
-        client.predict(handle_file(path), "", api_name="/trace")
-    assert not list(folder.rglob(path.name))
-
-
-def test_an_upload_is_deleted_and_its_metadata_is_not_served(client, folder, tmp_path):
-    path, exif = tmp_path / "holiday.jpg", Image.Exif()
-    exif[0x010E] = "at home"
-    Image.new("RGB", (80, 60), "teal").save(path, exif=exif)
-    picture, sources, *_ = client.predict(handle_file(path), PROMPT, api_name="/trace")
-    assert len(sources) == app.COUNT
-    assert not Image.open(picture).getexif()
-    assert not list(folder.rglob("holiday.jpg"))
-
-
-def test_a_blank_page_is_pinned_on_nobody_and_the_models_own_picture_is(client, tmp_path):
-    path = tmp_path / "blank.png"
-    Image.new("RGB", (64, 64), "white").save(path)
-    status = client.predict(handle_file(path), "", api_name="/trace")[-1]
-    assert status.startswith("**No training image stands out**")
-    *_, artists, status = client.predict(PROMPT, 3, api_name="/generate")
-    assert status.startswith("**There is evidence** for: whole picture, subject, style, background")
-    assert artists.count("%") >= 3
-
-
-def test_an_address_is_not_fetched(client):
-    upload = {"path": "https://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(AppError, match="not its address"):
-        client.predict(upload, "", api_name="/trace")
-
-
-@pytest.mark.parametrize("file", ["metadata.jsonl", "held_out.json", "../../app.py"])
-def test_only_images_are_served(url, attributor, file):
-    path = (attributor.collection.folder / file).resolve()
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{url}/gradio_api/file={path}")
-
-
-def test_an_image_of_the_collection_is_served(url, attributor):
-    path = (attributor.collection.folder / attributor.collection.files[0]).resolve()
-    body = urllib.request.urlopen(f"{url}/gradio_api/file={path}").read()
-    assert Image.open(io.BytesIO(body)).size[0] >= 64
+def test_a_zerogpu_space_lends_its_gpu_to_the_heavy_handlers(monkeypatch):
+    lent = []
+    spaces = types.ModuleType("spaces")
+    spaces.GPU = lambda duration: lambda handler: lent.append(handler.__name__) or handler
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    assert app.on_gpu(app.Handlers.generate) is app.Handlers.generate
+    assert lent == ["generate"]
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("ATTRIBUTION_MODEL", "nowhere"), ("GRADIO_SERVER_PORT", "http")]
+    ("variable", "value"),
+    [
+        ("ATTRIBUTION_MODEL", "nowhere"),
+        ("GRADIO_SERVER_PORT", "http"),
+        ("ATTRIBUTION_TIME_LIMIT", "-1"),
+    ],
 )
 def test_a_bad_setting_is_one_sentence_and_exit_code_2(
     monkeypatch, capsys, tmp_path, variable, value

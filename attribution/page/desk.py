@@ -148,7 +148,7 @@ class Desk:
 
     def seen(
         self, session: Session | None, marks: Marks | None, artist: str, own: list[OwnConcept],
-        *amounts: float,
+        *amounts: object,
     ) -> Session:  # fmt: skip
         """Put together what a visitor looks at: their answer, or the first example, under their mix."""
         session = session or self.first()
