@@ -60,7 +60,8 @@ def measure(config: EvaluateConfig) -> list[dict]:
     removed = lists(attributor, asked, config.seed)
     known = hash_of([asdict(UNLEARNING), attributor.model.fingerprint, count])
     folder = Path(config.work_dir) / f"unlearning/{config.seed}-{known}"
-    for name, ranked in removed.items():
+    for name in (*LISTS, *CONCEPTS):
+        ranked = removed[name]
         for number in tqdm(range(len(ranked)), desc=f"unlearning by {name}", unit="picture"):
             path = folder / f"{name}-{number}-{hash_of(ranked[number])}.json"
             if not path.is_file():
