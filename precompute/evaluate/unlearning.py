@@ -35,7 +35,7 @@ from precompute.queries import FIRST_SEED, Query, combinations, draw_queries, en
 QUERIES = 24
 BY_CONCEPT = 10  # pictures, of these, whose style and subject are unlearned
 REMOVED = 40
-LISTS = (GENERAL, "latents", "random")
+LISTS = (GENERAL, "random", "latents")
 CONCEPTS = ("style", "subject")
 UNLEARNING = UnlearnConfig()
 
