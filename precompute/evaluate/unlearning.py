@@ -35,7 +35,7 @@ from precompute.queries import FIRST_SEED, Query, combinations, draw_queries, en
 QUERIES = 24
 BY_CONCEPT = 10  # pictures, of these, whose style and subject are unlearned
 REMOVED = 40
-LISTS = (GENERAL, "latents", "random")
+LISTS = (GENERAL, "random", "latents")
 CONCEPTS = ("style", "subject")
 UNLEARNING = UnlearnConfig()
 
@@ -60,7 +60,8 @@ def measure(config: EvaluateConfig) -> list[dict]:
     removed = lists(attributor, asked, config.seed)
     known = hash_of([asdict(UNLEARNING), attributor.model.fingerprint, count])
     folder = Path(config.work_dir) / f"unlearning/{config.seed}-{known}"
-    for name, ranked in removed.items():
+    for name in (*LISTS, *CONCEPTS):
+        ranked = removed[name]
         for number in tqdm(range(len(ranked)), desc=f"unlearning by {name}", unit="picture"):
             path = folder / f"{name}-{number}-{hash_of(ranked[number])}.json"
             if not path.is_file():
