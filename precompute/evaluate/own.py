@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attribution.attributor import Attributor, read_weights
 from attribution.calibration import evidence
+from attribution.collection import Collection
 from attribution.concepts import combinations
 from attribution.kernel import apply_kernel
 from attribution.own import OwnConcept, learn_concept, own_p_value
