@@ -137,7 +137,7 @@ def test_progress_only_grows_and_ends_complete(attributor):
     assert len(set(done)) >= 6  # two batches drawn and asked, and passes over the cache
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 4, 7])
+@pytest.mark.parametrize("stop_at", [0, 3, 7])
 def test_what_progress_raises_stops_and_changes_nothing(attributor, concept, answer, stop_at):
     picture, before = answer
     calls = []
@@ -220,6 +220,8 @@ def test_the_p_value_is_the_largest_of_all_nulls_and_the_whole():
     assert own_p_value(calibration, {"general": 0.01}, 1.5) == pytest.approx(26 / 100)
     assert own_p_value(calibration, {"general": 0.4}, 1.5) == 0.4
     assert own_p_value(calibration, {"general": 0.01}, 3.0) == pytest.approx(0.01)
+    bare = Calibration(narrow, {})  # of a collection without concepts
+    assert own_p_value(bare, {"general": 0.01}, 0.5) == pytest.approx(0.51)
     assert own_p_value(calibration, {}, 3.0) == 1.0  # nobody judged the whole
     with pytest.raises(InputError, match="NaN"):
         own_p_value(calibration, {}, float("nan"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attribution.attributor import Attributor, read_weights
 from attribution.calibration import evidence
+from attribution.collection import Collection
 from attribution.concepts import combinations
 from attribution.kernel import apply_kernel
 from attribution.own import OwnConcept, learn_concept, own_p_value
@@ -96,11 +97,11 @@ def row_of(
         "phrase": concept.phrase,
         "means": ", ".join(meaning.values()),
         "unknown_words": ", ".join(concept.unknown_words),
-        "precision_at_10": round(hits.mean(), 4),
+        "precision_at_10": round(float(hits.mean()), 4),
         "low": low,
         "high": high,
         "chance": round(float(np.mean([means(meaning, row) for row in collection.labels])), 4),
-        "equalised": round(equal.mean(), 4),
+        "equalised": round(float(equal.mean()), 4),
         "gain_low": gain_low,
         "gain_high": gain_high,
         "shipped": shipped,
@@ -140,7 +141,7 @@ def judged(attributor: Attributor, phrase: str, queries: list[Query], shown: int
     low = np.array([p_value_of(attributor, phrase, query) <= LEVEL for query in queries])
     row = {}
     for name, some in {"shown": low[:shown], "not_shown": low[shown:]}.items():
-        row[name] = round(some.mean(), 4)
+        row[name] = round(float(some.mean()), 4)
         row[f"{name}_low"], row[f"{name}_high"] = clopper_pearson(int(some.sum()), len(some))
     return row
 
