@@ -209,7 +209,7 @@ def calls(named, trap):
         keywords = {p["parameter_name"]: "a" for p in endpoint["parameters"]}
         for body in (keywords, {}, {"unknown": 1}, [], None):
             yield Request(path.replace("/call/", "/call/v2/"), written(body))
-        for session in ("", "x" * 5_000, {}, 7, "../../app.py", "\0"):
+        for session in ("", "x" * 5_000 + name, {}, 7, f"../..{name}", f"\0{name}"):
             yield Request(path, written({"data": good[:1], "session_hash": session}))
         for other in ("run", "api"):
             yield Request(path.replace("call", other), written({"data": good}))
