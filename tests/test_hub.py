@@ -124,6 +124,10 @@ def test_all_three_come_from_the_hub_and_answer_as_from_folders(
     answers = [each.attribute(image, "a woodcut of a cat").rank(5) for each in (fetched, local)]
     assert [s.file for s in answers[0]] == [s.file for s in answers[1]]
     assert fetched.with_cache("ann/cache").method == local.method
+    fetched.requests.path.write_text(json.dumps({"files": [answers[0][0].file]}))
+    left = fetched.attribute(image, "a woodcut of a cat")
+    assert [s.file for s in left.rank(4)] == [s.file for s in answers[0][1:]]
+    assert left.hidden_among(1) == 1
     assert not any(name.endswith((".pkl", ".bin", ".pt")) for name in Hub.asked)
 
 
