@@ -107,7 +107,7 @@ class Desk:
         """Write a prompt such as "a woodcut of a cat by the sea"."""
         return full_prompt(self.picked(values))
 
-    def draw(self, prompt: str, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
+    def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
         prompt = words(prompt, "the prompt")
         if not prompt:
@@ -116,7 +116,7 @@ class Desk:
         return self.attributor.model.generate([prompt], [seed], on_step=on_step)[0], prompt, seed
 
     def attribute(
-        self, image: Image.Image, prompt: str, seed: int | None, picks: tuple[str, ...] = (),
+        self, image: Image.Image, prompt: object, seed: int | None, picks: tuple[str, ...] = (),
         own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""
@@ -141,13 +141,13 @@ class Desk:
         answer = with_concept(attributor, session.image, session.answer, name, concept)
         return replace(session, answer=answer, regions=[])
 
-    def learn(self, phrase: str, on_step: OnStep) -> OwnConcept:
+    def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
         """Learn weights for a phrase."""
         phrase = words(phrase, "the concept", 100)
         return learn_concept(self.worker, phrase, on_step, self.own_queries)
 
     def seen(
-        self, session: Session | None, marks: Marks | None, artist: str, own: list[OwnConcept],
+        self, session: Session | None, marks: Marks | None, artist: object, own: list[OwnConcept],
         *amounts: object,
     ) -> Session:  # fmt: skip
         """Put together what a visitor looks at: their answer, or the first example, under their mix."""
@@ -195,7 +195,7 @@ class Desk:
             seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
         return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
-    def left_out(self, ticked: list[int], artist: str) -> list[int]:
+    def left_out(self, ticked: list[int], artist: object) -> list[int]:
         """Give the rows that are ticked, or those of an artist."""
         if artist and artist != ANY:
             labels = self.collection.labels
@@ -214,7 +214,7 @@ class Desk:
             rows, session.seed, session.image, self.unlearning, on_step,
         )  # fmt: skip
 
-    def search(self, text: str, artist: str, style: str) -> tuple[list[int], int]:
+    def search(self, text: object, artist: object, style: object) -> tuple[list[int], int]:
         """Find the rows whose caption, artist or labels hold all words of a text, and count the withheld."""
         wanted = words(text, "the search", 200).lower().split()
         artist, style = words(artist, "the artist", 200), words(style, "the style", 200)
@@ -228,7 +228,7 @@ class Desk:
         shown = [row for row in found if hidden is None or not hidden[row]]
         return shown, len(found) - len(shown)
 
-    def browse(self, text: str, artist: str, style: str, page: object) -> str:
+    def browse(self, text: object, artist: object, style: object, page: object) -> str:
         """Show a page of what a search finds."""
         found, hidden = self.search(text, artist, style)
         pages = max(1, -(-len(found) // PAGE_SIZE))

@@ -20,18 +20,24 @@ window.page = {
       const compare = event.target.closest(".compare");
       if (compare) compare.style.setProperty("--cut", event.target.value + "%");
     });
-    watch("value", () => page.arrived(element));
+    watch("value", () => { page.link(element); page.focus(element); });
+    page.focus(element); // what was hidden until now is made only when it is shown
   },
 
-  arrived(element) {
+  link(element) {
     const link = element.querySelector("[data-link]")?.dataset.link;
     if (link) history.replaceState(null, "", link);
     for (const here of element.querySelectorAll("a[data-here]")) here.href = location.origin + location.pathname + here.getAttribute("href");
-    const name = element.closest("[id]")?.id;
-    if (name !== page.moved) return;
+  },
+
+  focus(element) {
+    const name = element.closest("#closer, #opened")?.id;
+    if (!name || name !== page.moved) return;
     page.moved = "";
-    const heading = element.querySelector("h2");
-    heading?.focus({ preventScroll: true });
-    heading?.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "nearest" });
+    setTimeout(() => {  // once it is no longer hidden
+      const heading = element.querySelector("h2");
+      heading?.focus({ preventScroll: true });
+      heading?.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "nearest" });
+    }, 100);
   },
 };

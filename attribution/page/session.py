@@ -5,7 +5,7 @@ the visitor that it belongs to.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 import torch
@@ -64,10 +64,6 @@ class Session:
         found = [self.answer.p_values.get(name) for name in self.mix]
         return None if None in found or not found else max(found)
 
-    def mixed(self, amounts: dict[str, float]) -> "Session":
-        """Ask for another mix."""
-        return replace(self, mix=checked(amounts, self.answer))
-
     def steady(self) -> Float[Tensor, "train"] | None:
         """Give the share of repeats in which each image stays in front; None where nothing was repeated."""
         repeats = self.stability.repeats if self.stability else []
@@ -84,7 +80,7 @@ class Session:
         return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
 
 
-def checked(amounts: dict[str, float], answer: Attribution | None = None) -> dict[str, float]:
+def checked(amounts: dict[str, object], answer: Attribution | None = None) -> dict[str, float]:
     """Keep the amounts above zero; refuse what is no amount, and a mix of nothing."""
     mix = {}
     for name, amount in amounts.items():
