@@ -123,14 +123,13 @@ def with_concept(
 
 
 def own_p_value(calibration: Calibration, known: dict[str, float], value: float) -> float:
-    """Give the largest p-value of a free phrase's evidence under any concept's null, and of the whole picture.
+    """Give the largest p-value of a free phrase's evidence under every null, and of the whole picture.
 
-    No null was ever taken for this phrase, so that it is no calibrated p-value: it says that the phrase helps the model
-    with this picture more than any concept's phrases help with pictures that do not show them. It does not bound how
-    often a phrase of another kind (longer, rarer, of unknown words) gets as far by chance. Where the collection has no
-    concepts, the null is that of whole descriptions.
+    No null was ever taken for this phrase, so that it is no calibrated p-value but a cautious stand-in, which hardly ever
+    gets small. The concepts' nulls alone would not do: a word such as "pointillism" passes them on every picture. It
+    does not bound how often a phrase of another kind (longer, rarer, of unknown words) gets as far by chance.
     """
-    nulls = list(calibration.unshown.values()) or [calibration.unrelated]
+    nulls = [calibration.unrelated, *calibration.unshown.values()]
     return max(known.get(GENERAL, 1.0), *(p_value(null, value) for null in nulls))
 
 
