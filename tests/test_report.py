@@ -272,6 +272,12 @@ def test_a_report_that_cannot_be_is_refused_in_one_sentence(report, saved, chang
     assert len(str(caught.value)) < 300
 
 
+def test_a_huge_report_is_not_even_parsed(report, saved):
+    report["made"]["by"] = "x" * MOST_BYTES
+    with pytest.raises(InputError, match="more than 8 MB"):
+        read_report(saved(report))
+
+
 @pytest.mark.parametrize("png", ["!", "", "AAAA", base64.b64encode(b"<svg/>").decode()])
 def test_a_picture_that_is_none_is_refused(attributor, report, saved, png):
     report["picture"]["png"] = png
