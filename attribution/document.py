@@ -54,9 +54,8 @@ def verdict(report: Report) -> str:
             "No training picture stands out: the words help the model with this picture no more than with "
             "unrelated ones, so the list below is no evidence."
         )
-    out = [
-        "whole picture" if name == GENERAL else name for name, p in p_values.items() if p <= level
-    ]
+    asked = [name for name in report["questions"]["phrases"] if p_values.get(name, 1.0) <= level]
+    out = ["whole picture" if name == GENERAL else name for name in asked]
     return (
         f"There is evidence for: {', '.join(out)}. The words help the model with this picture more than with "
         "unrelated ones."

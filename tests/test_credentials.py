@@ -142,6 +142,11 @@ def test_nothing_is_fetched(sign, monkeypatch):
         assert asked == []
         assert found.state == "unreadable"
         assert "another machine" in found.error
+        for part in ("verify", "core"):  # each of the two locks holds alone
+            monkeypatch.setattr(credentials, "SETTINGS", {part: credentials.SETTINGS[part]})
+            assert "another machine" in read_credentials(data).error
+            assert asked == []
+            monkeypatch.undo()
         monkeypatch.setattr(credentials, "SETTINGS", {})  # the file would make a request
         read_credentials(data)
         assert asked == ["/manifest"]

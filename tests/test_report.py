@@ -48,10 +48,10 @@ def options(small_model, small_collection, tmp_path_factory):
     settings = ["--timesteps", "2", "--proj_dim", "4"]
     assert main(["gradients", *names, "--output_dir", str(cache), *settings]) == 0
     names += ["--cache_dir", str(cache)]
-    assert main(["weights", *names, "--queries", "2", "--top_k", "3"]) == 0
+    assert main(["weights", *names, "--queries", "4", "--top_k", "3"]) == 0
     collection, null = load_collection(small_collection), torch.linspace(-0.1, 0.1, 19)
     model = DiffusionModel.from_pretrained(small_model)
-    calibration = Calibration(null, dict.fromkeys(collection.concepts, null))
+    calibration = Calibration(null, {c: null.clone() for c in collection.concepts})
     write_calibration(cache, calibration, calibrated_for(model, collection.concepts), {})
     return names
 
@@ -64,10 +64,12 @@ def attributor(options):
 
 @pytest.fixture(scope="module")
 def generated(attributor):
-    [image] = attributor.model.generate([PROMPT], [7], steps=3)
+    [image] = attributor.model.generate([PROMPT], [7], steps=6)
     answer = attributor.attribute(image, PROMPT)
-    made = {"prompt": PROMPT, "seed": 7, "steps": 3}
-    return make_report(attributor, image, answer, **made, mix=MIX, date=DATE)
+    made = {"prompt": PROMPT, "seed": 7, "steps": 6}
+    report = make_report(attributor, image, answer, **made, mix=MIX, date=DATE)
+    assert report["artists"]  # which the tests below change
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +270,12 @@ def test_a_report_that_cannot_be_is_refused_in_one_sentence(report, saved, chang
         read_report(saved(report))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_a_huge_report_is_not_even_parsed(report, saved):
+    report["made"]["by"] = "x" * MOST_BYTES
+    with pytest.raises(InputError, match="more than 8 MB"):
+        read_report(saved(report))
 
 
 @pytest.mark.parametrize("png", ["!", "", "AAAA", base64.b64encode(b"<svg/>").decode()])
