@@ -681,13 +681,26 @@ def create_demo(do: Handlers) -> gr.Blocks:
     return demo
 
 
+def guard_queue(demo: gr.Blocks) -> None:
+    """Give events without a session one of their own: an empty name would stop gradio's queue for everybody."""
+    push = demo._queue.push
+
+    async def checked(body: Any, request: Any, username: Any) -> Any:
+        body.session_hash = body.session_hash or None
+        return await push(body=body, request=request, username=username)
+
+    demo._queue.push = checked
+
+
 def serve(
     do: Handlers, host: str, port: int, settings: Settings | None = None, block: bool = True
 ) -> gr.Blocks:
     """Serve the page; no file of this machine is open but what visitors were given."""
     settings = settings or Settings()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
-    demo = create_demo(do).queue(max_size=settings.queue_size, default_concurrency_limit=8)
+    demo = create_demo(do)
+    demo.queue(max_size=settings.queue_size, default_concurrency_limit=8, api_open=False)
+    guard_queue(demo)
     demo.launch(
         server_name=host, server_port=port, prevent_thread_lock=not block,
         css=read_file("page.css"), head=f"<script>{read_file('page.js')}</script>",

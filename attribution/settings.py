@@ -28,9 +28,8 @@ class Settings:
     device: str = "cpu"
     max_prompt: int = MAX_PROMPT  # characters
     max_upload_mb: int = 20
-    queue_size: int = 20  # people who may wait; others are asked to come back
+    queue_size: int = 40  # people who may wait; others are asked to come back
     time_limit: int = 120  # seconds for one job
-    concurrency: int = 1  # heavy jobs at a time
     mcp: bool = False  # offer the named endpoints as tools of the Model Context Protocol
 
     def __post_init__(self) -> None:
@@ -78,7 +77,6 @@ LIMITS = {  # the highest value that makes sense
     "max_upload_mb": 1000,
     "queue_size": 10_000,
     "time_limit": 86_400,
-    "concurrency": 64,
 }
 
 

@@ -39,10 +39,10 @@ PROMPTS = ["a woodcut of a cat in the city", "a watercolour of a fish by the sea
 # What a person does: endpoint -> its arguments. Change this when the page's endpoints change.
 ENDPOINTS: dict[str, Callable[[random.Random, Path], list]] = {
     "/generate": lambda chance, _: [chance.choice(PROMPTS), chance.randrange(10_000)],
-    "/rerank": lambda chance, _: [1, chance.random(), chance.random(), chance.random()],
+    "/rank": lambda chance, _: [1, chance.random(), chance.random(), chance.random()],
     "/trace": lambda chance, picture: [handle_file(picture), chance.choice(["", *PROMPTS])],
 }
-ROUND = ["/generate", *["/rerank"] * RERANKS, "/trace", "/rerank"]
+ROUND = ["/generate", *["/rank"] * RERANKS, "/trace", "/rank"]
 
 
 @dataclass

@@ -232,7 +232,9 @@ def test_the_report_is_taken_along_and_verified_and_the_link_restores(
 def test_nothing_is_wrong_for_assistive_technology(page):
     for name in ("Trace", "Collection", "What it can tell"):
         tab(page, name)
-        page.evaluate("document.querySelectorAll('.toast-wrap').forEach(t => t.remove())")  # gradio's
+        page.evaluate(
+            "document.querySelectorAll('.toast-wrap').forEach(t => t.remove())"
+        )  # gradio's
         found = Axe().run(page).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
         assert not serious, [(v["id"], v["nodes"][0]["html"][:200]) for v in serious]
