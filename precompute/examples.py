@@ -12,11 +12,11 @@ from tqdm import tqdm
 from attribution.attributor import Attributor
 from attribution.calibration import described, evidence
 from attribution.collection import Collection
-from attribution.concepts import full_prompt
+from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.examples import Drawn, write_examples
 from attribution.questions import GENERAL
-from precompute.queries import Query, captioned, combinations, questions
+from precompute.queries import Query, questions
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ def test_every_setting_is_read_as_what_it_is():
         "ATTRIBUTION_MAX_UPLOAD_MB": "5",
         "ATTRIBUTION_QUEUE_SIZE": "7",
         "ATTRIBUTION_TIME_LIMIT": "30",
-        "ATTRIBUTION_CONCURRENCY": "2",
         "ATTRIBUTION_MCP": "True",
     }
     assert set(environment) == {variable(name) for name in vars(Settings())}
@@ -38,7 +37,7 @@ def test_every_setting_is_read_as_what_it_is():
     [
         ("MODEL", ""), ("CACHE", "one,,two"), ("CACHE", ""), ("DEVICE", "toaster"), ("DEVICE", ""),
         ("MAX_PROMPT", "0"), ("MAX_PROMPT", "many"), ("MAX_PROMPT", "1001"), ("MAX_UPLOAD_MB", "-1"),
-        ("QUEUE_SIZE", "1e3"), ("TIME_LIMIT", "9" * 5000), ("TIME_LIMIT", "٣"), ("CONCURRENCY", "1.5"),
+        ("QUEUE_SIZE", "1e3"), ("TIME_LIMIT", "9" * 5000), ("TIME_LIMIT", "٣"),
         ("MCP", "perhaps"), ("MODLE", "assets/model"),
     ],
 )  # fmt: skip

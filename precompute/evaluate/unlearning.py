@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from attribution.attributor import Attributor
-from attribution.concepts import denoising_losses
+from attribution.concepts import combinations, denoising_losses
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.model import DiffusionModel
@@ -30,7 +30,7 @@ from attribution.similarity import latent_scores
 from attribution.unlearning import UnlearnConfig, difference, unlearn
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio, clopper_pearson
-from precompute.queries import FIRST_SEED, Query, combinations, draw_queries, encode
+from precompute.queries import FIRST_SEED, Query, draw_queries, encode
 
 QUERIES = 24
 BY_CONCEPT = 10  # pictures, of these, whose style and subject are unlearned
