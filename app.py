@@ -699,7 +699,7 @@ def serve(
     settings = settings or Settings()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
     demo = create_demo(do)
-    demo.queue(max_size=settings.queue_size, default_concurrency_limit=8, api_open=False)
+    demo.queue(max_size=settings.queue_size, default_concurrency_limit=8)
     guard_queue(demo)
     demo.launch(
         server_name=host, server_port=port, prevent_thread_lock=not block,

@@ -6,6 +6,7 @@ import sys
 import types
 import urllib.error
 import urllib.request
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -481,8 +482,9 @@ def test_hostile_words_in_the_collection_are_escaped(desk):
     collection = replace(desk.collection, labels=labels, captions=captions)
     session = desk.first()
     session = replace(session, answer=replace(session.answer, collection=collection))
-    attributor = types.SimpleNamespace(collection=collection, calibration=None)
-    views = app.Desk(attributor).views
+    attributor = copy(desk.attributor)
+    attributor.collection = collection
+    views = Desk(attributor).views
     shown = views.ranked(session) + views.artists(session) + views.as_table(session)
     shown += views.browsed([0], 1, 1, 1, 0) + views.opened(0, [])
     assert hostile not in shown

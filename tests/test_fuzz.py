@@ -188,6 +188,7 @@ def plausible(parameter):
     if parameter.get("parameter_has_default"):
         return parameter["parameter_default"]
     kind = parameter["type"].get("type") if isinstance(parameter["type"], dict) else None
+    kind = kind if isinstance(kind, str) else None
     return {"string": PROMPT, "number": 1, "integer": 1, "boolean": True, "array": []}.get(kind)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from threading import Lock
 
 from PIL import Image
 
@@ -46,6 +47,9 @@ class Desk:
     own_queries: int = 48  # pictures that an own concept's weights are learned from
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
+    lock: Lock = field(
+        default_factory=Lock
+    )  # one at a time: gradients hook into the model's layers
 
     @property
     def by_method(self) -> dict[str, Attributor]:
@@ -113,7 +117,9 @@ class Desk:
         if not prompt:
             raise InputError("describe a picture first, or pick a subject, style or background")
         seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
-        return self.attributor.model.generate([prompt], [seed], on_step=on_step)[0], prompt, seed
+        with self.lock:
+            [image] = self.attributor.model.generate([prompt], [seed], on_step=on_step)
+        return image, prompt, seed
 
     def attribute(
         self, image: Image.Image, prompt: object, seed: int | None, picks: tuple[str, ...] = (),
@@ -125,7 +131,8 @@ class Desk:
         if attributor is None:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
         picked = self.picked(picks, prompt) if picks else {}
-        answer = attributor.attribute(image, prompt, concepts=picked)
+        with self.lock:
+            answer = attributor.attribute(image, prompt, concepts=picked)
         session = Session(
             image, answer, attributor.method, prompt, seed,
             given=tuple(named_in(prompt, self.collection.concepts) | picked), credentials=credentials,
@@ -138,7 +145,8 @@ class Desk:
         """Ask one more question, in words of the visitor's own."""
         attributor = self.by_method[session.method]
         name = OWN + concept.phrase
-        answer = with_concept(attributor, session.image, session.answer, name, concept)
+        with self.lock:
+            answer = with_concept(attributor, session.image, session.answer, name, concept)
         return replace(session, answer=answer, regions=[])
 
     def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
@@ -171,8 +179,9 @@ class Desk:
         if session.example in self.marked:
             return self.marked[session.example]
         attributor = self.by_method[session.method]
-        likeness = attributor.alike(session.image) if attributor.look_alikes else None
-        marks = likeness, stability(attributor, session.image, session.answer)
+        with self.lock:
+            likeness = attributor.alike(session.image) if attributor.look_alikes else None
+            marks = likeness, stability(attributor, session.image, session.answer)
         if session.example is not None:
             self.marked[session.example] = marks
         return marks
@@ -192,7 +201,8 @@ class Desk:
     def where(self, seen: Session, row: int) -> str:
         """Draw where in the picture the evidence for a training image lies."""
         if not seen.regions:
-            seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
+            with self.lock:
+                seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
         return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
