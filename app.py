@@ -670,11 +670,11 @@ def create_demo(do: Handlers) -> gr.Blocks:
         looking = [states.session, states.marks, states.artist, states.own, *sliders]
         ranking = {"fn": do.rank, "inputs": [states.ticked, *looking], **QUICK}
         ranking |= {"outputs": [shown.ranked, shown.artists, shown.table]}
+        offer(do, given, shown, states)  # first, so that programs get the names
         connect_asking(do, given, shown, states, collection, tabs, ranking)
         connect_looking(do, shown, states, looking, ranking)
         connect_long(do, shown, states, looking, ranking)
         connect_collection(do, collection, states)
-        offer(do, given, shown, states)
         restored = [given.prompt, given.seed, states.artist, states.wanted, *shown.sliders]
         demo.load(do.arrive, None, restored, api_visibility="private", show_progress="hidden")
         demo.unload(do.leave)

@@ -24,7 +24,7 @@ from attribution.unlearning import UnlearnConfig
 ROOT = str(Path(__file__).parents[1])
 PROMPT = "a woodcut of a cat in the city"
 AT_ONCE = 10  # fewer than may queue
-PATIENCE = 10  # seconds for one request
+PATIENCE = 20  # seconds for one request
 SECRETS = ("Traceback (most recent", '.py"', "site-packages", ROOT, "root:x:")  # in no error
 PATHS = ["/etc/passwd", "../../app.py", "file:///etc/passwd", "/dev/zero", "."]
 
@@ -82,7 +82,7 @@ def page(handlers):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.serve(app.Handlers(desk, limit=5), "127.0.0.1", port, block=False)
+    demo = app.serve(app.Handlers(desk, limit=0), "127.0.0.1", port, block=False)
     yield f"127.0.0.1:{port}"
     demo.close()
 

@@ -27,7 +27,7 @@ def test_every_setting_is_read_as_what_it_is():
     assert set(environment) == {variable(name) for name in vars(Settings())}
     expected = Settings(
         "ann/model@v2", ("one", "ann/two"), "pictures", "requests.json", "answers", "cuda:1",
-        200, 5, 7, 30, 2, True,
+        200, 5, 7, 30, True,
     )  # fmt: skip
     assert Settings.from_environment(environment) == expected
 

@@ -29,6 +29,8 @@ def words(value: object, what: str, most: int = 1000) -> str:
         return ""
     if not isinstance(value, str):
         raise InputError(f"{what} is a {type(value).__name__}; give a text")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(f"{what} holds halves of characters; type it again")
     if len(value) > most:
         raise InputError(f"{what} has {len(value)} characters; the limit is {most}")
     return value.strip()
