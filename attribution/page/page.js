@@ -37,7 +37,7 @@ window.page = {
     setTimeout(() => {  // once it is no longer hidden
       const heading = element.querySelector("h2");
       heading?.focus({ preventScroll: true });
-      heading?.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "nearest" });
+      heading?.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "start" });
     }, 100);
   },
 };
