@@ -7,6 +7,7 @@ programs. It knows no method; what is shown is written by `attribution/page`.
 import html
 import inspect
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,17 +20,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from PIL import Image
+from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from attribution.attributor import Attributor
 from attribution.collection import CONCEPTS
-from attribution.credentials import read_credentials
 from attribution.errors import InputError
 from attribution.examples import load_examples
 from attribution.page.desk import ANY, Desk
-from attribution.page.inputs import read_upload, rows, upload_path, whole, words
+from attribution.page.guards import Doors, guard_queue, is_wanted
+from attribution.page.inputs import rows, whole, words
+from attribution.page.served import served_folder
 from attribution.page.session import COUNT, LAST_SEED, OWN, SEED, Session
-from attribution.page.views import QUESTIONS
+from attribution.page.uploads import Uploads
+from attribution.page.views import QUESTIONS, as_data
 from attribution.questions import GENERAL
 from attribution.settings import Settings
 
@@ -42,6 +47,7 @@ PROGRESS = gr.Progress()  # gradio tells the calls apart
 FILES = Path(__file__).parent / "attribution/page"
 
 TITLE = "Where does this picture come from?"
+STOPPED = "Stopped. Nothing was changed."
 SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
 
 
@@ -57,6 +63,8 @@ def one_sentence() -> Iterator[None]:
     except InputError as error:
         sentence = html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
         raise gr.Error(sentence, print_exception=False) from error
+    except Stopped as error:
+        raise gr.Error(STOPPED, print_exception=False) from error
 
 
 def plainly(handler: Callable) -> Callable:
@@ -75,18 +83,6 @@ def plainly(handler: Callable) -> Callable:
     return streamed if inspect.isgeneratorfunction(handler) else answered
 
 
-def refuse_addresses(component: gr.Image) -> None:
-    """Keep callers from making this machine fetch what they name by URL."""
-    move = component.async_move_resource_to_block_cache
-
-    async def checked(source: str | Path | None) -> str | None:
-        if str(source).startswith(("http:", "https:")):
-            raise gr.Error("Upload the picture itself, not its address.", print_exception=False)
-        return await move(source)
-
-    component.async_move_resource_to_block_cache = checked
-
-
 def on_gpu(handler: Callable) -> Callable:
     """Borrow a GPU for a handler on a ZeroGPU Space; anywhere else leave it as it is."""
     try:
@@ -103,19 +99,24 @@ class Handlers:
     desk: Desk
     limit: float = 120  # seconds that a long job may take
     stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
+    uploads: Uploads = field(default_factory=Uploads)
 
-    def steps(self, request: gr.Request, progress: gr.Progress, said: str) -> Callable:
-        """Tell a long job's progress, and end it when its visitor says so or its time is over."""
+    def steps(
+        self, request: gr.Request, progress: gr.Progress | None = None, said: str = ""
+    ) -> Callable:
+        """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
         stop = self.stops.setdefault(request.session_hash or "", threading.Event())
         stop.clear()
         end = time.monotonic() + self.limit
+        demo, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
 
         def on_step(done: int, total: int) -> None:
-            if stop.is_set():
+            if stop.is_set() or (demo and not is_wanted(demo, event)):
                 raise Stopped
             if time.monotonic() > end:
                 raise InputError(f"this took longer than {self.limit:.0f} seconds; ask for less")
-            progress((done, total), desc=said)
+            if progress:
+                progress((done, total), desc=said)
 
         return on_step
 
@@ -128,25 +129,30 @@ class Handlers:
         """Forget a visitor."""
         self.stop(request)
         self.stops.pop(request.session_hash, None)
+        self.uploads.clear(request.session_hash)
 
     # Asking
 
     @plainly
-    def accept(self, upload: dict) -> tuple[Image.Image, str]:
-        """Swap an upload for a copy without metadata as soon as it arrives; keep what its credentials say."""
-        image, data = read_upload(upload)
-        upload_path(upload).unlink(missing_ok=True)
-        return image, self.desk.views.credentials(read_credentials(data))
+    def accept(self, upload: dict | None, request: gr.Request) -> dict:
+        """Read an upload as soon as it arrives, and show its pixels; the picture stays with its visitor."""
+        name = (upload or {}).get("path")
+        picture = self.uploads.take(request.session_hash, name)
+        return {"path": name, "url": as_data(picture.image), "orig_name": "the upload"}
+
+    def clear(self, request: gr.Request) -> None:
+        """Forget a visitor's upload."""
+        self.uploads.clear(request.session_hash)
 
     @plainly
     def generate(
-        self, prompt: str, seed: float, own: list, method: str, *picks: str,
+        self, prompt: str, seed: float, own: list, method: str, request: gr.Request, *picks: str,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[tuple]:  # fmt: skip
         """Draw a picture, show it, attribute it, show the answer."""
         progress(0, desc="Drawing")
-        said = lambda done, total: progress((done, total), desc="Drawing")  # noqa: E731
-        image, prompt, seed = self.desk.draw(prompt, seed, said)
+        on_step = self.steps(request, progress, "Drawing")
+        image, prompt, seed = self.desk.draw(prompt, seed, on_step)
         yield gr.skip(), self.desk.views.drawn(image, prompt)
         progress(None, desc="Comparing with every training picture")
         session = self.desk.attribute(image, prompt, seed, picks, own, method)
@@ -154,15 +160,14 @@ class Handlers:
 
     @plainly
     def trace(
-        self, upload: dict, prompt: str, own: list, method: str, credentials: str,
+        self, upload: dict | None, prompt: str, own: list, method: str, request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> tuple[Session, str]:  # fmt: skip
-        """Attribute an upload, then delete it."""
-        image, data = read_upload(upload)
+        """Attribute the visitor's upload, which may just be arriving."""
         progress(None, desc="Comparing with every training picture")
-        credentials = credentials or self.desk.views.credentials(read_credentials(data))
-        session = self.desk.attribute(image, prompt, None, (), own, method, credentials)
-        upload_path(upload).unlink(missing_ok=True)
+        picture = self.uploads.take(request.session_hash, (upload or {}).get("path"))
+        credentials = self.desk.views.credentials(picture.credentials)
+        session = self.desk.attribute(picture.image, prompt, None, (), own, method, credentials)
         return session, self.desk.views.asked(session)
 
     @plainly
@@ -264,7 +269,12 @@ class Handlers:
         progress: gr.Progress = PROGRESS,
     ) -> tuple:  # fmt: skip
         """Learn a concept of the visitor's own, and give it a slider."""
-        concept = self.desk.learn(phrase, self.steps(request, progress, "Learning the concept"))
+        on_step = self.steps(request, progress, "Learning the concept")
+        try:
+            concept = self.desk.learn(phrase, on_step)
+        except Stopped:
+            rest = [gr.skip()] * (1 + len(QUESTIONS) + OWN_SLOTS)
+            return gr.skip(), gr.skip(), self.desk.views.message(STOPPED), *rest
         own = [*(c for c in own if c.phrase != concept.phrase), concept][-OWN_SLOTS:]
         session = session or self.desk.first()
         for each in own:
@@ -295,7 +305,7 @@ class Handlers:
                 session, left_out, self.steps(request, progress, "Forgetting")
             )
         except Stopped:
-            return self.desk.views.message("Stopped. Nothing was changed.")
+            return self.desk.views.message(STOPPED)
         return self.desk.views.what_if(found, left_out)
 
     # Taking along, browsing
@@ -323,23 +333,21 @@ class Handlers:
 
     # For programs
 
-    def call_generate(self, prompt: str, seed: float, method: str) -> tuple:
+    def call_generate(self, prompt: str, seed: float, method: str, request: gr.Request) -> tuple:
         """Draw a picture from a prompt and a seed, and rank the training images behind it."""
-        image, prompt, seed = self.desk.draw(prompt, seed, lambda done, total: None)
+        image, prompt, seed = self.desk.draw(prompt, seed, self.steps(request))
         session = self.desk.attribute(image, prompt, seed, (), [], method)
         return session, image, self.desk.as_json(session, COUNT)
 
-    def call_trace(self, upload: dict, prompt: str, method: str) -> tuple:
-        """Rank the training images behind a picture; it is deleted once it was read."""
-        image, data = read_upload(upload)
-        upload_path(upload).unlink(missing_ok=True)
-        session = self.desk.attribute(image, prompt, None, (), [], method)
-        said = read_credentials(data)
-        return (
-            session,
-            image,
-            self.desk.as_json(session, COUNT) | {"credentials": said and vars(said)},
-        )
+    def call_trace(self, upload: dict | None, prompt: str, method: str, request: gr.Request) -> tuple:  # fmt: skip
+        """Rank the training images behind a picture, which is never stored and is forgotten once it was read."""
+        try:
+            picture = self.uploads.take(request.session_hash, (upload or {}).get("path"))
+        finally:
+            self.uploads.clear(request.session_hash)
+        session = self.desk.attribute(picture.image, prompt, None, (), [], method)
+        said = picture.credentials
+        return session, self.desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
 
     def call_rank(
         self, session: Session | None, own: list, general: float = 1, subject: float = 0,
@@ -351,33 +359,25 @@ class Handlers:
         seen = self.desk.seen(session, None, artist, own, *amounts)
         return self.desk.as_json(seen, whole(count, "the count", 1, MOST))
 
-    def call_learn(self, phrase: str, own: list, session: Session | None) -> tuple:
+    def call_learn(
+        self, phrase: str, own: list, session: Session | None, request: gr.Request
+    ) -> tuple:
         """Learn weights for a phrase (half a minute); `rank` takes it as `own_concept`."""
-        end = time.monotonic() + self.limit
-
-        def on_step(done: int, total: int) -> None:
-            if time.monotonic() > end:
-                raise InputError(f"this took longer than {self.limit:.0f} seconds")
-
-        concept = self.desk.learn(phrase, on_step)
+        concept = self.desk.learn(phrase, self.steps(request))
         session = session or self.desk.first()
         if session is None:
             raise InputError("make or upload a picture first")
         about = {"phrase": concept.phrase, "unknown_words": list(concept.unknown_words)}
         return [*own, concept][-OWN_SLOTS:], self.desk.asked_more(session, concept), about
 
-    def call_without(self, session: Session | None, left_out: list, artist: str) -> tuple:
+    def call_without(
+        self, session: Session | None, left_out: list, artist: str, request: gr.Request
+    ) -> tuple:
         """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
         chosen = self.desk.left_out(
             rows(left_out or [], len(self.desk.collection)), words(artist, "the artist")
         )
-        end = time.monotonic() + self.limit
-
-        def on_step(done: int, total: int) -> None:
-            if time.monotonic() > end:
-                raise InputError(f"this took longer than {self.limit:.0f} seconds")
-
-        found = self.desk.without(session, chosen, on_step)
+        found = self.desk.without(session, chosen, self.steps(request))
         return (
             found.before,
             found.after,
@@ -443,9 +443,8 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
                 make = gr.Button("Generate", variant="primary", min_width=120)
         with gr.Tab("Upload"), gr.Row():
             kinds = {"sources": ["upload", "clipboard"], "format": "png"}
-            kinds |= {"label": "JPEG, PNG or WebP; deleted once it was read"}
+            kinds |= {"label": "JPEG, PNG or WebP; never stored"}
             upload = gr.Image(buttons=[], height=190, alt_text="The upload", **kinds)
-            refuse_addresses(upload)
             with gr.Column():
                 said = gr.Textbox("", label="Its prompt, if you know it", max_length=1000)
                 follow = gr.Button("Trace", variant="primary")
@@ -545,12 +544,11 @@ def connect_asking(
     asking = [given.prompt, given.seed, states.own, given.method, *given.picks]
     ways = [given.make.click, given.prompt.submit, states.wanted.change]
     made = gr.on(ways, on_gpu(do.generate), asking, answer, **heavy, **status)
-    arrived = given.upload.upload(
-        do.accept, given.upload, [given.upload, states.credentials], **RAW, **QUICK
-    )
+    arriving = {**LIGHT, **PRIVATE, **RAW, "postprocess": False}
+    arrived = given.upload.upload(do.accept, given.upload, given.upload, **arriving)
     arrived.failure(lambda: None, None, given.upload, **QUICK)
-    given.upload.clear(lambda: "", None, states.credentials, **QUICK)
-    asking = [given.upload, given.said, states.own, given.method, states.credentials]
+    given.upload.clear(do.clear, None, given.upload, **QUICK)
+    asking = [given.upload, given.said, states.own, given.method]
     followed = given.follow.click(on_gpu(do.trace), asking, answer, **heavy, **status, **RAW)
     drawn = [*answer, given.prompt, tabs]
     drawn = collection.opened.drawn(do.open_drawn, states.recent, drawn, **QUICK)
@@ -629,12 +627,11 @@ def offer(
     text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Style", "Phrase", "Text")}  # fmt: skip
     number = {n: gr.Number(v, visible=False, label=n) for n, v in (("Seed", SEED), ("Count", COUNT), ("Row", 0))}  # fmt: skip
     upload = gr.Image(visible=False, label="Upload")
-    refuse_addresses(upload)
     mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*QUESTIONS.values(), "own concept"]]  # fmt: skip
     session, own = states.session, states.own
     endpoints = (
         (do.call_generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], HEAVY),
-        (do.call_trace, [upload, text["Prompt"], text["Method"]], [session, picture, answer], HEAVY | RAW),
+        (do.call_trace, [upload, text["Prompt"], text["Method"]], [session, answer], HEAVY | RAW),
         (do.call_rank, [session, own, *mix, number["Count"], text["Artist"]], answer, LIGHT),
         (do.call_learn, [text["Phrase"], own, session], [own, session, answer], LONG),
         (do.call_without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
@@ -654,8 +651,7 @@ def create_demo(do: Handlers) -> gr.Blocks:
         states = SimpleNamespace(
             session=gr.State(**state), marks=gr.State(**state), own=gr.State([], **state),
             recent=gr.State([], **state), ticked=gr.State([], **state),
-            looked_at=gr.State(**state), artist=gr.State("", **state),
-            credentials=gr.State("", **state), wanted=gr.Textbox("", visible=False),
+            looked_at=gr.State(**state), artist=gr.State("", **state), wanted=gr.Textbox("", visible=False),
         )  # fmt: skip
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -681,33 +677,28 @@ def create_demo(do: Handlers) -> gr.Blocks:
     return demo
 
 
-def guard_queue(demo: gr.Blocks) -> None:
-    """Give events without a session one of their own: an empty name would stop gradio's queue for everybody."""
-    push = demo._queue.push
-
-    async def checked(body: Any, request: Any, username: Any) -> Any:
-        body.session_hash = body.session_hash or None
-        return await push(body=body, request=request, username=username)
-
-    demo._queue.push = checked
-
-
 def serve(
     do: Handlers, host: str, port: int, settings: Settings | None = None, block: bool = True
 ) -> gr.Blocks:
-    """Serve the page; no file of this machine is open but what visitors were given."""
+    """Serve the page; no file of this machine is open but pictures that were drawn for programs."""
     settings = settings or Settings()
+    most = settings.max_upload_mb * 2**20
+    doors = Middleware(
+        Doors, uploads=do.uploads, most_upload=most, served=Path(get_upload_folder()),
+        script=read_file("page.js"), tools=settings.mcp,
+    )  # fmt: skip
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
     demo = create_demo(do)
-    demo.queue(max_size=settings.queue_size, default_concurrency_limit=8)
-    guard_queue(demo)
+    demo.queue(max_size=None, default_concurrency_limit=8)
+    guard_queue(demo, settings.queue_size)
     demo.launch(
         server_name=host, server_port=port, prevent_thread_lock=not block,
         css=read_file("page.css"), head=f"<script>{read_file('page.js')}</script>",
         theme=gr.themes.Base(primary_hue="teal", neutral_hue="stone", **fonts),
-        allowed_paths=[], max_file_size=f"{settings.max_upload_mb}mb", state_session_capacity=1000,
+        allowed_paths=[], max_file_size=most, state_session_capacity=1000,
         show_error=False, run_history=False, enable_monitoring=False, footer_links=[],
         ssr_mode=False, share=False, mcp_server=settings.mcp,
+        app_kwargs={"middleware": [doors]},
     )  # fmt: skip
     return demo
 
@@ -725,8 +716,15 @@ def load(settings: Settings) -> Handlers:
 
 
 def main() -> int:
-    """Serve the page until stopped; 2 is the exit code of a mistake in the input."""
-    read = os.environ.get
+    """Serve the page until stopped; 2 is the exit code of a mistake in the input, 128 and more of a signal."""
+    read, signals = os.environ.get, []
+
+    def on_signal(number: int, _: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
     anywhere = "0.0.0.0"  # noqa: S104, a Space is reached from outside its container
     host = read("GRADIO_SERVER_NAME") or (anywhere if "SPACE_ID" in os.environ else "127.0.0.1")
     port = read("GRADIO_SERVER_PORT") or "7860"
@@ -734,12 +732,23 @@ def main() -> int:
         if not port.isdecimal():
             raise InputError(f"GRADIO_SERVER_PORT is {port!r}; give the number of a port")
         settings = Settings.from_environment()
-        serve(load(settings), host, int(port), settings)
+        with served_folder() as folder:
+            os.environ["GRADIO_TEMP_DIR"] = str(folder)
+            serve(load(settings), host, int(port), settings)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        pass  # gradio, too, ends quietly
+    return 128 + signals[0] if signals else 0
+
+
+def leave(code: int) -> None:
+    """End at once: threads that still compute would abort an interpreter that waits for none of them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

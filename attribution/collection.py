@@ -32,6 +32,7 @@ class Row:
 
 
 MAX_PIXELS = 40_000_000
+MAX_SIDE = 16_384  # pixels
 FORMATS = ("JPEG", "PNG", "WEBP")
 CONCEPTS = ("subject", "style", "background")
 
@@ -132,9 +133,10 @@ def _read_json(path: Path, missing: dict | list) -> dict | list:
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:
-    """Decode an untrusted picture to upright 8-bit RGB; transparency falls on white.
+    """Decode an untrusted picture to upright 8-bit RGB; transparency falls on white, and pixels alone remain.
 
-    Raises InputError for anything that is not a whole, still JPEG, PNG or WebP of at most 40 megapixels.
+    Raises InputError for anything that is not a whole, still JPEG, PNG or WebP of at most 40 megapixels and
+    16,384 pixels a side. Of a phone's JPEG that holds several pictures (MPO) the first counts.
     """
     try:
         with warnings.catch_warnings():
@@ -142,11 +144,12 @@ def open_image(source: str | Path | bytes) -> Image.Image:
             file = io.BytesIO(source) if isinstance(source, bytes) else source
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS:
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     raise InputError(
-                        f"the image has {width} x {height} pixels; the limit is 40 megapixels, make it smaller"
+                        f"the image has {width} x {height} pixels; the limit is 40 megapixels and {MAX_SIDE} a "
+                        "side, make it smaller"
                     )
-                if getattr(image, "n_frames", 1) > 1:
+                if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                     raise InputError(
                         "the image is animated; save one frame of it as a still picture"
                     )
@@ -160,6 +163,11 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         raise InputError(
             "the file is not a readable JPEG, PNG or WebP image; save it again"
         ) from error
+    image = _as_rgb(image)
+    return Image.frombytes("RGB", image.size, image.tobytes())  # no text, profile or position
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         array = np.asarray(image, dtype=np.float32)
         peak = 65535.0 if array.max(initial=0) > 255 else 255.0

@@ -267,7 +267,7 @@ def test_an_upload_is_traced_under_guessed_words_and_gone(browser, url, desk, se
     page.locator("input[type=file]").first.set_input_files(path)
     page.get_by_alt_text("The upload").wait_for()
     page.get_by_role("button", name="Trace", exact=True).click()
-    expect(page.locator("#asked")).to_contain_text("an upload; it is deleted")
+    expect(page.locator("#asked")).to_contain_text("an upload; it is never stored")
     expect(page.locator("#asked")).to_contain_text("guessed")
     assert not list(served_folder.rglob(path.name))
     page.close()
