@@ -6,6 +6,7 @@ programs. It knows no method; what is shown is written by `attribution/page`.
 
 import html
 import inspect
+import math
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ from attribution.questions import GENERAL
 from attribution.settings import Settings
 
 HOUR = 3600  # seconds that a visitor's answer, and the files made for it, are kept
+CLEANING = 600  # seconds between two looks for what is older
 OWN_SLOTS = 2  # sliders for concepts of one's own
 RECENT = 8  # of a visitor's pictures, for the reverse question
 MOST = 100  # training images that a program may ask for
@@ -102,19 +104,20 @@ class Handlers:
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
-        self, request: gr.Request, progress: gr.Progress | None = None, said: str = ""
-    ) -> Callable:
+        self, request: gr.Request, progress: gr.Progress | None = None, said: str = "",
+        limit: float = math.inf,
+    ) -> Callable:  # fmt: skip
         """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
         stop = self.stops.setdefault(request.session_hash or "", threading.Event())
         stop.clear()
-        end = time.monotonic() + self.limit
+        end = time.monotonic() + limit
         demo, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
 
         def on_step(done: int, total: int) -> None:
             if stop.is_set() or (demo and not is_wanted(demo, event)):
                 raise Stopped
             if time.monotonic() > end:
-                raise InputError(f"this took longer than {self.limit:.0f} seconds; ask for less")
+                raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
             if progress:
                 progress((done, total), desc=said)
 
@@ -269,7 +272,7 @@ class Handlers:
         progress: gr.Progress = PROGRESS,
     ) -> tuple:  # fmt: skip
         """Learn a concept of the visitor's own, and give it a slider."""
-        on_step = self.steps(request, progress, "Learning the concept")
+        on_step = self.steps(request, progress, "Learning the concept", self.limit)
         try:
             concept = self.desk.learn(phrase, on_step)
         except Stopped:
@@ -302,7 +305,7 @@ class Handlers:
         left_out = self.desk.left_out(ticked, artist)
         try:
             found = self.desk.without(
-                session, left_out, self.steps(request, progress, "Forgetting")
+                session, left_out, self.steps(request, progress, "Forgetting", self.limit)
             )
         except Stopped:
             return self.desk.views.message(STOPPED)
@@ -363,7 +366,7 @@ class Handlers:
         self, phrase: str, own: list, session: Session | None, request: gr.Request
     ) -> tuple:
         """Learn weights for a phrase (half a minute); `rank` takes it as `own_concept`."""
-        concept = self.desk.learn(phrase, self.steps(request))
+        concept = self.desk.learn(phrase, self.steps(request, limit=self.limit))
         session = session or self.desk.first()
         if session is None:
             raise InputError("make or upload a picture first")
@@ -377,7 +380,7 @@ class Handlers:
         chosen = self.desk.left_out(
             rows(left_out or [], len(self.desk.collection)), words(artist, "the artist")
         )
-        found = self.desk.without(session, chosen, self.steps(request))
+        found = self.desk.without(session, chosen, self.steps(request, limit=self.limit))
         return (
             found.before,
             found.after,
@@ -646,7 +649,7 @@ def offer(
 
 def create_demo(do: Handlers) -> gr.Blocks:
     """Lay out the page, and connect it."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, HOUR)) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
         state = {"time_to_live": HOUR}
         states = SimpleNamespace(
             session=gr.State(**state), marks=gr.State(**state), own=gr.State([], **state),

@@ -4,7 +4,10 @@ import json
 import os
 import shutil
 import socket
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -113,12 +116,44 @@ def handlers():
     return replace(loaded, desk=quick)
 
 
-@pytest.fixture(scope="session")
-def url(handlers, served_folder):
-    """The page, served."""
+@contextmanager
+def served(handlers, settings=None):
+    """Serve a page on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.serve(handlers, "127.0.0.1", port, block=False)
-    yield f"http://127.0.0.1:{port}"
-    demo.close()
+    demo = app.serve(handlers, "127.0.0.1", port, settings, block=False)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        demo.close()
+
+
+@pytest.fixture(scope="session")
+def url(handlers, served_folder):
+    """The page, served."""
+    with served(handlers) as address:
+        yield f"http://{address}"
+
+
+@pytest.fixture(scope="session")
+def hasty(handlers):
+    """A desk in haste: it draws in one step, and gives every picture the same answer."""
+    its, answer = copy(handlers.desk.attributor), handlers.desk.first().answer
+
+    def attribute(image, prompt="", concepts=None):
+        its.model.conditions([prompt, *(concepts or {}).values()])  # refuses what it would refuse
+        return answer
+
+    its.model = replace(its.model)
+    its.model.generate = partial(its.model.generate, steps=1)
+    its.attribute = attribute
+    quick = UnlearnConfig(steps=1, batch_size=1)
+    return replace(handlers.desk, attributor=its, own_queries=1, unlearning=quick)
+
+
+@pytest.fixture(scope="session")
+def hasty_page(hasty, served_folder):
+    """The hasty desk's page, which gives no time to long jobs."""
+    with served(app.Handlers(hasty, limit=0)) as address:
+        yield address

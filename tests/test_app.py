@@ -24,7 +24,8 @@ from attribution.page.session import COUNT, checked
 from precompute.__main__ import main
 
 PROMPT = "a woodcut of a cat in the city"
-PATIENCE = 15_000  # milliseconds: a bound on hanging, not a promise
+PATIENCE = 30_000  # milliseconds: a bound on hanging, not a promise
+expect.set_options(timeout=PATIENCE)
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 LOOKS = {
     "wide-light": {"viewport": WIDE, "color_scheme": "light"},
@@ -108,7 +109,7 @@ def test_an_example_is_answered_at_a_press(page, desk):
     number = desk.chosen(3)[2]
     page.locator("#strip button").nth(2).click()
     expect(page.locator("#asked figcaption")).to_contain_text(desk.examples[number].prompt)
-    expect(page.locator("#ranked")).to_contain_text("steady", timeout=4 * PATIENCE)
+    expect(page.locator("#ranked")).to_contain_text("steady", timeout=2 * PATIENCE)
     best = desk.examples[number].answer.rank(1)[0]
     assert best.caption in said(page)[0]
 
@@ -136,7 +137,7 @@ def test_a_concept_of_ones_own_joins_the_sliders(page):
     page.get_by_label("A phrase").fill("at night zzyzx")
     page.get_by_role("button", name="Learn it").click()
     words = "Learned “at night zzyzx” from 8 pictures"
-    expect(page.locator("#learned")).to_contain_text(words, timeout=4 * PATIENCE)
+    expect(page.locator("#learned")).to_contain_text(words, timeout=2 * PATIENCE)
     expect(page.locator("#learned .warn")).to_contain_text("“zzyzx”")
     expect(page.get_by_label("range slider for at night zzyzx")).to_have_value("1")
     expect(page.locator("#ranked .scale")).to_contain_text("at night zzyzx")
@@ -156,7 +157,7 @@ def test_a_closer_look_shows_facts_layers_and_where(page, desk):
         page.locator("#closer tr", has_text="score, whole picture").locator("td").inner_text()
     )
     assert sum(map(float, cells)) == pytest.approx(score, abs=0.006 * len(cells))
-    expect(page.locator("#heat img")).to_be_visible(timeout=4 * PATIENCE)
+    expect(page.locator("#heat img")).to_be_visible(timeout=2 * PATIENCE)
     slider = page.locator("#closer .compare input")
     slider.focus()
     page.keyboard.press("Home")
@@ -184,7 +185,7 @@ def test_what_if_shows_before_after_and_control(page):
         cards(page).locator("input").nth(i).check()
     expect(page.get_by_label("Ticked above")).to_have_value("3 ticked")
     page.get_by_role("button", name="Make it without these").click()
-    expect(page.locator("#different img")).to_have_count(3, timeout=4 * PATIENCE)
+    expect(page.locator("#different img")).to_have_count(3, timeout=2 * PATIENCE)
     expect(page.locator("#different")).to_contain_text("control: without 3 at random")
     assert page.locator("#different td").first.inner_text().endswith("%")
 
@@ -224,8 +225,8 @@ def test_the_report_is_taken_along_and_verified_and_the_link_restores(
         link = page.locator("#taken a[data-here]").get_attribute("href")
         again = opened(browser, link)
         expect(again.locator("#asked figcaption")).to_contain_text(report["origin"]["prompt"])
-        expect(again.locator("#asked")).to_contain_text("There is evidence", timeout=4 * PATIENCE)
-        expect(again.locator("#ranked .marks").first).to_contain_text("looks", timeout=4 * PATIENCE)
+        expect(again.locator("#asked")).to_contain_text("There is evidence", timeout=2 * PATIENCE)
+        expect(again.locator("#ranked .marks").first).to_contain_text("looks", timeout=2 * PATIENCE)
         assert said(again) == said(page)
         again.close()
 
@@ -260,16 +261,32 @@ def test_picked_values_make_a_prompt_and_a_picture(browser, url):
     page.close()
 
 
-def test_an_upload_is_traced_under_guessed_words_and_gone(browser, url, desk, served_folder):
+def test_an_upload_is_traced_as_often_as_wanted_until_it_is_cleared(browser, url, desk):
     page = opened(browser, url, **LOOKS["phone-light"])
     tab(page, "Upload")
     path = desk.collection.folder / desk.collection.files[0]
     page.locator("input[type=file]").first.set_input_files(path)
-    page.get_by_alt_text("The upload").wait_for()
-    page.get_by_role("button", name="Trace", exact=True).click()
+    trace = page.get_by_role("button", name="Trace", exact=True)
+    trace.click()  # at once: it waits until the picture has arrived
     expect(page.locator("#asked")).to_contain_text("an upload; it is never stored")
     expect(page.locator("#asked")).to_contain_text("guessed")
-    assert not list(served_folder.rglob(path.name))
+    page.get_by_label("Its prompt").fill("a cat")
+    trace.click()
+    expect(page.locator("#asked figcaption")).to_contain_text("a cat")
+    page.get_by_label("Remove Image").click()
+    trace.click()
+    expect(page.get_by_text("choose a picture first", exact=False).last).to_be_visible()
+    page.close()
+
+
+def test_a_large_photograph_is_traced_though_trace_is_pressed_at_once(browser, url, tmp_path):
+    path = tmp_path / "photograph.jpg"
+    Image.effect_noise((300, 200), 60).resize((6000, 4000)).save(path, quality=30)  # 24 megapixels
+    page = opened(browser, url)
+    tab(page, "Upload")
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.locator("#asked")).to_contain_text("an upload; it is never stored")
     page.close()
 
 
@@ -303,7 +320,11 @@ def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path
 def test_a_long_job_can_be_stopped(browser, handlers, served_folder):
     slow = replace(
         handlers,
-        desk=replace(handlers.desk, unlearning=replace(handlers.desk.unlearning, steps=500)),
+        desk=replace(
+            handlers.desk,
+            own_queries=200,
+            unlearning=replace(handlers.desk.unlearning, steps=500),
+        ),
     )
     demo = app.serve(slow, "127.0.0.1", 7979, block=False)
     page = opened(browser, "http://127.0.0.1:7979")
@@ -314,8 +335,23 @@ def test_a_long_job_can_be_stopped(browser, handlers, served_folder):
     page.get_by_text("Forgetting").wait_for()
     page.get_by_role("button", name="Stop").last.click()
     expect(page.locator("#different")).to_contain_text("Stopped. Nothing was changed.")
+    page.get_by_role("button", name="A concept of your own").click()
+    page.get_by_label("A phrase").fill("at night")
+    page.get_by_role("button", name="Learn it").click()
+    page.get_by_text("Learning the concept").wait_for()
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.locator("#learned")).to_contain_text("Stopped. Nothing was changed.")
     page.close()
     demo.close()
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(browser, url):
+    page = opened(browser, url)
+    page.evaluate("""document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='hacked = 1'>");
+        document.body.appendChild(document.createElement("script")).textContent = "hacked = 1";""")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+    page.close()
 
 
 def test_the_page_fetches_nothing_from_elsewhere(browser, url):
@@ -406,7 +442,7 @@ def test_bad_words_and_seeds_give_one_sentence(client, prompt, seed, message):
 
 
 @pytest.mark.parametrize("kind", ["text", "svg", "bomb"])
-def test_a_bad_file_gives_one_sentence_and_is_deleted(client, served_folder, tmp_path, kind):
+def test_a_bad_file_gives_one_sentence(client, tmp_path, kind):
     path = tmp_path / {"text": "notes.png", "svg": "drawing.svg", "bomb": "bomb.png"}[kind]
     path.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>" if kind == "svg" else b"hello")
     if kind == "bomb":
@@ -414,30 +450,20 @@ def test_a_bad_file_gives_one_sentence_and_is_deleted(client, served_folder, tmp
     message = "40 megapixels" if kind == "bomb" else "not a readable JPEG, PNG or WebP"
     with pytest.raises(AppError, match=message):
         client.predict(handle_file(path), "", api_name="/trace")
-    assert not list(served_folder.rglob(path.name))
 
 
-def test_an_upload_is_deleted_and_its_metadata_is_not_served(client, served_folder, tmp_path):
-    path, exif = tmp_path / "holiday.jpg", Image.Exif()
-    exif[0x010E] = "at home"
-    Image.new("RGB", (80, 60), "teal").save(path, exif=exif)
-    picture, answer = client.predict(handle_file(path), PROMPT, api_name="/trace")
+def test_a_program_traces_a_picture(client, tmp_path):
+    path = tmp_path / "holiday.jpg"
+    Image.new("RGB", (80, 60), "teal").save(path)
+    answer = client.predict(handle_file(path), PROMPT, api_name="/trace")
     assert len(answer["sources"]) == COUNT
     assert not answer["stands_out"]
-    assert not Image.open(picture).getexif()
-    assert not list(served_folder.rglob("holiday.jpg"))
-
-
-def test_an_address_is_not_fetched(client):
-    upload = {"path": "https://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(AppError, match="not its address"):
-        client.predict(upload, "", api_name="/trace")
 
 
 def test_no_file_of_this_machine_is_served(url, desk):
     for file in ("metadata.jsonl", desk.collection.files[0], "../../app.py"):
         path = (desk.collection.folder / file).resolve()
-        with pytest.raises(urllib.error.HTTPError, match="403"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{url}/gradio_api/file={path}")
 
 

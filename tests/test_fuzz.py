@@ -1,15 +1,10 @@
 """Malformed requests to every endpoint of a served page end in a clean error or a valid answer."""
 
-import http.client
-import json
 import random
 import re
-import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
-from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,74 +12,13 @@ from urllib.parse import quote
 
 import pytest
 from gradio_client import Client
-
-import app
-from attribution.unlearning import UnlearnConfig
+from web import Request, get, send, written
 
 ROOT = str(Path(__file__).parents[1])
 PROMPT = "a woodcut of a cat in the city"
 AT_ONCE = 10  # fewer than may queue
-PATIENCE = 20  # seconds for one request
 SECRETS = ("Traceback (most recent", '.py"', "site-packages", ROOT, "root:x:")  # in no error
 PATHS = ["/etc/passwd", "../../app.py", "file:///etc/passwd", "/dev/zero", "."]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, and where its answer is streamed: by event, by session or not at all."""
-
-    path: str
-    body: bytes = b""
-    kind: str = "application/json"
-    method: str = "POST"
-    session: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path[:90]} {self.body[:300]!r}"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back, the stream's text included."""
-
-    status: int
-    text: str
-
-    @property
-    def outcome(self) -> str:
-        """Name how the request ended: a status, or the kind of the stream's last event."""
-        if self.status != 200:
-            return str(self.status)
-        if "event: error" in self.text or '"success":false' in self.text:
-            silent = re.search(r'event: error\ndata: (null|{"error": null)|"error":null', self.text)
-            return "silent error" if silent else "error"
-        return "answer"
-
-
-@pytest.fixture(scope="module")
-def page(handlers):
-    """A page of its own in haste: it draws in one step, and gives every picture the same answer."""
-    its, answer = copy(handlers.desk.attributor), handlers.desk.first().answer
-
-    def attribute(image, prompt="", concepts=None):
-        its.model.conditions([prompt, *(concepts or {}).values()])  # refuses what it would refuse
-        return answer
-
-    its.model = replace(its.model)
-    its.model.generate = partial(its.model.generate, steps=1)
-    its.attribute = attribute
-    desk = replace(
-        handlers.desk,
-        attributor=its,
-        own_queries=1,
-        unlearning=UnlearnConfig(steps=1, batch_size=1),
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    demo = app.serve(app.Handlers(desk, limit=0), "127.0.0.1", port, block=False)
-    yield f"127.0.0.1:{port}"
-    demo.close()
 
 
 @pytest.fixture(scope="module")
@@ -107,37 +41,6 @@ def trap():
     yield f"http://127.0.0.1:{server.server_port}", visits
     server.shutdown()
     server.server_close()
-
-
-def get(page, path):
-    return json.loads(send(page, Request(path, method="GET")).text)
-
-
-def send(page, request):
-    """Send one request and read its answer to the end."""
-    reply = exchange(page, request)
-    try:
-        event = json.loads(reply.text)["event_id"]
-    except (ValueError, TypeError, KeyError):
-        return reply
-    stream = f"/gradio_api/queue/data?session_hash={quote(request.session)}"
-    stream = stream if request.session else f"{request.path}/{event}"
-    return exchange(page, Request(stream, method="GET"))
-
-
-def exchange(page, request):
-    connection = http.client.HTTPConnection(page, timeout=PATIENCE)
-    headers = {"Content-Type": request.kind, "Connection": "close"}
-    try:
-        connection.request(request.method, request.path, request.body, headers)
-        response = connection.getresponse()
-        return Reply(response.status, response.read(10**7).decode("utf-8", "replace"))
-    except http.client.IncompleteRead as broken:  # gradio ends the stream of an unknown event so
-        return Reply(200, broken.partial.decode("utf-8", "replace"))
-    except TimeoutError:
-        return Reply(0, "")
-    finally:
-        connection.close()
 
 
 def hostile(trap):
@@ -190,10 +93,6 @@ def plausible(parameter):
     kind = parameter["type"].get("type") if isinstance(parameter["type"], dict) else None
     kind = kind if isinstance(kind, str) else None
     return {"string": PROMPT, "number": 1, "integer": 1, "boolean": True, "array": []}.get(kind)
-
-
-def written(content):
-    return json.dumps(content).encode()
 
 
 def calls(named, trap):
@@ -301,7 +200,8 @@ def visits(trap):
         yield Request(f"/{place}", method="GET")
 
 
-def test_malformed_requests_end_in_a_clean_error_or_an_answer(page, trap, capfd):
+def test_malformed_requests_end_in_a_clean_error_or_an_answer(hasty_page, trap, capfd):
+    page = hasty_page
     address, visited = trap
     named = get(page, "/gradio_api/info")["named_endpoints"]
     dependencies = get(page, "/config")["dependencies"]

@@ -154,29 +154,32 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
-        if scope["type"] != "http":
-            return await send({"type": "websocket.close", "code": 1008})
-        path, method = scope["path"], scope["method"]
-        nonce = secrets.token_urlsafe(16)
+        if scope["type"] == "http":
+            await self.answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let Gradio do so, with headers that say what a browser is to forbid."""
+        path, nonce = scope["path"], secrets.token_urlsafe(16)
         send = headed(send, POLICY.format(nonce=nonce, script=hash_of_script(self.script)))
-        if not self.is_open(path):
-            return await PlainTextResponse("Not found", 404)(scope, receive, send)
         most = self.most_upload + 2**16 if path == f"{API}/upload" else MOST_BODY
+        answer = self.app
+        if not self.is_open(path):
+            answer = PlainTextResponse("Not found", 404)
+        elif path == f"{API}/upload":
+            answer = self.receive_upload
+        elif path == f"{API}/upload_progress":
+            answer = PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+        elif path == "/" and scope["method"] == "GET":
+            send = with_nonce(send, nonce)
         try:
-            receive = limited(scope, receive, most)
-            if path == f"{API}/upload":
-                return await self.receive_upload(scope, receive, send)
-            if path == f"{API}/upload_progress":
-                done = PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
-                return await done(scope, receive, send)
-            if path == "/" and method == "GET":
-                send = with_nonce(send, nonce)
-            return await self.app(scope, receive, send)
+            await answer(scope, limited(scope, receive, most), send)
         except TooLarge:
             text = f"The request is larger than {most // 2**20} MB; make it smaller."
-            return await PlainTextResponse(text, 413)(scope, receive, send)
+            await PlainTextResponse(text, 413)(scope, receive, send)
 
     def is_open(self, path: str) -> bool:
         """Tell whether a path leads to something that is needed."""
