@@ -21,8 +21,6 @@ import sys
 import types
 import typing
 
-from attribution.errors import InputError
-
 STEPS = {
     "collection": "CollectionConfig",
     "train": "TrainConfig",
@@ -38,8 +36,14 @@ STEPS = {
 }
 
 
+STOPPED = 128 + 2  # what a shell gives for a program that SIGINT ended
+
+
 def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
-    """Add an option for each field of a frozen dataclass; its metadata holds help and choices."""
+    """Add an option for each field of a frozen dataclass; its metadata holds help and choices.
+
+    Options that are not given stay away, so that what was meant can be told from what was left out.
+    """
     for field in dataclasses.fields(config):
         kind = typing.get_type_hints(config)[field.name]
         if isinstance(kind, types.UnionType):
@@ -48,15 +52,30 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
         if field.metadata.get("positional"):
             parser.add_argument(field.name, choices=field.metadata.get("choices"), help=text)
         elif kind is bool:
-            parser.add_argument(f"--{field.name}", action="store_true", help=text)
+            parser.add_argument(
+                f"--{field.name}", action="store_true", default=argparse.SUPPRESS, help=text
+            )
         else:
-            text = (text + " (default: %(default)s)").strip()
-            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=text,
+            text = f"{text} (default: {field.default})".strip()
+            parser.add_argument(f"--{field.name}", type=kind, default=argparse.SUPPRESS, help=text,
                                 choices=field.metadata.get("choices"))  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and run one step; a user's mistake is one line and exit code 2."""
+    """Run one step; a mistake of the user's or the machine's is one line and exit code 2, Ctrl-C one and 130."""
+    name = " ".join(["python -m precompute", *(sys.argv[1:] if argv is None else argv)[:1]])
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped; the same command goes on or begins again", file=sys.stderr)
+        return STOPPED
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str] | None) -> int:
+    """Parse the command line and run the step."""
     parser = argparse.ArgumentParser(
         "python -m precompute",
         description=__doc__,
@@ -74,8 +93,13 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     name = given.pop("step")
     module = importlib.import_module(f"precompute.{name}")
+    config = getattr(module, STEPS[name])
+    from attribution.errors import InputError  # with torch, so that Ctrl-C is ours by then
+    from precompute.shipped import refuse_implied
+
     try:
-        return module.run(getattr(module, STEPS[name])(**given)) or 0
+        refuse_implied(name, config, given)
+        return module.run(config(**given)) or 0
     except InputError as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2
