@@ -17,9 +17,12 @@ Run the steps in this order; each reads what the one before it wrote:
 import argparse
 import dataclasses
 import importlib
+import os
+import signal
 import sys
 import types
 import typing
+from multiprocessing import active_children
 
 STEPS = {
     "collection": "CollectionConfig",
@@ -62,20 +65,7 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one step; a mistake of the user's or the machine's is one line and exit code 2, Ctrl-C one and 130."""
-    name = " ".join(["python -m precompute", *(sys.argv[1:] if argv is None else argv)[:1]])
-    try:
-        return _run(argv)
-    except KeyboardInterrupt:
-        print(f"\n{name}: stopped; the same command goes on or begins again", file=sys.stderr)
-        return STOPPED
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(argv: list[str] | None) -> int:
-    """Parse the command line and run the step."""
+    """Parse the command line and run one step; a mistake, or a disk that refuses, is one line and exit code 2."""
     parser = argparse.ArgumentParser(
         "python -m precompute",
         description=__doc__,
@@ -100,10 +90,23 @@ def _run(argv: list[str] | None) -> int:
     try:
         refuse_implied(name, config, given)
         return module.run(config(**given)) or 0
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2
 
 
+def stop(*_: object) -> None:
+    """End at once, as if killed, which every file that we write survives; the lock goes with the process.
+
+    An exception would not do: raised within torch's own code it aborts, and within an import it becomes another.
+    """
+    for worker in active_children():
+        worker.kill()
+    name = " ".join(["python -m precompute", *sys.argv[1:2]])
+    os.write(2, f"\n{name}: stopped; give the same command to go on or begin again\n".encode())
+    os._exit(STOPPED)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, stop)
     sys.exit(main())
