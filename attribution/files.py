@@ -128,3 +128,9 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def ensure_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written into, before the work and not after it."""
+    with writing(folder):
+        pass
