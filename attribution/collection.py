@@ -1,12 +1,11 @@
 """Read a collection: an imagefolder of pictures with captions and labels, in a fixed order.
 
-In: a folder with `metadata.jsonl` (`file_name`, a caption column and any labels). Out: a `Collection`,
-whose i-th row is the i-th training image everywhere in the project. It knows no model.
+In: a folder of pictures, and what its text files say of them (metadata.py). Out: a `Collection`, whose i-th row is
+the i-th training image everywhere in the project. It knows no model.
 """
 
 import hashlib
 import io
-import json
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Image as ImageFeature
-from datasets import load_dataset
 from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.metadata import read_concepts, read_held_out, read_metadata
 
 
 @dataclass(frozen=True)
@@ -80,56 +78,12 @@ def fingerprint_of(rows: list[Row]) -> str:
 
 
 def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:
-    """Load an imagefolder, refusing one without metadata, captions or with missing files."""
+    """Load an imagefolder, refusing one whose metadata is not there, is malformed or names what is missing."""
     folder = Path(folder)
-    if not (folder / "metadata.jsonl").is_file():
-        raise InputError(f"{folder} has no metadata.jsonl; make one with a line for each image")
-    lines = (folder / "metadata.jsonl").read_text().splitlines()
-    try:
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{folder}/metadata.jsonl is not JSON lines: {error}") from error
-    root, seen = folder.resolve(), set()
-    for number, row in enumerate(rows, 1):
-        for column in ("file_name", caption_column):
-            if not isinstance(row, dict) or not isinstance(row.get(column), str):
-                raise InputError(
-                    f"line {number} of {folder}/metadata.jsonl has no text in '{column}'"
-                )
-        path = (folder / row["file_name"]).resolve()
-        if path in seen:
-            raise InputError(
-                f"line {number} of {folder}/metadata.jsonl names {row['file_name']!r} again; remove it"
-            )
-        seen.add(path)
-        if root not in path.parents or not path.is_file():
-            raise InputError(
-                f"{folder} lacks the image {row['file_name']!r} that metadata.jsonl names; "
-                "restore it or remove its line"
-            )
-    if not rows:
-        raise InputError(f"{folder}/metadata.jsonl is empty; a collection needs at least one image")
-    data = load_dataset("imagefolder", data_dir=str(folder), split="train")
-    data = data.cast_column("image", ImageFeature(decode=False))
-    files = [str(Path(path["path"]).relative_to(root)) for path in data["image"]]
-    labels = [
-        {key: str(value) for key, value in row.items() if key not in ("image", caption_column)}
-        for row in data
-    ]
-    return Collection(
-        folder, files, list(data[caption_column]), labels,
-        concepts=_read_json(folder / "concepts.json", {}),
-        held_out=_read_json(folder / "held_out.json", []),
-    )  # fmt: skip
-
-
-def _read_json(path: Path, missing: dict | list) -> dict | list:
-    if not path.is_file():
-        return missing
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+    entries = read_metadata(folder, caption_column)
+    files, captions = [entry.file for entry in entries], [entry.caption for entry in entries]
+    labels, concepts = [entry.labels for entry in entries], read_concepts(folder)
+    return Collection(folder, files, captions, labels, concepts, read_held_out(folder, concepts))
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.collection import Collection
+from attribution.collection import CONCEPTS, Collection
 from attribution.errors import InputError
 from attribution.model import DiffusionModel
 from attribution.projection import generator
@@ -23,9 +23,11 @@ Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
 
 
 def full_prompt(phrases: dict[str, str]) -> str:
-    """Describe a picture by its style, subject and background, whichever there are."""
+    """Describe a picture by its style, subject and background, whichever there are, and then all else."""
     head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
-    return f"{head} {phrases.get('background', '')}".strip()
+    scene = f"{head} {phrases.get('background', '')}".strip()
+    others = [phrase for concept, phrase in phrases.items() if concept not in CONCEPTS]
+    return ", ".join(filter(None, [scene, *others]))
 
 
 def combinations(

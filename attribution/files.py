@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import xxhash
 from filelock import FileLock, Timeout
@@ -31,11 +32,32 @@ def write_whole(path: Path, text: str) -> None:
 def read_json(path: Path, advice: str) -> dict:
     """Read a JSON object; `advice` says what to do when it is damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (ValueError, RecursionError, OSError) as error:
+        found = parse_json(path.read_bytes())
+    except (ValueError, OSError) as error:
         raise InputError(f"{path} is damaged; {advice}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} is damaged; {advice}")
+    return found
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON, raising ValueError also for what is not text everywhere: half characters, and a key twice."""
+    try:
+        found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8; save it as UTF-8") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(r"it holds half a character, such as \ud800; remove it") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object names a key twice; keep one")
     return found
 
 
@@ -98,7 +120,17 @@ def writing(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"another process is writing {folder}; wait until it is done") from error
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); give a folder that can be"
+        ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def ensure_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written into, before the work and not after it."""
+    with writing(folder):
+        pass

@@ -17,11 +17,12 @@ Run the steps in this order; each reads what the one before it wrote:
 import argparse
 import dataclasses
 import importlib
+import os
+import signal
 import sys
 import types
 import typing
-
-from attribution.errors import InputError
+from multiprocessing import active_children
 
 STEPS = {
     "collection": "CollectionConfig",
@@ -38,8 +39,14 @@ STEPS = {
 }
 
 
+STOPPED = 128 + 2  # what a shell gives for a program that SIGINT ended
+
+
 def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
-    """Add an option for each field of a frozen dataclass; its metadata holds help and choices."""
+    """Add an option for each field of a frozen dataclass; its metadata holds help and choices.
+
+    Options that are not given stay away, so that what was meant can be told from what was left out.
+    """
     for field in dataclasses.fields(config):
         kind = typing.get_type_hints(config)[field.name]
         if isinstance(kind, types.UnionType):
@@ -48,15 +55,17 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
         if field.metadata.get("positional"):
             parser.add_argument(field.name, choices=field.metadata.get("choices"), help=text)
         elif kind is bool:
-            parser.add_argument(f"--{field.name}", action="store_true", help=text)
+            parser.add_argument(
+                f"--{field.name}", action="store_true", default=argparse.SUPPRESS, help=text
+            )
         else:
-            text = (text + " (default: %(default)s)").strip()
-            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=text,
+            text = f"{text} (default: {field.default})".strip()
+            parser.add_argument(f"--{field.name}", type=kind, default=argparse.SUPPRESS, help=text,
                                 choices=field.metadata.get("choices"))  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and run one step; a user's mistake is one line and exit code 2."""
+    """Parse the command line and run one step; a mistake, or a disk that refuses, is one line and exit code 2."""
     parser = argparse.ArgumentParser(
         "python -m precompute",
         description=__doc__,
@@ -74,12 +83,30 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     name = given.pop("step")
     module = importlib.import_module(f"precompute.{name}")
+    config = getattr(module, STEPS[name])
+    from attribution.errors import InputError  # with torch, so that Ctrl-C is ours by then
+    from precompute.shipped import refuse_implied
+
     try:
-        return module.run(getattr(module, STEPS[name])(**given)) or 0
-    except InputError as error:
+        refuse_implied(name, config, given)
+        return module.run(config(**given)) or 0
+    except (InputError, OSError) as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2
 
 
+def stop(*_: object) -> None:
+    """End at once, as if killed, which every file that we write survives; the lock goes with the process.
+
+    An exception would not do: raised within torch's own code it aborts, and within an import it becomes another.
+    """
+    for worker in active_children():
+        worker.kill()
+    name = " ".join(["python -m precompute", *sys.argv[1:2]])
+    os.write(2, f"\n{name}: stopped; give the same command to go on or begin again\n".encode())
+    os._exit(STOPPED)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, stop)
     sys.exit(main())

@@ -23,7 +23,7 @@ from attribution.calibration import (
 from attribution.collection import Collection, load_collection
 from attribution.concepts import captioned, combinations, recognise
 from attribution.errors import InputError
-from attribution.files import writing
+from attribution.files import ensure_writable, writing
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 from attribution.store import caption_column
@@ -53,6 +53,7 @@ class CalibrateConfig:
 def run(config: CalibrateConfig) -> None:
     """Take the evidence of both nulls and write it."""
     folder = Path(config.cache_dir)
+    ensure_writable(folder)
     collection = load_collection(config.train_data_dir, caption_column(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     images, _ = draw_unrelated(config.unrelated, FIRST_SEED["calibration"] + config.seed)

@@ -3,9 +3,10 @@
 In: a model folder and an image folder. Out: a cache folder that belongs to exactly these two. The same command
 always makes the cache what the folder is now: a run that was stopped goes on where it was, images that are new
 are added, images (or captions) that are gone are removed from disk and from the kernel's sums, and a damaged
-shard is made anew. `accelerate launch -m precompute gradients ...` splits the work over processes and machines
-that share the output folder. Methods whose training features are the same (TRAK, TracIn, Journey-TRAK and
-EK-FAC) differ in the kernel or in their queries alone, so that one's shards serve the others.
+shard is made anew. Where more than a tenth of the images would be removed, `--remove` must say that it is meant.
+`accelerate launch -m precompute gradients ...` splits the work over processes and machines that share the output
+folder. Methods whose training features are the same (TRAK, TracIn, Journey-TRAK and EK-FAC) differ in the kernel or
+in their queries alone, so that one's shards serve the others.
 """
 
 import json
@@ -47,6 +48,7 @@ from attribution.shards import (
     write_shard,
 )
 from attribution.store import (
+    SHARD_NAME,
     clean,
     kernel_is_sound,
     listed_shards,
@@ -55,6 +57,9 @@ from attribution.store import (
     write_header,
 )
 from precompute.curvature import ensure_factors
+
+REMOVED_UNASKED = 0.1  # of the images; more look like another collection's folder
+SHOWN = 3  # names of images that would go
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,9 @@ class GradientsConfig:
     batch_size: int = 8
     device: str = "cpu"
     seed: int = 0
+    remove: bool = field(
+        default=False, metadata={"help": "even more than a tenth of the images that are there"}
+    )
     dry_run: bool = field(
         default=False, metadata={"help": "print the time and the disk that it needs, and stop"}
     )
@@ -128,6 +136,13 @@ class Plan:
     finished: list[str]  # shards that a stopped run left, whole
     new: list[tuple[int, list[int]]]  # shard number -> rows of the collection
     rebuild: bool  # a shard or the kernel was damaged, so that the Gram sum must be taken again
+    stored: set[Row]  # whose features are there, also those of a stopped run
+    lost: set[Row]  # of these, what the collection no longer has
+
+    @property
+    def removes_much(self) -> bool:
+        """Tell whether more would go than goes unasked."""
+        return len(self.lost) > REMOVED_UNASKED * len(self.stored)
 
     @property
     def images(self) -> int:
@@ -145,24 +160,31 @@ def make_plan(folder: Path, collection: Collection, shard_size: int) -> Plan:
     )
     wanted = set(collection.rows)
     present: set[Row] = set()
+    stored: set[Row] = set()
     gone: dict[str, set[Row]] = {}
     for shard in kept:
         rows = set(rows_of_shard(folder / shard.name))
         if rows - wanted:
             gone[shard.name] = rows - wanted
         present |= rows & wanted
+        stored |= rows
     finished, names = [], {shard.name for shard in listed}
+    next_number = header["next_number"] if header else 0
     for path in sorted(folder.glob("features-*.safetensors")):
-        rows = whole_rows(path) if path.name not in names else []
-        if rows and set(rows) <= wanted - present:
+        if path.name in names or not SHARD_NAME.fullmatch(path.name):
+            continue
+        rows = set(whole_rows(path))
+        if rows and rows <= wanted - present:
             finished.append(path.name)
-            present |= set(rows)
+            present |= rows
+        if number_of(path.name) >= next_number:  # else a run that was stopped had replaced it
+            stored |= rows
     missing = [i for i, row in enumerate(collection.rows) if row not in present]
     used = {number_of(name) for name in [*names, *finished]}
-    free = (n for n in count(header["next_number"] if header else 0) if n not in used)
+    free = (n for n in count(next_number) if n not in used)
     starts = range(0, len(missing), shard_size)
     new = [(number, missing[i : i + shard_size]) for i, number in zip(starts, free, strict=False)]
-    return Plan(kept, gone, finished, new, rebuild)
+    return Plan(kept, gone, finished, new, rebuild, stored, stored - wanted)
 
 
 def run(config: GradientsConfig) -> None:
@@ -245,8 +267,15 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
         raise InputError(
             f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
         )
-    write_whole(path, json.dumps(belongs, indent=1) + "\n")
     plan = make_plan(folder, collection, config.shard_size)
+    if plan.removes_much and not config.remove:
+        names = ", ".join(sorted(row.file for row in plan.lost)[:SHOWN])
+        raise InputError(
+            f"{len(plan.lost)} of {len(plan.stored)} images in {folder} would be removed, as {config.train_data_dir} "
+            f"lacks them or says something else of them ({names} ...); give --remove if that is meant, "
+            "or another output_dir"
+        )
+    write_whole(path, json.dumps(belongs, indent=1) + "\n")
     rewritten = sum(shard.bytes for shard in plan.kept if shard.name in plan.gone)
     needed = disk_needed(config, extractor, plan.images) + rewritten
     free = shutil.disk_usage(folder).free
@@ -348,8 +377,9 @@ def dry_run(
     disk, existing = disk_needed(config, extractor, plan.images), folder
     while not existing.exists():
         existing = existing.parent
+    asked = " (with --remove)" if plan.removes_much else ""
     print(
-        f"{plan.images} of {len(collection)} images to make, {sum(len(r) for r in plan.gone.values())} to remove: "
+        f"{plan.images} of {len(collection)} images to make, {len(plan.lost)} to remove{asked}: "
         f"about {plan.images * seconds / state.num_processes / 60:.1f} minutes at "
         f"{state.num_processes / seconds if seconds else 0:.1f} images a second in "
         f"{state.num_processes} process(es); {disk / 1e6:.1f} MB of disk in {folder}, "

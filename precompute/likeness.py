@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attribution.collection import load_collection
-from attribution.files import writing
+from attribution.files import ensure_writable, writing
 from attribution.likeness import write_look_alikes
 from attribution.model import DiffusionModel
 from attribution.store import caption_column, open_cache
@@ -27,6 +27,7 @@ class LikenessConfig:
 def run(config: LikenessConfig) -> None:
     """Encode all training images and write their latents."""
     folder = Path(config.cache_dir)
+    ensure_writable(folder)
     collection = load_collection(config.train_data_dir, caption_column(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}

@@ -6,6 +6,7 @@ goes on where it was.
 """
 
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,8 +69,12 @@ def train_all(
     missing = [each for each in trainings if not _path(bench, each).is_file()]
     if missing:
         workers = min(workers or os.cpu_count() or 1, len(missing))
+        # Ctrl-C leaves semaphores, which are then cleaned up, but not without a warning.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         with ProcessPoolExecutor(workers, get_context("spawn"), _open_bench, (bench,)) as pool:
+            ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the workers' too: we end them
             futures = [pool.submit(_train, each) for each in missing]
+            signal.signal(signal.SIGINT, ours)
             with tqdm(total=len(trainings), initial=len(trainings) - len(missing),
                       desc="training", unit="model") as bar:  # fmt: skip
                 for future in as_completed(futures):

@@ -20,7 +20,7 @@ from attribution.concepts import captioned, combinations
 from attribution.depth import block_of, in_order
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
-from attribution.files import file_hash, save_tensors, write_whole, writing
+from attribution.files import ensure_writable, file_hash, save_tensors, write_whole, writing
 from attribution.kernel import apply_kernel
 from attribution.methods import method_named
 from attribution.model import DiffusionModel
@@ -55,9 +55,10 @@ class WeightsConfig:
 
 def run(config: WeightsConfig) -> None:
     """Fit each question's weights on the same pictures, each question asked in its own words."""
-    collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     folder = Path(config.cache_dir)
+    ensure_writable(folder)
+    collection = load_collection(config.train_data_dir, caption_column(folder))
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
     if not cache.header["damping"] and method_named(cache.header["method"]).kernel != "identity":

@@ -246,7 +246,7 @@ def test_damage_removal_and_addition_at_once_end_in_the_right_sums(
     assert main(command(small_model, first, folder)) == 0
     path = folder / "features-000001.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    assert main(command(small_model, second, folder)) == 0
+    assert main(command(small_model, second, folder, "--remove")) == 0
     rows, opened = by_row(folder)
     assert set(rows) == set(load_collection(second).rows)
     wide = opened.features().transpose(0, 1).double()
@@ -268,7 +268,7 @@ def test_features_of_another_model_are_not_kept_even_without_settings(
 
 def test_numbers_are_not_used_twice(copy, small_model, small_collection, tmp_path):
     smaller = shrunk(small_collection, tmp_path / "smaller", set(range(24, 30)))
-    assert main(command(small_model, smaller, copy)) == 0
+    assert main(command(small_model, smaller, copy, "--remove")) == 0
     assert main(command(small_model, small_collection, copy)) == 0
     names = sorted(p.name for p in copy.glob("features-*"))
     assert names == [f"features-00000{n}.safetensors" for n in (0, 1, 2, 4)]
@@ -373,7 +373,7 @@ def test_a_removed_image_is_gone_from_disk_kernel_and_results(
     }
     with pytest.raises(InputError, match="made for another collection"):
         Attributor.from_pretrained(small_model, copy, smaller)
-    assert main(command(small_model, smaller, copy)) == 0
+    assert main(command(small_model, smaller, copy, "--remove")) == 0
     assert "0 images to add, 10 removed" in capsys.readouterr().err
     after, opened = by_row(copy)
     assert after.keys() == {row for row in before if row.file not in names}
