@@ -10,7 +10,13 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ModelMixin,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -41,6 +47,7 @@ STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }  # of the files that hold parameters
+NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",
@@ -48,6 +55,7 @@ ADDED = {
 FUSE = "save the pipeline with it fused in (load_lora_weights, fuse_lora, save_pretrained)"
 EXTEND = "save the pipeline with it loaded (load_textual_inversion, save_pretrained)"
 OWN_CODE = ("auto_map", "custom_pipeline", "custom_pipelines", "trust_remote_code")
+ATTENTION = (None, "eager", "sdpa")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")  # that DDPM knows
 LAYER_COUNTS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers",
@@ -89,31 +97,15 @@ def load(folder: Path) -> StableDiffusionPipeline:
     """Load a folder's parts by the classes that are supported; every parameter must be there."""
     check(folder)
     _check_parameters(folder)
-    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    options |= {"torch_dtype": torch.float32}
-    text = {"attn_implementation": "sdpa"}  # else the config may name one that is fetched
+    found = {part: _network(folder / part, part) for part in STEMS}
     try:
-        index = _config(folder / "model_index.json")
-        sampler = getattr(diffusers, index["scheduler"][1])
-        found = {
-            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-            "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
-            "text_encoder": CLIPTextModel.from_pretrained(
-                folder / "text_encoder", **options, **text
-            ),
-        }
+        sampler = getattr(diffusers, _config(folder / "model_index.json")["scheduler"][1])
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         scheduler = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
         _try(scheduler)
     except Exception as error:  # whatever the libraries make of a folder that anybody may have made
         raise _not_loaded(folder, error) from error
-    for part, (_, about) in found.items():
-        if missing := sorted(about["missing_keys"]):
-            raise InputError(
-                f"the {part} of {folder} lacks {len(missing)} parameters ({missing[0]}); save the pipeline again"
-            )
-    parts = {part: network for part, (network, _) in found.items()}
-    encoder = parts["text_encoder"].config
+    encoder = found["text_encoder"].config
     if max(tokenizer.get_vocab().values()) >= encoder.vocab_size:
         raise InputError(
             f"the tokenizer of {folder} knows more words than its text encoder, {encoder.vocab_size}; "
@@ -122,9 +114,23 @@ def load(folder: Path) -> StableDiffusionPipeline:
     longest = encoder.max_position_embeddings
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return StableDiffusionPipeline(
-        **parts, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        **found, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
+
+
+def _network(folder: Path, part: str) -> ModelMixin | CLIPTextModel:
+    """Load a network's parameters, every one of them."""
+    options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
+    try:
+        network, about = NETWORKS[part].from_pretrained(folder, output_loading_info=True, **options)
+    except Exception as error:  # as above
+        raise _not_loaded(folder, error) from error
+    if missing := sorted(about["missing_keys"]):
+        raise InputError(
+            f"{folder} lacks {len(missing)} parameters ({missing[0]}); save the pipeline again"
+        )
+    return network
 
 
 @torch.no_grad()
@@ -339,9 +345,8 @@ def _check_parameters(folder: Path) -> None:
 
 def _described(folder: Path, part: str) -> torch.nn.Module:
     if part == "text_encoder":
-        return CLIPTextModel(CLIPTextConfig.from_pretrained(folder, attn_implementation="sdpa"))
-    network = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
-    return network.from_config(network.load_config(folder, local_files_only=True))
+        return CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+    return NETWORKS[part].from_config(NETWORKS[part].load_config(folder, local_files_only=True))
 
 
 def _parameter_files(folder: Path, stem: str) -> list[Path]:

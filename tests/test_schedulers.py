@@ -1,7 +1,9 @@
 """Features are those of the schedule a model was trained with, whichever sampler was saved with it."""
 
+import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -44,11 +46,6 @@ def saved_with(small_model, folder, name, keep=True, **settings):
     return folder
 
 
-def features(model, pictures, rule="same"):
-    config = FeatureConfig("denoising_loss", timesteps=4, ranges=2, proj_dim=4)
-    return FeatureExtractor(model, config, rule).query(*pictures)
-
-
 @pytest.fixture(scope="module")
 def pictures(small_collection):
     collection = load_collection(small_collection)
@@ -56,38 +53,58 @@ def pictures(small_collection):
 
 
 @pytest.fixture(scope="module")
-def right(small_model, pictures, tmp_path_factory):
-    """Features of the model saved with the scheduler that trainers use, for each prediction type and rule."""
-    found = {}
-    for kind in PREDICTIONS:
-        folder = tmp_path_factory.mktemp("right") / "model"
-        saved_with(small_model, folder, "DDPMScheduler", prediction_type=kind)
-        model = DiffusionModel.from_pretrained(folder)
-        found |= {(kind, rule): features(model, pictures, rule) for rule in ("same", "path")}
-    return found
+def extractors(small_model):
+    """Features of pictures as noised, and along their own paths, which asks for the model's estimates."""
+    model = DiffusionModel.from_pretrained(small_model)
+    config = FeatureConfig("denoising_loss", timesteps=2, ranges=2, proj_dim=4)
+    plain = FeatureExtractor(model, config)
+    path = copy.copy(plain)
+    path.rule = "path"
+    return plain, path
+
+
+def sampled_by(extractors, name, kind, folder):
+    """Give the model with another scheduler, saved and loaded as diffusers does it."""
+    model, sampler = extractors[0].model, getattr(diffusers, name)
+    config = dict(model.pipeline.scheduler.config) | {"prediction_type": kind}
+    sampler.from_config(config).save_pretrained(folder)
+    parts = model.pipeline.components | {"scheduler": sampler.from_pretrained(folder)}
+    pipeline = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return replace(model, pipeline=pipeline)
+
+
+def features(extractors, model, pictures):
+    found = []
+    for extractor in extractors:
+        other = copy.copy(extractor)
+        other.model = model
+        found.append(other.query(*pictures))
+    return torch.stack(found)
+
+
+@pytest.fixture(scope="module")
+def right(extractors, pictures, tmp_path_factory):
+    """Features of the model saved with the scheduler that trainers use, for each prediction type."""
+    folder = tmp_path_factory.mktemp("right")
+    models = {kind: sampled_by(extractors, "DDPMScheduler", kind, folder) for kind in PREDICTIONS}
+    return {kind: features(extractors, model, pictures) for kind, model in models.items()}
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)
 @pytest.mark.parametrize("name", HERE)
 def test_features_are_equal_under_every_sampler_before_and_after_a_drawing(
-    name, kind, small_model, pictures, right, tmp_path
+    name, kind, extractors, pictures, right, tmp_path
 ):
-    model = DiffusionModel.from_pretrained(
-        saved_with(small_model, tmp_path / "model", name, prediction_type=kind)
-    )
-    assert type(model.pipeline.scheduler).__name__ == name
-    assert torch.equal(features(model, pictures), right[kind, "same"])
+    model = sampled_by(extractors, name, kind, tmp_path)
+    assert torch.equal(features(extractors, model, pictures), right[kind])
     told = []
-    drawn = model.generate(
-        ["a cat", "a dog"], [5, 6], steps=5, on_step=lambda done, of: told.append((done, of))
-    )
-    assert told == [(i, 5) for i in range(1, 6)]
-    [alone] = model.generate(["a dog"], [6], steps=5)
+    drawn = model.generate(["a cat", "a dog"], [5, 6], 4, on_step=lambda *done: told.append(done))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    [alone] = model.generate(["a dog"], [6], steps=4)
     assert np.abs(np.asarray(alone, float) - np.asarray(drawn[1], float)).mean() < 1
     assert np.abs(np.asarray(drawn[0], float) - np.asarray(drawn[1], float)).mean() > 1
-    assert torch.equal(features(model, pictures), right[kind, "same"])
-    assert torch.equal(features(model, pictures, "path"), right[kind, "path"])
-    assert torch.equal(features(copy_of(model), pictures), right[kind, "same"])
+    assert torch.equal(features(extractors, model, pictures), right[kind])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +116,7 @@ def test_features_are_equal_under_every_sampler_before_and_after_a_drawing(
         {"trained_betas": [0.001 + i * 1e-4 for i in range(100)], "num_train_timesteps": 100},
         {"num_train_timesteps": 500},
     ],
-    ids=lambda settings: "-".join(settings),
+    ids="-".join,
 )
 @pytest.mark.parametrize(
     "name", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"]
@@ -238,3 +255,11 @@ def test_no_method_asks_the_sampler():
         for line in path.read_text().splitlines():
             for asked in ("add_noise", "get_velocity", "alphas_cumprod", "prediction_type"):
                 assert f"pipeline.scheduler.{asked}" not in line, path
+
+
+def test_a_copy_keeps_the_schedule_of_training(small_model, tmp_path):
+    folder = saved_with(small_model, tmp_path / "model", "UniPCMultistepScheduler")
+    model = DiffusionModel.from_pretrained(folder)
+    model.generate(["a cat"], [0], steps=3)
+    copied = copy_of(model).schedule.alphas_cumprod
+    assert torch.equal(copied, model.schedule.alphas_cumprod)
