@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attribution.errors import InputError
 from attribution.collection import load_collection
+from attribution.errors import InputError
 from attribution.hub import is_hub_id, local_folder
 from attribution.model import DiffusionModel
 from precompute.__main__ import main
@@ -93,6 +93,7 @@ def test_a_pipeline_of_another_class_is_named_and_refused(kind, folder, unread):
         ("vae", {"shift_factor": "1"}, "shift_factor 1"),
         ("vae", {"in_channels": 4}, "red, green and blue"),
         ("text_encoder", {"architectures": ["T5EncoderModel"]}, "T5EncoderModel"),
+        ("text_encoder", {"architectures": 5}, "is of 5"),
         ("text_encoder", {"model_type": "t5"}, "is of t5"),
     ],
 )  # fmt: skip
@@ -386,6 +387,12 @@ def test_a_tokenizer_without_a_limit_takes_the_text_encoders(folder):
     model = DiffusionModel.from_pretrained(folder)
     assert model.conditions(["a cat"]).shape[1] == 24
     assert len(model.generate(["a cat"], [0], steps=1)) == 1
+
+
+@pytest.mark.parametrize("limit", [-1, "x", 0, []])
+def test_a_tokenizer_whose_limit_is_no_length_is_refused(limit, folder):
+    edit(folder / "tokenizer/tokenizer_config.json", model_max_length=limit)
+    refused(folder, "no diffusers pipeline could be loaded")
 
 
 def test_a_tokenizer_of_another_text_encoder_is_refused(folder):

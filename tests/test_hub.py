@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -185,17 +186,16 @@ def test_a_model_that_is_not_there_is_one_sentence(hub, name, message):
 def test_a_model_of_another_kind_is_refused_before_its_parameters_are_fetched(
     hub, small_model, tmp_path
 ):
-    other = shutil.copytree(small_model, tmp_path / "other")
-    Hub.folders["models/ann/other"] = other
-    index = json.loads((other / "model_index.json").read_text())
-    (other / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    (other / "unet/evil.py").write_text("raise SystemExit")
+    flux, lora = (Path(shutil.copytree(small_model, tmp_path / name)) for name in ("flux", "lora"))
+    Hub.folders |= {"models/ann/flux": flux, "models/ann/lora": lora}
+    index = json.loads((flux / "model_index.json").read_text())
+    (flux / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    (flux / "unet/evil.py").write_text("raise SystemExit")
     with pytest.raises(InputError, match="FluxPipeline"):
-        DiffusionModel.from_pretrained("ann/other")
-    (other / "model_index.json").write_text(json.dumps(index))
-    (other / "pytorch_lora_weights.safetensors").write_bytes(b"small")
+        DiffusionModel.from_pretrained("ann/flux")
+    (lora / "pytorch_lora_weights.safetensors").write_bytes(b"small")
     with pytest.raises(InputError, match="is a LoRA beside the model"):
-        DiffusionModel.from_pretrained("ann/other@v2")
+        DiffusionModel.from_pretrained("ann/lora@v2")
     assert not any(name.endswith(("model.safetensors", ".py")) for name in Hub.asked)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from attribution.collection import load_collection
+from attribution.configs import SAMPLERS
 from attribution.errors import InputError
 from attribution.features import FeatureConfig, FeatureExtractor
 from attribution.model import DiffusionModel
-from attribution.parts import SAMPLERS
 from attribution.unlearning import copy_of
 from precompute.evaluate.baselines import baseline_scores
 from precompute.queries import Query
