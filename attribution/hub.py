@@ -1,13 +1,14 @@
-"""Fetch a cache or a collection from the Hugging Face Hub.
+"""Fetch a model, a cache or a collection from the Hugging Face Hub.
 
-In: a folder, or a Hub id, "owner/name" or "owner/name@revision", of a data set repository. Out: a folder of real
-files on this machine. Only what is read is fetched: safetensors, JSON and pictures. It knows no format; models are
-fetched by diffusers.
+In: a folder, or a Hub id, "owner/name" or "owner/name@revision", of a model or data set repository. Out: a folder on
+this machine, of real files for caches and collections. Only what is read is fetched: safetensors, JSON, a tokenizer's
+text and pictures. It knows no format.
 """
 
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from httpx2 import HTTPError  # what huggingface_hub speaks HTTP with
@@ -22,9 +23,23 @@ from huggingface_hub.errors import (
 
 from attribution.errors import InputError
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
+# Nothing between slashes begins with a dot, so that none leads to another folder; the Hub's names have 96 characters.
+_WORD = r"\w[\w.-]{0,95}"
+HUB_ID = re.compile(rf"{_WORD}/{_WORD}(@{_WORD}(/{_WORD})*)?", re.ASCII)
 PICTURES = [f"*.{kind}" for kind in ("png", "jpg", "jpeg", "webp", "PNG", "JPG", "JPEG", "WEBP")]
-PATTERNS = {"cache": ["*.json", "*.safetensors"], "collection": ["*.json", "*.jsonl", *PICTURES]}
+SHARDED = ("", "-0????-of-0????")  # a network's parameters lie in one file or in numbered ones
+PATTERNS = {
+    "cache": ["*.json", "*.safetensors"],
+    "collection": ["*.json", "*.jsonl", *PICTURES],
+    "model": [
+        "model_index.json", "pytorch_lora_weights.*", "adapter_*", "learned_embeds.*", "tokenizer/*.txt",
+        *(f"{part}/*.json" for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")),
+    ],
+    "parameters": [
+        f"{stem}{shard}.safetensors" for shard in SHARDED
+        for stem in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    ],
+}  # fmt: skip
 
 
 def is_hub_id(name: str | Path) -> bool:
@@ -46,10 +61,39 @@ def local_folder(name: str | Path, kind: str) -> Path:
     """
     if not is_hub_id(name):
         return Path(name)
+    return real_files(fetched(name, kind, PATTERNS[kind]), split_id(name)[0], PATTERNS[kind])
+
+
+def model_folder(name: str | Path, check: Callable[[Path], None]) -> Path:
+    """Give a model's folder; of a Hub id, what is small is fetched and checked before the parameters are."""
+    if not is_hub_id(name):
+        folder = Path(name)
+        try:
+            if folder.is_dir():
+                return folder
+            one = folder.is_file()
+        except OSError:  # such as a name that is too long
+            one = False
+        shown = str(name) if str(name).isprintable() else repr(str(name))
+        if one:
+            raise InputError(
+                f"{shown:.300} is one file; make a folder of it by StableDiffusionPipeline.from_single_file and "
+                "save_pretrained"
+            )
+        raise InputError(f"there is no model folder {shown:.300}; check the path")
+    check(fetched(name, "model", PATTERNS["model"]))
+    return fetched(name, "model", PATTERNS["model"] + PATTERNS["parameters"])
+
+
+def fetched(name: str | Path, kind: str, patterns: list[str]) -> Path:
+    """Give the Hub's own copy of some of a repository's files; what goes wrong is one sentence."""
     repository, revision = split_id(name)
+    place = "model" if kind == "model" else "dataset"
     try:
-        snapshot = snapshot_download(
-            repository, repo_type="dataset", revision=revision, allow_patterns=PATTERNS[kind]
+        return Path(
+            snapshot_download(
+                repository, repo_type=place, revision=revision, allow_patterns=patterns
+            )
         )
     except GatedRepoError as error:
         raise InputError(
@@ -58,8 +102,9 @@ def local_folder(name: str | Path, kind: str) -> Path:
     except RevisionNotFoundError as error:
         raise InputError(f"the {kind} {repository} has no revision {revision}") from error
     except RepositoryNotFoundError as error:
+        what = "model" if kind == "model" else "data set"
         raise InputError(
-            f"there is neither a folder nor a data set on the Hub named {name}; check the name, or run "
+            f"there is neither a folder nor a {what} on the Hub named {name}; check the name, or run "
             "hf auth login if it is private"
         ) from error
     except LocalEntryNotFoundError as error:
@@ -71,7 +116,6 @@ def local_folder(name: str | Path, kind: str) -> Path:
         raise InputError(
             f"the {kind} {name} could not be fetched from the Hub: {reason}"
         ) from error
-    return real_files(Path(snapshot), repository, PATTERNS[kind])
 
 
 def real_files(snapshot: Path, repository: str, patterns: list[str]) -> Path:

@@ -10,24 +10,32 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
-from httpx2 import HTTPError
+from diffusers import DDPMScheduler, StableDiffusionPipeline
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from attribution.collection import to_pixels
 from attribution.errors import InputError
-from attribution.hub import is_hub_id, split_id
+from attribution.hub import model_folder
+from attribution.parts import check, load
 
 MAX_PROMPT = 1000  # characters
 STEPS, GUIDANCE = 25, 3.0  # of drawing
 PRECISIONS = ("no", "bf16")  # of `mixed_precision`
+TRAINING = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
+    "prediction_type",
+)  # what a sampler's config says of training  # fmt: skip
 
 
 @dataclass
 class DiffusionModel:
-    """A frozen pipeline whose denoiser predicts noise, v or the clean latents."""
+    """A frozen pipeline whose denoiser predicts noise, v or the clean latents.
+
+    Its scheduler only draws. Samplers keep noise levels in orders and units of their own, and a drawing changes
+    them; noise, velocity and levels of training come from `schedule`.
+    """
 
     pipeline: StableDiffusionPipeline
     name: str
@@ -35,34 +43,9 @@ class DiffusionModel:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "cpu") -> "DiffusionModel":
-        """Load safetensors only; refuse a folder that is not a whole text-to-image pipeline."""
-        folder = Path(name)
-        if folder.is_dir():
-            for part in (
-                "model_index.json",
-                "unet",
-                "vae",
-                "text_encoder",
-                "tokenizer",
-                "scheduler",
-            ):
-                if not (folder / part).exists():
-                    raise InputError(
-                        f"the model folder {folder} has no {part}; save the whole pipeline"
-                    )
-        elif not is_hub_id(name):
-            raise InputError(f"there is no model folder {folder}; check the path")
-        source, revision = (str(name), None) if folder.is_dir() else split_id(name)
-        try:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                source, revision=revision, use_safetensors=True, dtype=torch.float32, safety_checker=None,
-                feature_extractor=None, requires_safety_checker=False,
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, HTTPError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"no diffusers pipeline could be loaded from {name}: {reason}"
-            ) from error
+        """Load a folder or a Hub id onto a device; see parts.py for what is refused."""
+        usable(device)
+        pipeline = load(model_folder(name, check))
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             part.requires_grad_(False).eval().to(device)
@@ -81,7 +64,17 @@ class DiffusionModel:
     @property
     def num_timesteps(self) -> int:
         """Give T, the number of timesteps of training."""
-        return self.pipeline.scheduler.config.num_train_timesteps
+        return self.schedule.config.num_train_timesteps
+
+    @cached_property
+    def schedule(self) -> DDPMScheduler:
+        """Make the noise schedule of training; which sampler was saved with the model does not change it.
+
+        Settings are handed over by name, as `from_config` would replace what a sampler's config left out by
+        DDPM's own defaults.
+        """
+        config = self.pipeline.scheduler.config
+        return DDPMScheduler(**{key: config[key] for key in TRAINING if key in config})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -95,12 +88,18 @@ class DiffusionModel:
 
     @torch.no_grad()
     def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
-        """Encode pictures to the posterior mean, scaled as the denoiser expects."""
+        """Encode pictures to z = (posterior mean - shift) scale, as the denoiser expects."""
         pixels = to_pixels(images, self.resolution).to(self.device)
-        return (
-            self.pipeline.vae.encode(pixels).latent_dist.mean
-            * self.pipeline.vae.config.scaling_factor
-        )
+        config = self.pipeline.vae.config
+        mean = self.pipeline.vae.encode(pixels).latent_dist.mean
+        return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "batch channel height width"]) -> list[Image.Image]:
+        """Decode z to pictures; diffusers' own pipeline would forget the shift."""
+        config = self.pipeline.vae.config
+        mean = latents / config.scaling_factor + (config.shift_factor or 0.0)
+        return self.pipeline.image_processor.postprocess(self.pipeline.vae.decode(mean).sample)
 
     @torch.no_grad()
     def conditions(self, prompts: list[str]) -> Float[Tensor, "batch token width"]:
@@ -117,7 +116,7 @@ class DiffusionModel:
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Int[Tensor, "batch"]) -> Tensor:
         """Give z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) noise."""
-        return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
+        return self.schedule.add_noise(latents, noise, timesteps)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:
         """Run the denoiser; what it predicts is its scheduler's `prediction_type`."""
@@ -130,8 +129,8 @@ class DiffusionModel:
     ) -> tuple[Tensor, Tensor]:
         """Give the clean latents and the noise that the denoiser sees in noisy latents."""
         output = self.predict(noisy, timesteps, conditions)
-        kind = self.pipeline.scheduler.config.prediction_type
-        alphas = self.pipeline.scheduler.alphas_cumprod.to(noisy.device)[timesteps]
+        kind = self.schedule.config.prediction_type
+        alphas = self.schedule.alphas_cumprod.to(noisy.device)[timesteps]
         signal, spread = (x.sqrt().view(-1, 1, 1, 1).clamp_min(1e-4) for x in (alphas, 1 - alphas))
         if kind == "v_prediction":
             return signal * noisy - spread * output, signal * output + spread * noisy
@@ -145,11 +144,11 @@ class DiffusionModel:
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Give what the denoiser was trained to predict."""
-        kind = self.pipeline.scheduler.config.prediction_type
+        kind = self.schedule.config.prediction_type
         if kind == "epsilon":
             return noise
         if kind == "v_prediction":
-            return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
+            return self.schedule.get_velocity(latents, noise, timesteps)
         if kind == "sample":
             return latents
         raise InputError(
@@ -173,17 +172,36 @@ class DiffusionModel:
             self.pipeline.unet.config.in_channels,
             *(2 * (self.pipeline.unet.config.sample_size,)),
         )
-        noise = [
-            torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
+        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = torch.stack([torch.randn(shape, generator=draw) for draw in draws])
         self.conditions(prompts)  # refuses prompts that are too long before any work
+        told = 0
 
-        def report(pipeline: object, step: int, timestep: object, values: dict) -> dict:
-            if on_step:
-                on_step(step + 1, steps)
-            return values
+        def report(pipeline: StableDiffusionPipeline, step: int, *given: object) -> dict:
+            nonlocal told  # some samplers run the denoiser more often than they are asked for steps
+            done = (step + 1) * steps // pipeline.num_timesteps
+            if on_step and done > told:
+                on_step(done, steps)
+            told = done
+            return given[-1]
 
-        return self.pipeline(
-            prompts, latents=torch.stack(noise).to(self.device), num_inference_steps=steps,
-            guidance_scale=guidance, callback_on_step_end=report,
+        latents = self.pipeline(
+            prompts, latents=noise.to(self.device), num_inference_steps=steps, guidance_scale=guidance,
+            generator=draws, callback_on_step_end=report, output_type="latent",
         ).images  # fmt: skip
+        return self.decode(latents)
+
+
+def usable(device: str) -> None:
+    """Refuse a device that is not on this machine."""
+    try:
+        torch.empty(1, device=device).cpu()
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the device {device!r} cannot be used on this machine ({reason}); give cpu, or one that is here"
+        ) from error

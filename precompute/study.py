@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
@@ -134,9 +134,9 @@ class Study:
         return unet.eval().requires_grad_(False)
 
     @property
-    def scheduler(self) -> object:
-        """Give the noise schedule of the shipped model."""
-        return self.model.pipeline.scheduler
+    def scheduler(self) -> DDPMScheduler:
+        """Give the noise schedule of the shipped model's training."""
+        return self.model.schedule
 
     @torch.no_grad()
     def losses(

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -147,7 +149,7 @@ def test_what_was_fetched_is_used_while_the_hub_cannot_be_reached(hub):
     assert local_folder("ann/pictures", "collection") == folder
     with pytest.raises(InputError, match="the Hub cannot be reached"):
         local_folder("ann/cache", "cache")
-    with pytest.raises(InputError, match="no diffusers pipeline could be loaded from ann/model"):
+    with pytest.raises(InputError, match="no folder ann/model, and the Hub cannot be reached"):
         DiffusionModel.from_pretrained("ann/model")
 
 
@@ -167,10 +169,34 @@ def test_what_cannot_be_fetched_is_one_sentence(hub, name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_is_not_there_is_one_sentence(hub):
-    with pytest.raises(InputError, match="no diffusers pipeline could be loaded") as caught:
-        DiffusionModel.from_pretrained("ann/nothing")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ann/nothing", "neither a folder nor a model on the Hub named ann/nothing"),
+        ("ann/model@v9", "has no revision v9"),
+        ("ann/a--b", "could not be fetched from the Hub"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_sentence(hub, name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        DiffusionModel.from_pretrained(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_another_kind_is_refused_before_its_parameters_are_fetched(
+    hub, small_model, tmp_path
+):
+    flux, lora = (Path(shutil.copytree(small_model, tmp_path / name)) for name in ("flux", "lora"))
+    Hub.folders |= {"models/ann/flux": flux, "models/ann/lora": lora}
+    index = json.loads((flux / "model_index.json").read_text())
+    (flux / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    (flux / "unet/evil.py").write_text("raise SystemExit")
+    with pytest.raises(InputError, match="FluxPipeline"):
+        DiffusionModel.from_pretrained("ann/flux")
+    (lora / "pytorch_lora_weights.safetensors").write_bytes(b"small")
+    with pytest.raises(InputError, match="is a LoRA beside the model"):
+        DiffusionModel.from_pretrained("ann/lora@v2")
+    assert not any(name.endswith(("model.safetensors", ".py")) for name in Hub.asked)
 
 
 def test_a_folder_that_is_here_wins_and_a_mistyped_one_is_not_looked_for_on_the_hub(hub, tmp_path):
