@@ -30,7 +30,7 @@ def answered(collection, file):
 
     def answer(**requests):
         file.write_text(json.dumps(requests))
-        return Attribution(scores, {}, collection, hidden=Requests(collection, file).hidden())
+        return Attribution(scores, {}, collection, requests=Requests(collection, file))
 
     return answer
 
@@ -75,7 +75,7 @@ def test_a_change_takes_effect_at_the_next_question_and_an_unchanged_file_is_not
 def test_without_a_file_nobody_is_hidden_and_one_that_vanishes_shows_nobody(
     small_collection, collection, file
 ):
-    assert Requests(collection).hidden() is None
+    assert not Requests(collection).hidden().any()
     with pytest.raises(InputError, match="cannot be read"):
         Requests(collection, file).hidden()
     beside = small_collection / "opt_out.json"
