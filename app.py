@@ -38,6 +38,7 @@ OWN_SLOTS = 2  # sliders for concepts of one's own
 RECENT = 8  # of a visitor's pictures, for the reverse question
 MOST = 100  # training images that a program may ask for
 STRIP = 10  # examples to choose from
+AS_SENT = {"preprocess": False}  # else gradio's refusal of a name lists those it knew before
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 FILES = Path(__file__).parent / "attribution/page"
 
@@ -383,7 +384,7 @@ class Handlers:
         """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
         ticked = rows(left_out or [], len(self.desk.collection))
         ticked = [self.desk.visible.shown(row) for row in ticked]
-        chosen = self.desk.left_out(ticked, words(artist, "the artist"))
+        chosen = self.desk.left_out(ticked, artist)
         end = time.monotonic() + self.limit
 
         def on_step(done: int, total: int) -> None:
@@ -609,7 +610,7 @@ def connect_long(
     learned.success(**ranking)
     shown.forget.click(
         on_gpu(do.without), [states.session, states.ticked, shown.whose], shown.different,
-        show_progress_on=shown.different, **LONG, **PRIVATE,
+        show_progress_on=shown.different, **LONG, **PRIVATE, **AS_SENT,
     )  # fmt: skip
     for button in (shown.halt, shown.cease):
         button.click(do.stop, None, None, **QUICK)
@@ -620,8 +621,8 @@ def connect_collection(do: Handlers, collection: SimpleNamespace, states: Simple
     """Let a visitor search the collection and open its images."""
     fields = [collection.text, collection.artist, collection.style]
     for event in (collection.text.change, collection.artist.input, collection.style.input):
-        event(do.browse, fields, collection.found, trigger_mode="always_last", **QUICK)
-    collection.found.turn(do.turn, fields, collection.found, **QUICK)
+        event(do.browse, fields, collection.found, trigger_mode="always_last", **QUICK, **AS_SENT)
+    collection.found.turn(do.turn, fields, collection.found, **QUICK, **AS_SENT)
     collection.found.look(do.open, states.recent, collection.opened, **QUICK)
 
 

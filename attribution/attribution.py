@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attribution.collection import Collection
 from attribution.errors import InputError
-from attribution.optout import WITHHELD, Requests
+from attribution.optout import WITHHELD, Requests, Visible
 from attribution.questions import GENERAL
 from attribution.scoring import top
 from attribution.shares import Share, share_out
@@ -47,9 +47,14 @@ class Attribution:
     requests: Requests | None = None  # to be left out; else those beside the collection
 
     @property
+    def visible(self) -> Visible:
+        """Give the collection as it may be shown now, however old the answer is."""
+        return Visible(self.collection, self.requests or Requests(self.collection))
+
+    @property
     def hidden(self) -> Bool[Tensor, "train"]:
-        """Tell which images are withheld on request now, however old the answer is."""
-        return (self.requests or Requests(self.collection)).hidden()
+        """Tell which images are withheld on request."""
+        return self.visible.requests.hidden()
 
     def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
         """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""

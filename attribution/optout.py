@@ -158,6 +158,11 @@ class Visible:
         for row in self.rows():
             yield row, self.collection.captions[row], self.collection.labels[row]
 
+    def by(self, artist: str) -> Bool[Tensor, "train"]:
+        """Tell which images are an artist's."""
+        theirs = [labels.get("artist") == artist for labels in self.collection.labels]
+        return torch.tensor(theirs) & ~self.requests.hidden()
+
     def has(self, column: str) -> bool:
         """Tell whether the collection has a column, whoever is withheld."""
         return any(column in labels for labels in self.collection.labels)
