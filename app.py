@@ -45,6 +45,7 @@ OWN_SLOTS = 2  # sliders for concepts of one's own
 RECENT = 8  # of a visitor's pictures, for the reverse question
 MOST = 100  # training images that a program may ask for
 STRIP = 10  # examples to choose from
+AS_SENT = {"preprocess": False}  # else gradio's refusal of a name lists those it knew before
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 FILES = Path(__file__).parent / "attribution/page"
 
@@ -197,6 +198,19 @@ class Handlers:
         """Keep a visitor's last pictures, and begin to look at a new one without filter or ticks."""
         kept = [*recent, session][-RECENT:] if session and session.example is None else recent
         return kept, "", [], None, None, gr.Column(visible=False), ""
+
+    @plainly
+    def start(self, session: Session | None) -> tuple:
+        """Fill the page for a visitor with what may be shown now: no row is in it before."""
+        desk, names = self.desk, self.desk.visible.names
+        lists = [gr.Dropdown([ANY, *names(column)]) for column in ("artist", "artist", "style")]
+        if session:  # their own picture was quicker
+            answer = [gr.skip()] * 4
+        elif desk.examples:
+            answer = gr.skip(), *self.rank([], None, None, "", [], 1.0)
+        else:
+            answer = desk.views.welcome(), "", "", ""
+        return *answer, *lists, desk.browse("", "", "", 1)
 
     @plainly
     def arrive(self, request: gr.Request) -> tuple:
@@ -377,9 +391,9 @@ class Handlers:
         self, session: Session | None, left_out: list, artist: str, request: gr.Request
     ) -> tuple:
         """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
-        chosen = self.desk.left_out(
-            rows(left_out or [], len(self.desk.collection)), words(artist, "the artist")
-        )
+        ticked = rows(left_out or [], len(self.desk.collection))
+        ticked = [self.desk.visible.shown(row) for row in ticked]
+        chosen = self.desk.left_out(ticked, artist)
         found = self.desk.without(session, chosen, self.steps(request, limit=self.limit))
         return (
             found.before,
@@ -457,14 +471,11 @@ def lay_out_ways(do: Handlers) -> SimpleNamespace:
 
 
 def lay_out_answer(do: Handlers) -> SimpleNamespace:
-    """Lay out the answer, with the first example's already in it."""
+    """Lay out the answer, with the first example's picture already in it."""
     first, views = do.desk.first(), do.desk.views
-    ranked_html, artists_html, table_html = (
-        do.rank([], first, None, "", [], 1.0) if first else [""] * 3
-    )
     with gr.Row(elem_id="answer"):
         with gr.Column(scale=1, min_width=250, elem_classes="stays"):
-            asked = live(views.asked(first) if first else views.welcome(), "asked")
+            asked = live(views.asked(first) if first else "", "asked")
         with gr.Column(scale=3, min_width=300):
             question = gr.Radio(
                 list(QUESTIONS), value="Whole picture", label="Compare by", elem_id="question"
@@ -487,22 +498,20 @@ def lay_out_answer(do: Handlers) -> SimpleNamespace:
                     learn = gr.Button("Learn it", min_width=110)
                     halt = gr.Button("Stop", min_width=80)
                 learned = gr.HTML(elem_id="learned")
-            ranked = live(ranked_html, "ranked")
+            ranked = live("", "ranked")
     with gr.Column(visible=False, elem_id="detail") as detail:
         closer = live("", "closer")
         heat = gr.HTML(elem_id="heat", min_height=60)
     with gr.Tabs(elem_id="more"):
         with gr.Tab("Artists"):
-            artists = live(artists_html, "artists")
+            artists = live("", "artists")
         with gr.Tab("What if"):
             gr.HTML(views.explained("what_if"))
             with gr.Row(equal_height=True):
                 count = gr.Textbox(
                     "0 ticked", label="Ticked above", interactive=False, min_width=90
                 )
-                whose = gr.Dropdown(
-                    [ANY, *views.names("artist")], label="or everything by", min_width=200
-                )
+                whose = gr.Dropdown([ANY], label="or everything by", min_width=200)
                 forget = gr.Button("Make it without these", variant="primary", min_width=180)
                 cease = gr.Button("Stop", min_width=80)
             different = gr.HTML(elem_id="different", min_height=60)
@@ -511,19 +520,18 @@ def lay_out_answer(do: Handlers) -> SimpleNamespace:
             prepare = gr.Button("Prepare the report", variant="primary")
             taken = live("", "taken", min_height=60)
         with gr.Tab("Table"):
-            table = gr.HTML(table_html, elem_id="table")
+            table = gr.HTML(elem_id="table")
     return SimpleNamespace(**locals())
 
 
-def lay_out_collection(do: Handlers) -> SimpleNamespace:
+def lay_out_collection() -> SimpleNamespace:
     """Lay out the collection's tab."""
-    views = do.desk.views
     with gr.Row():
         text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
-        artist = gr.Dropdown([ANY, *views.names("artist")], label="Artist", min_width=150)
-        style = gr.Dropdown([ANY, *views.names("style")], label="Style", min_width=150)
+        artist = gr.Dropdown([ANY], label="Artist", min_width=150)
+        style = gr.Dropdown([ANY], label="Style", min_width=150)
     opened = live("", "opened")
-    found = live(do.desk.browse("", "", "", 1), "found")
+    found = live("", "found")
     return SimpleNamespace(**locals())
 
 
@@ -603,7 +611,7 @@ def connect_long(
     learned.success(**ranking)
     shown.forget.click(
         on_gpu(do.without), [states.session, states.ticked, shown.whose], shown.different,
-        show_progress_on=shown.different, **LONG, **PRIVATE,
+        show_progress_on=shown.different, **LONG, **PRIVATE, **AS_SENT,
     )  # fmt: skip
     for button in (shown.halt, shown.cease):
         button.click(do.stop, None, None, **QUICK)
@@ -614,8 +622,8 @@ def connect_collection(do: Handlers, collection: SimpleNamespace, states: Simple
     """Let a visitor search the collection and open its images."""
     fields = [collection.text, collection.artist, collection.style]
     for event in (collection.text.change, collection.artist.input, collection.style.input):
-        event(do.browse, fields, collection.found, trigger_mode="always_last", **QUICK)
-    collection.found.turn(do.turn, fields, collection.found, **QUICK)
+        event(do.browse, fields, collection.found, trigger_mode="always_last", **QUICK, **AS_SENT)
+    collection.found.turn(do.turn, fields, collection.found, **QUICK, **AS_SENT)
     collection.found.look(do.open, states.recent, collection.opened, **QUICK)
 
 
@@ -662,7 +670,7 @@ def create_demo(do: Handlers) -> gr.Blocks:
                 given = lay_out_ways(do)
                 shown = lay_out_answer(do)
             with gr.Tab("Collection", id="collection"):
-                collection = lay_out_collection(do)
+                collection = lay_out_collection()
             with gr.Tab("What it can tell", id="limits"):
                 gr.HTML(do.desk.views.limits(), elem_id="limits")
         sliders = [*shown.sliders, *shown.owned]
@@ -675,6 +683,9 @@ def create_demo(do: Handlers) -> gr.Blocks:
         connect_long(do, shown, states, looking, ranking)
         connect_collection(do, collection, states)
         restored = [given.prompt, given.seed, states.artist, states.wanted, *shown.sliders]
+        filled = [shown.asked, shown.ranked, shown.artists, shown.table, shown.whose]
+        filled += [collection.artist, collection.style, collection.found]
+        demo.load(do.start, states.session, filled, **QUICK)
         demo.load(do.arrive, None, restored, api_visibility="private", show_progress="hidden")
         demo.unload(do.leave)
     return demo

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attribution.collection import Collection
 from attribution.errors import InputError
-from attribution.optout import WITHHELD
+from attribution.optout import WITHHELD, Requests, Visible
 from attribution.questions import GENERAL
 from attribution.scoring import top
 from attribution.shares import Share, share_out
@@ -44,7 +44,17 @@ class Attribution:
     weights: dict[str, Float[Tensor, "group"]] = field(
         default_factory=dict
     )  # that scores were made with
-    hidden: Bool[Tensor, "train"] | None = None  # images withheld on request
+    requests: Requests | None = None  # to be left out; else those beside the collection
+
+    @property
+    def visible(self) -> Visible:
+        """Give the collection as it may be shown now, however old the answer is."""
+        return Visible(self.collection, self.requests or Requests(self.collection))
+
+    @property
+    def hidden(self) -> Bool[Tensor, "train"]:
+        """Tell which images are withheld on request."""
+        return self.visible.requests.hidden()
 
     def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
         """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
@@ -73,7 +83,7 @@ class Attribution:
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         order = top(scores[None], len(scores))[0]
         order = order[among[order]] if among is not None else order
-        order = order[~self.hidden[order]] if self.hidden is not None else order
+        order = order[~self.hidden[order]]
         collection = self.collection
         return [
             Source(
@@ -90,8 +100,6 @@ class Attribution:
 
     def hidden_among(self, count: int = 10, **amounts: float | int) -> int:
         """Count the images withheld on request among the first `count` of a mix."""
-        if self.hidden is None:
-            return 0
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         return int(self.hidden[top(scores[None], count)[0]].sum())
 
@@ -105,10 +113,8 @@ class Attribution:
             raise InputError(
                 f"the collection has no column {column!r}; add it to metadata.jsonl or name another"
             )
-        names = [label.get(column, "unknown") for label in labels]
-        if self.hidden is not None:
-            pairs = zip(names, self.hidden.tolist(), strict=True)
-            names = [WITHHELD if hidden else name for name, hidden in pairs]
+        pairs = zip(labels, self.hidden.tolist(), strict=True)
+        names = [WITHHELD if hidden else about.get(column, "unknown") for about, hidden in pairs]
         return share_out(self.mix(**(amounts or {GENERAL: 1.0})), names)
 
 

@@ -29,7 +29,7 @@ from attribution.hub import local_folder
 from attribution.kernel import apply_kernel
 from attribution.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.model import DiffusionModel
-from attribution.optout import Requests
+from attribution.optout import Requests, Visible
 from attribution.questions import GENERAL, query_features
 from attribution.regions import Heat, Regions, find_regions
 from attribution.scoring import contributions, mean_feature, weighted
@@ -44,11 +44,14 @@ class Attributor:
         model: DiffusionModel,
         collection: Collection,
         cache: Cache,
-        opt_out: str | Path | None = None,
+        opt_out: str | Path | Requests | None = None,
     ) -> None:
         self.model, self.collection, self.cache = model, collection, cache
-        self.requests = Requests(collection, Path(opt_out) if opt_out else None)
-        self.requests.hidden()  # refuses what cannot be read before anybody asks
+        shared = isinstance(opt_out, Requests)
+        self.requests = (
+            opt_out if shared else Requests(collection, Path(opt_out) if opt_out else None)
+        )
+        self.requests.read()  # refuses what cannot be read before anybody asks
         self.extractor = FeatureExtractor.of(model, cache)
         if self.extractor.groups != cache.groups:
             raise InputError(
@@ -87,11 +90,16 @@ class Attributor:
         """Name the base method of the cache."""
         return self.cache.header["method"]
 
+    @property
+    def visible(self) -> Visible:
+        """Give the collection as it may be shown."""
+        return Visible(self.collection, self.requests)
+
     def with_cache(self, folder: str | Path) -> "Attributor":
         """Answer by another cache (a folder or a Hub id) of the same model and collection."""
         fingerprints = self.cache.header["fingerprints"]
         cache = open_cache(local_folder(folder, "cache"), fingerprints)
-        other = Attributor(self.model, self.collection, cache, self.requests.named)
+        other = Attributor(self.model, self.collection, cache, self.requests)
         other.calibration = other.calibration or self.calibration  # neither knows a method
         other.look_alikes = other.look_alikes or self.look_alikes
         return other
@@ -175,8 +183,8 @@ class Attributor:
             for name, part in zip(asked, parts, strict=True)
         }
         p_values = self.calibration.p_values(found) if self.calibration else {}
-        hidden = self.requests.hidden()
-        return Attribution(scores, phrases, self.collection, p_values, found, asked, used, hidden)
+        about = self.collection, p_values, found, asked, used, self.requests
+        return Attribution(scores, phrases, *about)
 
     def regions(self, image: Image.Image, answer: Attribution) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""

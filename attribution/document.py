@@ -63,13 +63,13 @@ def verdict(report: Report) -> str:
 
 
 def thumbnails(attributor: Attributor, report: Report) -> dict[str, str]:
-    """Give small base64 PNGs of the sources that are still what the report says, by their files."""
-    collection, found = attributor.collection, {}
-    places = {row: index for index, row in enumerate(collection.rows)}
+    """Give small base64 PNGs of the sources that are still what the report says and not withheld, by their files."""
+    visible, found = attributor.visible, {}
+    places = {attributor.collection.rows[index]: index for index in visible.rows()}
     for source in report["sources"]:
         index = places.get(Row(source["file"], source["digest"]))
         if index is not None:
-            image = collection.image(index)
+            image = visible.image(index)
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             found[source["file"]] = png_of(image)
     return found

@@ -107,6 +107,7 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
             evidence,
             {name: asked[name][number] for name in names},
             {name: attributor.weights[name] for name in names},
+            attributor.requests,
         )
         picture = picture_path(folder, number)
         about = entry["prompt"], entry["seed"], answer, entry["held_out"]

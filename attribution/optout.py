@@ -1,17 +1,20 @@
-"""Honour requests to be left out: which training images must not be shown.
+"""Honour requests to be left out: which training images must not be shown, and the collection without them.
 
 In: `opt_out.json`, {"files": [...], "artists": [...]}, beside the collection's metadata or elsewhere. Out: a mask of
-the collection's images. The file may change at any time, belongs to no cache and needs none made again; what
-it hides is still in the model. It knows no score.
+the collection's images, and `Visible`, the one door through which facts and pictures of single images leave the
+library. The file may change at any time, belongs to no cache and needs none made again; what it hides is still in the
+model. It knows no score.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from attribution.collection import Collection
@@ -68,28 +71,102 @@ class Requests:
 
     collection: Collection
     named: Path | None = None  # else FILE in the collection's folder, if there is one
-    seen: tuple[int, int, int] | None = field(default=None, init=False)
-    mask: Bool[Tensor, "train"] | None = field(default=None, init=False)
+    known: tuple[tuple[int, ...], Bool[Tensor, "train"]] | None = field(default=None, init=False)
 
     @cached_property
     def path(self) -> Path:
         """Give the file's place."""
         return self.named or self.collection.folder / FILE
 
-    def hidden(self) -> Bool[Tensor, "train"] | None:
-        """Tell which images are hidden now; None where nobody asked. Names that match nothing are logged."""
+    def hidden(self) -> Bool[Tensor, "train"]:
+        """Tell which images are hidden now; where that cannot be known, the log alone says why."""
+        try:
+            return self.read()
+        except InputError as error:
+            LOG.error("%s", error)
+            raise InputError(
+                "the list of who is not to be shown cannot be read, so nothing is; its keeper has to mend it"
+            ) from error
+
+    def read(self) -> Bool[Tensor, "train"]:
+        """Tell which images are hidden now. Names that match nothing are logged."""
         try:
             stat = self.path.stat()
         except OSError as error:
-            if self.named or self.seen:  # what must be hidden is unknown, so nothing is shown
+            if self.named or self.known:  # what must be hidden is unknown, so nothing is shown
                 raise InputError(
                     f"{self.path} cannot be read; restore it, if need be empty: {{}}"
                 ) from error
-            return None
-        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if seen != self.seen:
+            return torch.zeros(len(self.collection), dtype=torch.bool)
+        state, known = (stat.st_mtime_ns, stat.st_size, stat.st_ino), self.known
+        if not known or state != known[0]:
             requests = read_opt_out(self.path)
             for name in requests.unmatched(self.collection):
                 LOG.warning("%s names %r, which the collection does not hold", self.path, name)
-            self.mask, self.seen = requests.hidden(self.collection), seen
-        return self.mask
+            self.known = known = state, requests.hidden(self.collection)  # at once: threads
+        return known[1]
+
+
+@dataclass(frozen=True)
+class Visible:
+    """A collection as it may be shown: what is withheld is refused, listed nowhere, and only counted."""
+
+    collection: Collection
+    requests: Requests
+
+    def __len__(self) -> int:
+        """Count all images, those that are withheld, too."""
+        return len(self.collection)
+
+    def withheld(self) -> int:
+        """Count the images that are withheld."""
+        return int(self.requests.hidden().sum())
+
+    def shown(self, row: int) -> int:
+        """Refuse a row that is withheld."""
+        if self.requests.hidden()[row]:
+            raise InputError("this training picture is withheld at its artist's request")
+        return row
+
+    def file(self, row: int) -> str:
+        """Name an image's file, relative to the collection's folder."""
+        return self.collection.files[self.shown(row)]
+
+    def caption(self, row: int) -> str:
+        """Give an image's caption."""
+        return self.collection.captions[self.shown(row)]
+
+    def labels(self, row: int) -> dict[str, str]:
+        """Give an image's labels."""
+        return self.collection.labels[self.shown(row)]
+
+    def image(self, row: int) -> Image.Image:
+        """Open one picture as RGB."""
+        return self.collection.image(self.shown(row))
+
+    def rows(self) -> list[int]:
+        """List all rows."""
+        return (~self.requests.hidden()).nonzero()[:, 0].tolist()
+
+    def best(self, scores: Float[Tensor, "train"], count: int) -> list[int]:
+        """List the rows that score highest."""
+        order = scores.argsort(descending=True, stable=True)
+        return order[~self.requests.hidden()[order]][:count].tolist()
+
+    def described(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Give every row with its caption and labels."""
+        for row in self.rows():
+            yield row, self.collection.captions[row], self.collection.labels[row]
+
+    def by(self, artist: str) -> Bool[Tensor, "train"]:
+        """Tell which images are an artist's."""
+        theirs = [labels.get("artist") == artist for labels in self.collection.labels]
+        return torch.tensor(theirs) & ~self.requests.hidden()
+
+    def has(self, column: str) -> bool:
+        """Tell whether the collection has a column, whoever is withheld."""
+        return any(column in labels for labels in self.collection.labels)
+
+    def names(self, column: str) -> list[str]:
+        """Give the values of a column, such as all artists."""
+        return sorted({labels[column] for _, _, labels in self.described() if column in labels})

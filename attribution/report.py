@@ -149,7 +149,7 @@ def make_report(
 
 def shares(answer: Attribution, mix: dict[str, float | int]) -> list[Share]:
     """Give the artists who have a share; none where the collection names no artists."""
-    if not any("artist" in labels for labels in answer.collection.labels):
+    if not answer.visible.has("artist"):
         return []
     return [share for share in answer.artists(**mix) if share.high > 0]
 

@@ -20,6 +20,7 @@ from attribution.depth import by_block, depth
 from attribution.document import report_html, sources_csv
 from attribution.errors import InputError
 from attribution.examples import Example, leaning_on
+from attribution.optout import Visible
 from attribution.own import OwnConcept, learn_concept, with_concept
 from attribution.page.inputs import whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, checked
@@ -32,6 +33,7 @@ from attribution.stability import stability
 from attribution.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
 
 ANY = "(any)"
+NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
 PAGE_SIZE = 24  # training images on a page of the collection
 LEANING = 8  # pictures that lean on a training image
 OnStep = Callable[[int, int], None]
@@ -61,6 +63,11 @@ class Desk:
         """Give the training images."""
         return self.attributor.collection
 
+    @property
+    def visible(self) -> Visible:
+        """Give the training images as they may be shown."""
+        return self.attributor.visible
+
     @cached_property
     def views(self) -> Views:
         """Write HTML for the collection."""
@@ -70,7 +77,7 @@ class Desk:
     def worker(self) -> Attributor:
         """Give long jobs a model of their own, so that they block nobody."""
         its = self.attributor
-        return Attributor(copy_of(its.model), its.collection, its.cache, its.requests.named)
+        return Attributor(copy_of(its.model), its.collection, its.cache, its.requests)
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
@@ -162,11 +169,13 @@ class Desk:
         session = session or self.first()
         if session is None:
             raise InputError("make or upload a picture first")
-        answer = replace(session.answer, hidden=self.attributor.requests.hidden())
+        answer = replace(session.answer, requests=self.attributor.requests)
         names = [*QUESTIONS.values(), *(OWN + concept.phrase for concept in own)]
         mix = checked(dict(zip(names, amounts, strict=False)), answer)
         likeness, stable = marks or (None, None)
         artist = words(artist, "the artist", 200)
+        if artist and artist not in self.visible.names("artist"):
+            artist = NOBODY
         return replace(
             session, answer=answer, mix=mix, artist=artist, likeness=likeness, stability=stable
         )
@@ -186,33 +195,29 @@ class Desk:
             self.marked[session.example] = marks
         return marks
 
-    def shown(self, row: int) -> int:
-        """Refuse a training image that is withheld."""
-        hidden = self.attributor.requests.hidden()
-        if hidden is not None and hidden[row]:
-            raise InputError("this training picture is withheld at its artist's request")
-        return row
-
     def closer(self, seen: Session, row: int) -> str:
         """Show one training image beside the picture, with all that is known of it."""
-        found = depth(self.by_method[seen.method], seen.answer, self.shown(row), **seen.mix)
+        found = depth(self.by_method[seen.method], seen.answer, self.visible.shown(row), **seen.mix)
         return self.views.closer(seen, row, by_block(found))
 
     def where(self, seen: Session, row: int) -> str:
         """Draw where in the picture the evidence for a training image lies."""
+        self.visible.shown(row)
         if not seen.regions:
             with self.lock:
                 seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
         return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
-        """Give the rows that are ticked, or those of an artist."""
-        if artist and artist != ANY:
-            labels = self.collection.labels
-            return [row for row, about in enumerate(labels) if about.get("artist") == artist]
-        if not ticked:
-            raise InputError("tick some training pictures first, or choose an artist")
-        return sorted(set(ticked))
+        """Give the rows that are ticked, or those of an artist; none that was withheld meanwhile."""
+        artist = words(artist, "the artist", 200)
+        if artist not in ("", ANY):
+            found = self.visible.by(artist).nonzero()[:, 0].tolist()
+        else:
+            found = sorted(set(ticked) & set(self.visible.rows()))
+        if not found:
+            raise InputError("tick some training pictures first, or choose an artist who is shown")
+        return found
 
     def without(self, session: Session | None, rows: list[int], on_step: OnStep) -> WhatIf:
         """Draw the picture again by a model that was made to forget some training images."""
@@ -225,18 +230,20 @@ class Desk:
         )  # fmt: skip
 
     def search(self, text: object, artist: object, style: object) -> tuple[list[int], int]:
-        """Find the rows whose caption, artist or labels hold all words of a text, and count the withheld."""
+        """Find the rows whose caption, artist or labels hold all words of a text.
+
+        Counted beside are all that are withheld: how many of them fit would tell what they hold.
+        """
         wanted = words(text, "the search", 200).lower().split()
         artist, style = words(artist, "the artist", 200), words(style, "the style", 200)
-        found, hidden = [], self.attributor.requests.hidden()
-        for row, (caption, about) in enumerate(zip(self.collection.captions, self.collection.labels, strict=True)):  # fmt: skip
+        found = []
+        for row, caption, about in self.visible.described():
             everything = " ".join([caption, *about.values()]).lower()
             fits = all(word in everything for word in wanted)
             fits = fits and artist in ("", ANY, about.get("artist"))
             if fits and style in ("", ANY, about.get("style")):
                 found.append(row)
-        shown = [row for row in found if hidden is None or not hidden[row]]
-        return shown, len(found) - len(shown)
+        return found, self.visible.withheld()
 
     def browse(self, text: object, artist: object, style: object, page: object) -> str:
         """Show a page of what a search finds."""
@@ -248,13 +255,14 @@ class Desk:
 
     def open(self, row: int, recent: list[Session], mix: dict[str, float]) -> str:
         """Show one training image, and which of the model's pictures lean on it."""
+        self.visible.shown(row)
         answers = [e.answer for e in self.examples] + [s.answer for s in recent]
         pictures = [(e.image, e.prompt) for e in self.examples] + [(s.image, s.prompt) for s in recent]  # fmt: skip
         leaning = [
             {"number": n, "score": score, "picture": as_data(pictures[n][0], 160), "prompt": pictures[n][1]}
             for n, score in leaning_on(answers, row, LEANING, **mix)
         ]  # fmt: skip
-        return self.views.opened(self.shown(row), leaning)
+        return self.views.opened(row, leaning)
 
     def report(self, seen: Session) -> dict:
         """Write down a session's picture, settings and results."""
@@ -286,22 +294,19 @@ class Desk:
 
     def shares(self, seen: Session) -> list[Share]:
         """Give the artists' shares; none where the collection names no artist."""
-        named = any("artist" in labels for labels in self.collection.labels)
-        return seen.answer.artists(**seen.mix) if named else []
+        return seen.answer.artists(**seen.mix) if self.visible.has("artist") else []
 
     def row_json(self, row: int) -> dict:
         """Give what is known of a training image to a program."""
-        about = {
-            "row": row,
-            "file": self.collection.files[row],
-            "caption": self.collection.captions[row],
-        }
-        return about | self.collection.labels[row]
+        visible = self.visible
+        about = {"row": row, "file": visible.file(row), "caption": visible.caption(row)}
+        return about | visible.labels(row)
 
     def spoken(self, seen: Session, row: int) -> dict:
         """Give what each block of the network adds to a training image's score, from little noise to much."""
+        about = self.row_json(row)
         blocks = by_block(depth(self.by_method[seen.method], seen.answer, row, **seen.mix))
         parts = {
             name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()
         }
-        return self.row_json(row) | {"blocks": parts}
+        return about | {"blocks": parts}

@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
@@ -49,11 +48,7 @@ class Session:
 
     def among(self) -> Bool[Tensor, "train"] | None:
         """Choose the rows of the artist that is looked at."""
-        if not self.artist:
-            return None
-        return torch.tensor(
-            [row.get("artist") == self.artist for row in self.answer.collection.labels]
-        )
+        return self.answer.visible.by(self.artist) if self.artist else None
 
     def shown(self, count: int = COUNT) -> list[Source]:
         """Rank the training images for the mix."""

@@ -62,23 +62,28 @@ class Views:
     """Write HTML for one model and its collection."""
 
     def __init__(self, attributor: Attributor) -> None:
-        self.collection, self.calibration = attributor.collection, attributor.calibration
+        self.visible, self.calibration = attributor.visible, attributor.calibration
         self.thumbnail = lru_cache(maxsize=4096)(self._thumbnail)
 
     def _thumbnail(self, row: int) -> str:
-        return as_data(self.collection.image(row), THUMBNAIL)
+        return as_data(self.visible.image(row), THUMBNAIL)
 
     def about(self, row: int) -> dict:
         """Give what is said of one training image wherever it is shown."""
-        labels = self.collection.labels[row]
+        labels = self.visible.labels(row)  # which refuses, and a thumbnail that is kept would not
         return {
             "row": row,
             "picture": self.thumbnail(row),
-            "caption": self.collection.captions[row],
+            "caption": self.visible.caption(row),
             "artist": labels.get("artist", "unknown"),
             "style": labels.get("style", ""),
             "license": labels.get("license", "unknown"),
         }
+
+    def facts(self, row: int) -> dict[str, str]:
+        """Give all that the collection says of one training image."""
+        visible = self.visible
+        return {"caption": visible.caption(row), **visible.labels(row), "file": visible.file(row)}
 
     def asked(self, session: Session, busy: bool = False) -> str:
         """Show the picture, what was asked of it, and whether anything stands out."""
@@ -107,7 +112,7 @@ class Views:
         return render(
             "ranked", rows=rows, link=session.link(), artist=session.artist, mix=session.mix, question_of=question_of,
             p_value=session.p_value(), level=LEVEL, different=different,
-            most_alike=self.most_alike(session), known=len(self.collection),
+            most_alike=self.most_alike(session), known=len(self.visible),
             hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip
 
@@ -115,7 +120,7 @@ class Views:
         """Give what is known of each training image that is shown, for all ways of showing it."""
         share = portions(session.answer.mix(**session.mix))
         place = None if session.likeness is None else ranks(session.likeness)
-        near, steady = len(self.collection) * NEAREST, session.steady()
+        near, steady = len(self.visible) * NEAREST, session.steady()
         return [
             {
                 **self.about(source.index),
@@ -134,12 +139,12 @@ class Views:
         if session.likeness is None:
             return []
         named = {source.index for source in session.answer.rank(COUNT, **session.mix)}
-        best = session.likeness.topk(min(count, len(session.likeness))).indices.tolist()
+        best = self.visible.best(session.likeness, count)
         return [self.about(row) | {"named": row in named} for row in best]
 
     def artists(self, session: Session) -> str:
         """Show every artist's share, with its interval, as bars."""
-        if not any("artist" in labels for labels in self.collection.labels):
+        if not self.visible.has("artist"):
             return ""
         shares = [s for s in session.answer.artists(**session.mix) if s.share >= SMALLEST]
         return render("artists", shares=shares, artist=session.artist)
@@ -147,14 +152,12 @@ class Views:
     def closer(self, session: Session, row: int, blocks: dict[str, torch.Tensor]) -> str:
         """Show one training image beside the picture, with all that is known of it."""
         scores = {question_of(n): float(s[row]) for n, s in session.answer.scores.items()}
-        labels = self.collection.labels[row]
-        facts = {"caption": self.collection.captions[row]} | labels
-        image = as_data(self.collection.image(row))
+        image = as_data(self.visible.image(row))
         most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
         depth = [{"name": name, "parts": part.tolist()} for name, part in blocks.items()]
         return render(
             "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
-            facts=facts | {"file": self.collection.files[row]}, scores=scores, depth=depth, most=most,
+            facts=self.facts(row), scores=scores, depth=depth, most=most,
         )  # fmt: skip
 
     def heat(self, image: Image.Image) -> str:
@@ -166,15 +169,13 @@ class Views:
         every = [self.about(row) for row in rows]
         return render(
             "browsed", rows=every, page=page, pages=pages, found=found, hidden=hidden,
-            known=len(self.collection),
+            known=len(self.visible),
         )  # fmt: skip
 
     def opened(self, row: int, leaning: list[dict]) -> str:
         """Show one training image, and the model's pictures that lean on it most."""
-        facts = {"caption": self.collection.captions[row]} | self.collection.labels[row]
-        image = as_data(self.collection.image(row))
-        about = self.about(row) | {"picture": image}
-        return render("opened", **about, facts=facts | {"file": self.collection.files[row]}, leaning=leaning)  # fmt: skip
+        about = self.about(row) | {"picture": as_data(self.visible.image(row))}
+        return render("opened", **about, facts=self.facts(row), leaning=leaning)
 
     def as_table(self, session: Session) -> str:
         """Show the ranking as a table."""
@@ -190,16 +191,13 @@ class Views:
 
     def welcome(self) -> str:
         """Say what to do, where there is no example."""
-        artists = {labels.get("artist") for labels in self.collection.labels}
-        return render("welcome", known=len(self.collection), artists=len(artists))
+        hidden, artists = self.visible.withheld(), len(self.visible.names("artist"))
+        known = len(self.visible) - hidden
+        return render("welcome", known=known, artists=artists, hidden=hidden)
 
     def explained(self, name: str) -> str:
         """Explain a part of the page."""
         return render(f"about_{name}")
-
-    def names(self, column: str) -> list[str]:
-        """Give the values of a column, such as all artists."""
-        return sorted({labels[column] for labels in self.collection.labels if column in labels})
 
     def learned(self, concept: OwnConcept) -> str:
         """Say what came of learning a concept."""
