@@ -13,18 +13,17 @@ nothing of diffusion.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from attribution.errors import InputError
-from attribution.files import load_tensors, save_tensors
+from attribution.files import Wanted, check_tensor, load_tensors, opened, parse_json, save_tensors
 from attribution.gradients import GradientProjector
 from attribution.layers import LayerProjection
 
@@ -54,10 +53,15 @@ class Preconditioner:
     def __init__(
         self, projector: GradientProjector, factors: dict[str, Factors], damping: float
     ) -> None:
-        self.projector, self.factors, self.damping = projector, factors, damping
+        self.projector, self.factors, self.damping = projector, {}, damping
         self.layers = layers_of(projector)
-        if {p.names[0] for p in self.layers} != set(factors):
+        weights = {p.names[0]: p.layer.weight.flatten(1) for p in self.layers}
+        if weights.keys() != factors.keys():
             raise InputError(f"{FILE} has other layers than the model; {ADVICE}")
+        for name, weight in weights.items():
+            _check(factors[name], weight, f"{name} in {FILE}")
+            parts = (part.float().to(weight.device) for part in vars(factors[name]).values())
+            self.factors[name] = Factors(*parts)
 
     def __call__(self, objective: Closure) -> Float[Tensor, "layer proj_dim"]:
         """Give every layer's feature of the sum of the closure's objectives."""
@@ -69,6 +73,14 @@ class Preconditioner:
             solved = factors.inverse(gradient.flatten(1), self.damping)
             features.append(projection.project(solved.view(1, *gradient.shape)))
         return torch.cat(features)
+
+
+def _check(factors: Factors, weight: Float[Tensor, "out in"], place: str) -> None:
+    """Refuse factors that are of another layer, or no curvature."""
+    (outputs, inputs), kind = weight.shape, factors.outputs.dtype
+    check_tensor(place, factors.outputs, Wanted(kind, (outputs, outputs), -1.01, 1.01), ADVICE)
+    check_tensor(place, factors.inputs, Wanted(kind, (inputs, inputs), -1.01, 1.01), ADVICE)
+    check_tensor(place, factors.eigenvalues, Wanted(torch.float32, weight.shape, 0.0), ADVICE)
 
 
 def layers_of(projector: GradientProjector) -> list[LayerProjection]:
@@ -188,20 +200,20 @@ def save_factors(folder: Path, factors: dict[str, Factors], about: dict) -> None
 
 def about_factors(folder: Path) -> dict:
     """Read what a folder's factors belong to; empty where there are none."""
-    try:
-        with safe_open(folder / FILE, "pt") as file:
-            return json.loads(file.metadata()["about"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    if not (folder / FILE).is_file():
         return {}
+    with opened(folder / FILE, ADVICE) as file:
+        about = parse_json((file.metadata() or {}).get("about", ""))
+    return about if isinstance(about, dict) else {}
 
 
-def read_factors(folder: Path, model: str, device: torch.device) -> dict[str, Factors]:
-    """Read the factors of a folder, refusing those of another model."""
+def read_factors(folder: Path, model: str) -> dict[str, Factors]:
+    """Map the factors of a folder, refusing those of another model; their maker checks what is in them."""
     if about_factors(folder).get("model") != model:
         raise InputError(f"{folder} has no {FILE} of this model; {ADVICE}")
     tensors = load_tensors(folder / FILE)
-    names = [key.removesuffix(":inputs") for key in tensors if key.endswith(":inputs")]
-    parts = ("outputs", "inputs", "eigenvalues")
-    return {
-        n: Factors(*(tensors[f"{n}:{part}"].float().to(device) for part in parts)) for n in names
-    }
+    parts = [field.name for field in fields(Factors)]
+    names = sorted({name.rpartition(":")[0] for name in tensors})
+    if tensors.keys() != {f"{name}:{part}" for name in names for part in parts}:
+        raise InputError(f"{folder / FILE} is damaged; {ADVICE}")
+    return {name: Factors(*(tensors[f"{name}:{part}"] for part in parts)) for name in names}

@@ -34,6 +34,7 @@ from attribution.methods import METHODS, method_named
 from attribution.model import PRECISIONS, DiffusionModel
 from attribution.shards import (
     DTYPES,
+    Form,
     Shard,
     bytes_of_row,
     describe_shard,
@@ -135,25 +136,34 @@ class Plan:
         return sum(len(rows) for _, rows in self.new)
 
 
-def make_plan(folder: Path, collection: Collection, shard_size: int) -> Plan:
+def form_wanted(config: GradientsConfig, extractor: FeatureExtractor) -> Form:
+    """Say what every shard should hold of a row."""
+    return Form(len(extractor.groups), config.proj_dim, config.dtype)
+
+
+def make_plan(folder: Path, collection: Collection, shard_size: int, form: Form) -> Plan:
     """Compare the folder with the collection; write nothing."""
     header = read_header(folder)
     listed = listed_shards(header) if header else []
-    kept = [shard for shard in listed if is_sound(folder, shard)]
+    kept = [shard for shard in listed if is_sound(folder, shard, form)]
     rebuild = len(kept) < len(listed) or (
         header is not None and not kernel_is_sound(folder, header)
     )
     wanted = set(collection.rows)
     present: set[Row] = set()
     gone: dict[str, set[Row]] = {}
-    for shard in kept:
+    for shard in list(kept):
         rows = set(rows_of_shard(folder / shard.name))
+        if rows & present:  # a shard before it holds them, so that it is not ours
+            kept.remove(shard)
+            rebuild = True
+            continue
         if rows - wanted:
             gone[shard.name] = rows - wanted
         present |= rows & wanted
     finished, names = [], {shard.name for shard in listed}
     for path in sorted(folder.glob("features-*.safetensors")):
-        rows = whole_rows(path) if path.name not in names else []
+        rows = whole_rows(path, form) if path.name not in names else []
         if rows and set(rows) <= wanted - present:
             finished.append(path.name)
             present |= set(rows)
@@ -237,7 +247,11 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
     found = None
     if header:
         found = {key: header.get(key) for key in ("features", "dtype")}
-        found["model"] = header["fingerprints"].get("model")
+        found["model"] = header["fingerprints"]["model"]
+        if header["groups"] != extractor.groups:
+            raise InputError(
+                f"{folder}/header.json names other groups than the model has; remove {folder} and start again"
+            )
     elif path.is_file():
         found = read_json(path, f"remove {folder} and start again")
     different = ", ".join(key for key in belongs if found and found.get(key) != belongs[key])
@@ -246,7 +260,7 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
             f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
         )
     write_whole(path, json.dumps(belongs, indent=1) + "\n")
-    plan = make_plan(folder, collection, config.shard_size)
+    plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     rewritten = sum(shard.bytes for shard in plan.kept if shard.name in plan.gone)
     needed = disk_needed(config, extractor, plan.images) + rewritten
     free = shutil.disk_usage(folder).free
@@ -258,7 +272,7 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
     removed = sum(len(rows) for rows in plan.gone.values())
     if removed:  # before anything is added, which may take days
         _remove(config, folder, header, plan)
-        plan = make_plan(folder, collection, config.shard_size)
+        plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     print(f"{plan.images} images to add, {removed} removed", file=sys.stderr)
     return plan
 
@@ -334,7 +348,7 @@ def dry_run(
 ) -> None:
     """Time one batch, and print what the step would take."""
     folder = Path(config.output_dir)
-    plan = make_plan(folder, collection, config.shard_size)
+    plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     if not state.is_main_process:
         return
     rows = [row for _, some in plan.new for row in some][: config.batch_size]

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.collection import Row
+from attribution.collection import Row, fingerprint_of
 from attribution.errors import InputError
 from attribution.index import Index, build_index
 from attribution.kernel import apply_kernel
+from attribution.methods import FeatureConfig
 from attribution.scoring import best, chunks, contributions, top, weighted
 from attribution.shards import describe_shard, shard_path, write_shard
 from attribution.store import listed_shards, open_cache, read_header, write_header
@@ -34,7 +35,15 @@ def write_cache(folder, rows=(7, 5, 9), dtype="float16"):
         shards.append(shard_path(folder, number))
     identity = torch.eye(DIM).expand(GROUPS, -1, -1).clone()
     described = [describe_shard(path) for path in shards]
-    header = {"fingerprints": {}, "groups": [str(g) for g in range(GROUPS)]}
+    ids = [Row(f"{i}.png", "") for i in range(sum(rows))]
+    header = {
+        "method": "d-trak",
+        "damping": 1.0,
+        "features": FeatureConfig(ranges=1, proj_dim=DIM).recorded(),
+        "dtype": dtype,
+        "fingerprints": {"model": "", "collection": fingerprint_of(ids)},
+        "groups": [str(g) for g in range(GROUPS)],
+    }
     write_header(folder, header, described, identity.double(), identity)
     return features / features.norm(dim=-1, keepdim=True)
 
