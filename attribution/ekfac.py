@@ -13,7 +13,7 @@ nothing of diffusion.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from attribution.errors import InputError
-from attribution.files import Wanted, check_tensor, load_tensors, opened, parse_json, save_tensors
+from attribution.files import Wanted, load_tensors, opened, parse_json, save_tensors
 from attribution.gradients import GradientProjector
 from attribution.layers import LayerProjection
 
@@ -53,15 +53,10 @@ class Preconditioner:
     def __init__(
         self, projector: GradientProjector, factors: dict[str, Factors], damping: float
     ) -> None:
-        self.projector, self.factors, self.damping = projector, {}, damping
+        self.projector, self.factors, self.damping = projector, factors, damping
         self.layers = layers_of(projector)
-        weights = {p.names[0]: p.layer.weight.flatten(1) for p in self.layers}
-        if weights.keys() != factors.keys():
+        if {p.names[0] for p in self.layers} != set(factors):
             raise InputError(f"{FILE} has other layers than the model; {ADVICE}")
-        for name, weight in weights.items():
-            _check(factors[name], weight, f"{name} in {FILE}")
-            parts = (part.float().to(weight.device) for part in vars(factors[name]).values())
-            self.factors[name] = Factors(*parts)
 
     def __call__(self, objective: Closure) -> Float[Tensor, "layer proj_dim"]:
         """Give every layer's feature of the sum of the closure's objectives."""
@@ -73,14 +68,6 @@ class Preconditioner:
             solved = factors.inverse(gradient.flatten(1), self.damping)
             features.append(projection.project(solved.view(1, *gradient.shape)))
         return torch.cat(features)
-
-
-def _check(factors: Factors, weight: Float[Tensor, "out in"], place: str) -> None:
-    """Refuse factors that are of another layer, or no curvature."""
-    (outputs, inputs), kind = weight.shape, factors.outputs.dtype
-    check_tensor(place, factors.outputs, Wanted(kind, (outputs, outputs), -1.01, 1.01), ADVICE)
-    check_tensor(place, factors.inputs, Wanted(kind, (inputs, inputs), -1.01, 1.01), ADVICE)
-    check_tensor(place, factors.eigenvalues, Wanted(torch.float32, weight.shape, 0.0), ADVICE)
 
 
 def layers_of(projector: GradientProjector) -> list[LayerProjection]:
@@ -207,13 +194,20 @@ def about_factors(folder: Path) -> dict:
     return about if isinstance(about, dict) else {}
 
 
-def read_factors(folder: Path, model: str) -> dict[str, Factors]:
-    """Map the factors of a folder, refusing those of another model; their maker checks what is in them."""
+def read_factors(folder: Path, model: str, projector: GradientProjector) -> dict[str, Factors]:
+    """Read the factors of a folder, refusing those of another model or of other layers."""
     if about_factors(folder).get("model") != model:
         raise InputError(f"{folder} has no {FILE} of this model; {ADVICE}")
-    tensors = load_tensors(folder / FILE)
-    parts = [field.name for field in fields(Factors)]
-    names = sorted({name.rpartition(":")[0] for name in tensors})
-    if tensors.keys() != {f"{name}:{part}" for name in names for part in parts}:
-        raise InputError(f"{folder / FILE} is damaged; {ADVICE}")
-    return {name: Factors(*(tensors[f"{name}:{part}"] for part in parts)) for name in names}
+    weights = {p.names[0]: p.layer.weight.flatten(1) for p in layers_of(projector)}
+    wanted = {}
+    for name, weight in weights.items():
+        outputs, inputs = weight.shape
+        wanted[f"{name}:outputs"] = Wanted(torch.float16, (outputs, outputs), -1.01, 1.01)
+        wanted[f"{name}:inputs"] = Wanted(torch.float16, (inputs, inputs), -1.01, 1.01)
+        wanted[f"{name}:eigenvalues"] = Wanted(torch.float32, (outputs, inputs), 0.0)
+    tensors = load_tensors(folder / FILE, wanted, ADVICE)
+    parts = ("outputs", "inputs", "eigenvalues")
+    return {
+        n: Factors(*(tensors[f"{n}:{part}"].float().to(w.device) for part in parts))
+        for n, w in weights.items()
+    }

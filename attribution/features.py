@@ -63,10 +63,9 @@ class FeatureExtractor:
                 f"the cache {cache.folder} has other groups than the model; make it again"
             )
         if method.kernel == "ekfac":
-            factors = read_factors(cache.folder, model.fingerprint)
-            extractor.preconditioner = Preconditioner(
-                extractor.projector, factors, cache.header["damping"]
-            )
+            projector = extractor.projector
+            factors = read_factors(cache.folder, model.fingerprint, projector)
+            extractor.preconditioner = Preconditioner(projector, factors, cache.header["damping"])
         return extractor
 
     def with_noise(self, seed: int) -> "FeatureExtractor":

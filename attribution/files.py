@@ -137,7 +137,7 @@ def load_tensors(
         names = set(file.keys())
         if wanted is not None and names != wanted.keys():
             shown = ", ".join(sorted(wanted))
-            raise InputError(f"{path} should hold {shown} and no other tensors; {advice}")
+            raise InputError(f"{path} should hold {shown[:200]} and no other tensors; {advice}")
         tensors = {name: file.get_tensor(name) for name in names}
     for name, each in (wanted or {}).items():
         check_tensor(f"{name} in {path}", tensors[name], each, advice)

@@ -44,5 +44,14 @@ def _is_a(value: Any, kind: Any) -> bool:
         known = type(value) in kinds or float in kinds
         return known and abs(value) < MOST_NUMBER  # NaN is not
     if isinstance(value, str):
-        return str in kinds and not any("\ud800" <= letter <= "\udfff" for letter in value)
+        return str in kinds and is_text(value)
     return isinstance(value, kind)
+
+
+def is_text(value: str) -> bool:
+    """Tell whether a text can be written: half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -30,7 +30,6 @@ from attribution.shape import check_shape
 
 STEPS = 127  # of an 8-bit code
 DTYPES = {"float16": torch.float16, "int8": torch.int8}
-ABOUT = {"rows": [[str]], "tensors": str}
 ADVICE = "run the gradients step again, which makes it anew"
 
 
@@ -124,12 +123,15 @@ def _about(path: Path) -> tuple[list[Row], str]:
     try:
         with opened(path, ADVICE) as file:
             about = parse_json((file.metadata() or {}).get("about", ""))
-        check_shape(about, ABOUT)
-        return [Row(file, digest) for file, digest in about["rows"]], about["tensors"]
+        rows = [Row(file, digest) for file, digest in about["rows"]]
+        check_shape(about["tensors"], str)
+        if not all(type(text) is str for row in rows for text in (row.file, row.digest)):
+            raise ValueError("a row's name is no text")
+        return rows, about["tensors"]
     except InputError:
         raise
-    except ValueError as error:
-        raise InputError(f"{path} is missing or damaged: {error}; {ADVICE}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged; {ADVICE}") from error
 
 
 def rows_of_shard(path: Path) -> list[Row]:
@@ -157,7 +159,7 @@ def check_shard(folder: Path, shard: Shard, form: Form) -> None:
     if not whole:
         raise InputError(f"{path} is missing or damaged; {ADVICE}")
     load_tensors(path, form.wanted(shard.rows), ADVICE)
-    rows = rows_of_shard(path)
+    rows = names_of_shard(path, shard.checksum)
     if not len({row.file for row in rows}) == len(rows) == shard.rows:
         raise InputError(f"{path} does not name {shard.rows} images once each; {ADVICE}")
 
@@ -175,9 +177,8 @@ def whole_rows(path: Path, form: Form) -> list[Row]:
     """Give the rows of an unlisted shard as a stopped run left it; none if it is not whole."""
     try:
         rows, wanted = _about(path)
-        return (
-            rows if _hash_of_tensors(load_tensors(path, form.wanted(len(rows)))) == wanted else []
-        )
+        whole = _hash_of_tensors(load_tensors(path, form.wanted(len(rows)))) == wanted
+        return rows if whole and len(set(rows)) == len(rows) else []
     except InputError:
         return []
 

@@ -36,7 +36,7 @@ from attribution.header import (
     listed_shards,
     read_header,
 )
-from attribution.shards import ADVICE, Shard, check_shard, names_of_shard, restored, rows_of_shard
+from attribution.shards import ADVICE, Shard, check_shard, names_of_shard, restored
 
 __all__ = ["Cache", "caption_column", "listed_shards", "open_cache", "read_header", "write_header"]
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
@@ -64,13 +64,19 @@ class Cache:
     @cached_property
     def rows(self) -> list[Row]:
         """Name every row, in the order of the features."""
-        rows = [row for shard in self.shards for row in rows_of_shard(self._sound(shard))]
-        if len({row.file for row in rows}) < len(rows):
-            raise InputError(f"{self.folder} holds an image twice; remove it and make it again")
+        rows: list[Row] = []
+        seen: set[str] = set()
+        for shard in self.shards:
+            path = self._sound(shard)
+            some = names_of_shard(path, shard.checksum)
+            if not seen.isdisjoint(row.file for row in some):
+                raise InputError(f"{path} holds images that another shard holds; {ADVICE}")
+            rows += some
+            seen.update(row.file for row in some)
         whole = len(rows) == self.header["images"]  # not a part of the shards
         if whole and fingerprint_of(rows) != self.header["fingerprints"]["collection"]:
             raise InputError(
-                f"{self.folder} holds other images than its header.json says; remove it and make it again"
+                f"{self.folder}/header.json is of other images than its shards hold; {ADVICE}"
             )
         return rows
 
@@ -143,9 +149,10 @@ def write_header(
     path = folder / kernel_name(revision)
     save_tensors(path, {"gram": gram, "kernel": kernel})
     listed = [vars(shard) for shard in shards]
-    for name in ("index.json", "index.faiss", "latents.json", "latents.safetensors"):
+    for name in ("index", "latents"):
         if header.get("shards") != listed:  # it may hold images that are gone
-            (folder / name).unlink(missing_ok=True)
+            for kind in ("json", "safetensors", "faiss"):
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
     header = {
         **header,
         "version": VERSION,

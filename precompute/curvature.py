@@ -16,7 +16,6 @@ from tqdm import tqdm
 from attribution.collection import Collection, fingerprint_of
 from attribution.ekfac import (
     Closure,
-    Preconditioner,
     about_factors,
     fit_factors,
     read_factors,
@@ -52,7 +51,7 @@ def are_sound(folder: Path, extractor: FeatureExtractor, about: dict) -> bool:
     try:
         if about_factors(folder) != about:
             return False
-        Preconditioner(extractor.projector, read_factors(folder, about["model"]), 1.0)
+        read_factors(folder, about["model"], extractor.projector)
     except InputError:
         return False
     return True

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -146,27 +147,27 @@ def make_plan(folder: Path, collection: Collection, shard_size: int, form: Form)
     header = read_header(folder)
     listed = listed_shards(header) if header else []
     kept = [shard for shard in listed if is_sound(folder, shard, form)]
+    rows = {shard.name: rows_of_shard(folder / shard.name) for shard in kept}
+    times = Counter(row for some in rows.values() for row in some)
+    # Nobody knows which of two shards that name the same image is right.
+    kept = [shard for shard in kept if all(times[row] == 1 for row in rows[shard.name])]
     rebuild = len(kept) < len(listed) or (
         header is not None and not kernel_is_sound(folder, header)
     )
     wanted = set(collection.rows)
     present: set[Row] = set()
     gone: dict[str, set[Row]] = {}
-    for shard in list(kept):
-        rows = set(rows_of_shard(folder / shard.name))
-        if rows & present:  # a shard before it holds them, so that it is not ours
-            kept.remove(shard)
-            rebuild = True
-            continue
-        if rows - wanted:
-            gone[shard.name] = rows - wanted
-        present |= rows & wanted
+    for shard in kept:
+        some = set(rows[shard.name])
+        if some - wanted:
+            gone[shard.name] = some - wanted
+        present |= some & wanted
     finished, names = [], {shard.name for shard in listed}
     for path in sorted(folder.glob("features-*.safetensors")):
-        rows = whole_rows(path, form) if path.name not in names else []
-        if rows and set(rows) <= wanted - present:
+        some = set(whole_rows(path, form)) if path.name not in names else set()
+        if some and some <= wanted - present:
             finished.append(path.name)
-            present |= set(rows)
+            present |= some
     missing = [i for i, row in enumerate(collection.rows) if row not in present]
     used = {number_of(name) for name in [*names, *finished]}
     free = (n for n in count(header["next_number"] if header else 0) if n not in used)

@@ -112,11 +112,11 @@ def test_an_index_that_is_damaged_old_or_needless_is_refused(tmp_path, capsys):
         Index(cache)
     assert main(["index", "--cache_dir", str(tmp_path), "--force", "--cells", "1"]) == 0
     Index(cache)
-    path = tmp_path / "index.faiss"
+    path = tmp_path / "index.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"index\.faiss is damaged"):
+    with pytest.raises(InputError, match=r"index\.safetensors is missing or damaged"):
         Index(cache)
     (tmp_path / "index.json").write_text("[]")
     with pytest.raises(InputError, match=r"index\.json is damaged"):
@@ -127,7 +127,8 @@ def test_an_index_that_is_damaged_old_or_needless_is_refused(tmp_path, capsys):
     shards = listed_shards(read_header(tmp_path))
     write_header(tmp_path, read_header(tmp_path), shards, cache.gram, cache.kernel)
     assert Index(open_cache(tmp_path, {})).best(torch.ones(1, GROUPS, DIM), torch.ones(GROUPS), 99)
-    write_header(tmp_path, read_header(tmp_path), shards[:2], cache.gram, cache.kernel)
+    left = {"fingerprints": {"model": "", "collection": fingerprint_of(cache.rows[:12])}}
+    write_header(tmp_path, read_header(tmp_path) | left, shards[:2], cache.gram, cache.kernel)
     with pytest.raises(InputError, match="no index"):  # it would still hold what was removed
         Index(open_cache(tmp_path, {}))
 
