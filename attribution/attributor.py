@@ -4,6 +4,7 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from attribution.collection import Collection, load_collection
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor
-from attribution.files import file_hash, hash_of, load_tensors, read_json
+from attribution.files import Wanted, hash_of, read_json, read_tensors
 from attribution.hub import local_folder
 from attribution.kernel import apply_kernel
 from attribution.likeness import ADVICE, LookAlikes, read_look_alikes
@@ -53,16 +54,16 @@ class Attributor:
         )
         self.requests.read()  # refuses what cannot be read before anybody asks
         self.extractor = FeatureExtractor.of(model, cache)
-        if self.extractor.groups != cache.groups:
-            raise InputError(
-                f"the cache {cache.folder} has other groups than the model; make it again"
-            )
         self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
             cache.folder, calibrated_for(model, collection.concepts)
         )
+        if self.calibration and self.calibration.unshown.keys() != collection.concepts.keys():
+            raise InputError(
+                f"{cache.folder}/calibration.json is of other concepts; run python -m precompute calibrate"
+            )
         self.look_alikes: LookAlikes | None = read_look_alikes(
-            cache.folder, collection, cache.header["fingerprints"]
+            cache.folder, collection, cache.header["fingerprints"], model.latent_size
         )
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
@@ -193,18 +194,23 @@ class Attributor:
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
 
 
+WEIGHTS = {"belongs_to": object, "checksum": str, "settings": object, "fit": {str: object}}
+
+
 def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
     """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
     path = cache.folder / "weights.json"
     if not path.is_file():
         raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
     advice = "run python -m precompute weights"
-    header, tensors_path = read_json(path, advice), cache.folder / "weights.safetensors"
-    if header.get("belongs_to") != belongs_to(cache):
+    header, tensors_path = read_json(path, advice, WEIGHTS), cache.folder / "weights.safetensors"
+    if header["belongs_to"] != belongs_to(cache):
         raise InputError(f"the weights in {cache.folder} are of another cache; {advice}")
-    if not tensors_path.is_file() or file_hash(tensors_path) != header.get("checksum"):
-        raise InputError(f"{tensors_path} is missing or damaged; {advice}")
-    tensors = load_tensors(tensors_path)
+    if GENERAL not in header["fit"] or not {"scales", "equalised"}.isdisjoint(header["fit"]):
+        raise InputError(f"{path} is damaged: its questions cannot be so; {advice}")
+    each = Wanted(torch.float32, (len(cache.groups),), 0.0)
+    wanted = dict.fromkeys(header["fit"], each) | {"scales": replace(each, low=1e-30)}
+    tensors = read_tensors(tensors_path, header["checksum"], wanted, advice)
     scales = tensors.pop("scales")
     return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
 

@@ -23,11 +23,20 @@ from torch import Tensor
 
 from attribution.concepts import Phrases, denoising_losses
 from attribution.errors import InputError
-from attribution.files import file_hash, hash_of, load_tensors, read_json, save_tensors, write_whole
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
 from attribution.model import DiffusionModel
 from attribution.questions import GENERAL
 
 ADVICE = "run python -m precompute calibrate"
+SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "pictures": {str: int}}
 
 
 @dataclass(frozen=True)
@@ -96,12 +105,13 @@ def read_calibration(folder: Path, belongs_to: dict[str, str]) -> Calibration | 
     path, tensors_path = folder / "calibration.json", folder / "calibration.safetensors"
     if not path.is_file():
         return None
-    header = read_json(path, ADVICE)
-    if header.get("belongs_to") != belongs_to:
+    header = read_json(path, ADVICE, SHAPE)
+    if header["belongs_to"] != belongs_to:
         raise InputError(
             f"the calibration in {folder} is of another model or other concepts; {ADVICE}"
         )
-    if not tensors_path.is_file() or file_hash(tensors_path) != header.get("checksum"):
-        raise InputError(f"{tensors_path} is missing or damaged; {ADVICE}")
-    nulls = load_tensors(tensors_path)
+    if GENERAL not in header["pictures"]:
+        raise InputError(f"{path} is damaged: no pictures for {GENERAL}; {ADVICE}")
+    wanted = {name: Wanted(torch.float32, (count,)) for name, count in header["pictures"].items()}
+    nulls = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)
     return Calibration(nulls.pop(GENERAL), nulls)

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from attribution.errors import InputError
-from attribution.files import load_tensors, save_tensors
+from attribution.files import Wanted, load_tensors, opened, parse_json, save_tensors
 from attribution.gradients import GradientProjector
 from attribution.layers import LayerProjection
 
@@ -188,20 +187,27 @@ def save_factors(folder: Path, factors: dict[str, Factors], about: dict) -> None
 
 def about_factors(folder: Path) -> dict:
     """Read what a folder's factors belong to; empty where there are none."""
-    try:
-        with safe_open(folder / FILE, "pt") as file:
-            return json.loads(file.metadata()["about"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    if not (folder / FILE).is_file():
         return {}
+    with opened(folder / FILE, ADVICE) as file:
+        about = parse_json((file.metadata() or {}).get("about", ""))
+    return about if isinstance(about, dict) else {}
 
 
-def read_factors(folder: Path, model: str, device: torch.device) -> dict[str, Factors]:
-    """Read the factors of a folder, refusing those of another model."""
+def read_factors(folder: Path, model: str, projector: GradientProjector) -> dict[str, Factors]:
+    """Read the factors of a folder, refusing those of another model or of other layers."""
     if about_factors(folder).get("model") != model:
         raise InputError(f"{folder} has no {FILE} of this model; {ADVICE}")
-    tensors = load_tensors(folder / FILE)
-    names = [key.removesuffix(":inputs") for key in tensors if key.endswith(":inputs")]
+    weights = {p.names[0]: p.layer.weight.flatten(1) for p in layers_of(projector)}
+    wanted = {}
+    for name, weight in weights.items():
+        outputs, inputs = weight.shape
+        wanted[f"{name}:outputs"] = Wanted(torch.float16, (outputs, outputs), -1.01, 1.01)
+        wanted[f"{name}:inputs"] = Wanted(torch.float16, (inputs, inputs), -1.01, 1.01)
+        wanted[f"{name}:eigenvalues"] = Wanted(torch.float32, (outputs, inputs), 0.0)
+    tensors = load_tensors(folder / FILE, wanted, ADVICE)
     parts = ("outputs", "inputs", "eigenvalues")
     return {
-        n: Factors(*(tensors[f"{n}:{part}"].float().to(device) for part in parts)) for n in names
+        n: Factors(*(tensors[f"{n}:{part}"].float().to(w.device) for part in parts))
+        for n, w in weights.items()
     }

@@ -19,13 +19,36 @@ from attribution.attribution import Attribution, standardise
 from attribution.attributor import Attributor, belongs_to
 from attribution.collection import open_image
 from attribution.errors import InputError
-from attribution.files import file_hash, hash_of, load_tensors, read_json, save_tensors, write_whole
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
 from attribution.kernel import apply_kernel
 from attribution.questions import GENERAL
 from attribution.scoring import sums, top
 from attribution.store import Cache
 
 ADVICE = "run python -m precompute examples"
+ENTRY = {
+    "prompt": str,
+    "seed": int,
+    "held_out": bool,
+    "phrases": {str: str},
+    "evidence": {str: float},
+    "checksum": str,  # of the picture
+}
+SHAPE = {
+    "belongs_to": {str: object},
+    "features": str,  # their checksum
+    "settings": {str: str | int | float | bool},
+    "examples": [ENTRY],
+    "checksum": str,
+}
 
 
 @dataclass(frozen=True)
@@ -86,14 +109,7 @@ def write_examples(
 def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     """Load examples and score them as `Attributor.attribute` would, refusing those of another model or method."""
     folder = Path(folder)
-    entries = _entries(folder, attributor.cache)
-    path = folder / "features.safetensors"
-    features = load_tensors(path)
-    unknown = set(features) - set(attributor.weights)
-    if unknown:
-        raise InputError(
-            f"{path} asks for {', '.join(sorted(unknown))}, which this cache has no weights for; {ADVICE}"
-        )
+    entries, features = _read(folder, attributor)
     asked = {name: apply_kernel(f, attributor.cache.kernel) for name, f in features.items()}
     scores = _scores(asked, attributor)
     examples = []
@@ -111,27 +127,52 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
         )
         picture = picture_path(folder, number)
         about = entry["prompt"], entry["seed"], answer, entry["held_out"]
-        examples.append(Example(open_image(picture), *about, picture))
+        examples.append(Example(_picture(picture, attributor.model.resolution), *about, picture))
     return examples
 
 
-def _entries(folder: Path, cache: Cache) -> list[dict]:
-    """Read what is known of each example, refusing files that are damaged or belong elsewhere."""
-    path = folder / "examples.json"
+def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, Tensor]]:
+    """Read what is known of each example, and the features, refusing what is damaged or belongs elsewhere."""
+    path, features_path = folder / "examples.json", folder / "features.safetensors"
     if not path.is_file():
         raise InputError(f"{folder} has no examples; {ADVICE}")
-    header = read_json(path, ADVICE)
-    if header.pop("checksum", None) != hash_of(header):
+    header = read_json(path, ADVICE, SHAPE)
+    if header.pop("checksum") != hash_of(header):
         raise InputError(f"{path} is damaged; {ADVICE}")
-    if header["belongs_to"] != belongs_to(cache):
+    if header["belongs_to"] != belongs_to(attributor.cache):
         raise InputError(f"the examples in {folder} are of another model or cache; {ADVICE}")
-    wanted = {folder / "features.safetensors": header["features"]}
-    for number, entry in enumerate(header["examples"]):
-        wanted[picture_path(folder, number)] = entry["checksum"]
-    for file, checksum in wanted.items():
-        if not file.is_file() or file_hash(file) != checksum:
-            raise InputError(f"{file} is missing or damaged; {ADVICE}")
-    return header["examples"]
+    entries = header["examples"]
+    names = set().union(*(entry["phrases"] for entry in entries))
+    unknown = names - set(attributor.weights)
+    if unknown:
+        raise InputError(
+            f"{path} asks for {', '.join(sorted(unknown))}, which this cache has no weights for; {ADVICE}"
+        )
+    if not all(
+        GENERAL in entry["phrases"] and entry["evidence"].keys() <= entry["phrases"].keys()
+        for entry in entries
+    ):
+        raise InputError(f"{path} is damaged: its phrases cannot be so; {ADVICE}")
+    each = Wanted(torch.float32, (len(entries), *attributor.cache.kernel.shape[:2]))
+    wanted = dict.fromkeys(names, each)
+    features = read_tensors(features_path, header["features"], wanted, ADVICE)
+    for number, entry in enumerate(entries):
+        picture = picture_path(folder, number)
+        if picture.is_symlink() or not picture.is_file() or file_hash(picture) != entry["checksum"]:
+            raise InputError(f"{picture} is missing or damaged; {ADVICE}")
+    return entries, features
+
+
+def _picture(path: Path, side: int) -> Image.Image:
+    """Open an example's picture, which is as large as the model draws."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            fits = image.size == (side, side)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no readable PNG; {ADVICE}") from error
+    if not fits:
+        raise InputError(f"{path} is not {side} pixels wide and high; {ADVICE}")
+    return open_image(path)
 
 
 def _scores(

@@ -9,7 +9,6 @@ gradient that is preconditioned before it is projected (ekfac.py).
 import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
@@ -20,48 +19,17 @@ from attribution.collection import to_pixels
 from attribution.ekfac import Preconditioner, read_factors
 from attribution.errors import InputError
 from attribution.gradients import GradientProjector
-from attribution.methods import OBJECTIVES, Objective, concept_loss, method_named
+from attribution.methods import (
+    OBJECTIVES,
+    FeatureConfig,
+    Objective,
+    concept_loss,
+    method_named,
+)
 from attribution.model import DiffusionModel
 from attribution.projection import generator
 from attribution.store import Cache
 from attribution.trials import RULES, Trials
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """What decides a feature, besides model, picture and prompt."""
-
-    objective: str = "output_square"  # a name in methods.OBJECTIVES
-    timesteps: int = 10  # evenly spaced over 0 ... T-1
-    ranges: int = 2  # consecutive timesteps are averaged in this many groups
-    proj_dim: int = 32
-    parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
-    seed: int = 0
-    each_timestep: str = (
-        "mean"  # or "unit": norm one in each layer at every timestep, then the mean
-    )
-    residual: bool = False  # training features times the residual of their range, as in DAS
-
-    def __post_init__(self) -> None:
-        if self.each_timestep not in ("mean", "unit"):
-            raise InputError(f"each_timestep is {self.each_timestep!r}; choose mean or unit")
-        if self.objective not in OBJECTIVES:
-            raise InputError(
-                f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
-            )
-        for name in ("timesteps", "ranges", "proj_dim"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.timesteps % self.ranges:
-            raise InputError(
-                f"{self.timesteps} timesteps do not divide into {self.ranges} equal ranges"
-            )
-
-    def recorded(self) -> dict:
-        """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
-        young = {"each_timestep", "residual"}
-        default = asdict(FeatureConfig())
-        return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
 
 
 class FeatureExtractor:
@@ -71,6 +39,10 @@ class FeatureExtractor:
     """
 
     def __init__(self, model: DiffusionModel, config: FeatureConfig, rule: str = "same") -> None:
+        if config.timesteps > model.num_timesteps:
+            raise InputError(
+                f"timesteps is {config.timesteps}, and the model has {model.num_timesteps}; take fewer"
+            )
         self.model, self.config, self.rule = model, config, rule
         self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
@@ -86,11 +58,14 @@ class FeatureExtractor:
         """Make features as a cache and its method want them."""
         method = method_named(cache.header["method"])
         extractor = cls(model, FeatureConfig(**cache.header["features"]), method.query)
-        if method.kernel == "ekfac":
-            factors = read_factors(cache.folder, model.fingerprint, model.device)
-            extractor.preconditioner = Preconditioner(
-                extractor.projector, factors, cache.header["damping"]
+        if extractor.groups != cache.groups:
+            raise InputError(
+                f"the cache {cache.folder} has other groups than the model; make it again"
             )
+        if method.kernel == "ekfac":
+            projector = extractor.projector
+            factors = read_factors(cache.folder, model.fingerprint, projector)
+            extractor.preconditioner = Preconditioner(projector, factors, cache.header["damping"])
         return extractor
 
     def with_noise(self, seed: int) -> "FeatureExtractor":

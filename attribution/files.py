@@ -1,15 +1,18 @@
 """Write files so that they are whole or not there, read them so that damage is one sentence, and lock a folder.
 
-Only JSON and safetensors. It does not know what is in them.
+Only JSON and safetensors. It does not know what is in them; who reads a file says what should be, since whoever
+forges one can make its checksum right.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import xxhash
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -17,6 +20,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.shape import check_shape
+
+MOST_JSON = 16 * 2**20  # bytes; in memory it may be twenty times as much
+MOST_NUMBER = 1e30  # of a tensor
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a tensor should be; a side that is None may have any length but zero."""
+
+    dtype: torch.dtype
+    shape: tuple[int | None, ...]
+    low: float = -MOST_NUMBER
+    high: float = MOST_NUMBER
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -29,21 +46,11 @@ def write_whole(path: Path, text: str) -> None:
         raise _not_written(part, path, error) from error
 
 
-def read_json(path: Path, advice: str) -> dict:
-    """Read a JSON object; `advice` says what to do when it is damaged."""
+def parse_json(data: str | bytes) -> Any:
+    """Parse JSON, raising ValueError also for what other programs read otherwise: NaN, half characters, a key twice."""
     try:
-        found = parse_json(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged; {advice}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged; {advice}")
-    return found
-
-
-def parse_json(data: bytes) -> Any:
-    """Parse JSON, raising ValueError also for what is not text everywhere: half characters, and a key twice."""
-    try:
-        found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8; save it as UTF-8") from error
@@ -58,6 +65,27 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("an object names a key twice; keep one")
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def read_json(path: Path, advice: str, shape: Any = None) -> dict:
+    """Read a JSON object (of this shape: shape.py); `advice` says what to do when it is damaged."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_JSON + 1)
+        if len(data) > MOST_JSON:
+            raise ValueError(f"it has more than {MOST_JSON // 2**20} MB")
+        found = parse_json(data)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged; {advice}") from error
+    try:
+        check_shape(found, {str: object} if shape is None else shape)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; {advice}") from error
     return found
 
 
@@ -87,15 +115,66 @@ def _not_written(part: Path, path: Path, error: Exception) -> InputError:
     )
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Map a safetensors file, or say in one sentence that it is damaged."""
+@contextmanager
+def opened(path: Path, advice: str) -> Iterator[safe_open]:
+    """Open a safetensors file, or say in one sentence that it is damaged, no file of its own, or a bomb."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a link; put the file itself in its place, or {advice}")
     try:
+        if not path.is_file():
+            raise OSError("no regular file")
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > MOST_JSON:
+                raise ValueError("its header is too long")
         with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is missing or damaged; {advice}") from error
+
+
+def load_tensors(
+    path: Path,
+    wanted: dict[str, Wanted] | None = None,
+    advice: str = "run the step that makes it again",
+) -> dict[str, Tensor]:
+    """Map a safetensors file, refusing one that holds anything but what is wanted."""
+    with opened(path, advice) as file:
+        names = set(file.keys())
+        if wanted is not None and names != wanted.keys():
+            shown = ", ".join(sorted(wanted))
+            raise InputError(f"{path} should hold {shown[:200]} and no other tensors; {advice}")
+        tensors = {name: file.get_tensor(name) for name in names}
+    for name, each in (wanted or {}).items():
+        check_tensor(f"{name} in {path}", tensors[name], each, advice)
+    return tensors
+
+
+def check_tensor(place: str, tensor: Tensor, wanted: Wanted, advice: str) -> None:
+    """Refuse a tensor of another type or shape, or with numbers beyond the bounds (NaN is beyond any)."""
+    sides = zip(tensor.shape, wanted.shape, strict=False)
+    if (
+        tensor.dtype != wanted.dtype
+        or tensor.dim() != len(wanted.shape)
+        or not all(side and side == (want or side) for side, want in sides)
+    ):
+        kind = str(tensor.dtype).removeprefix("torch.")
         raise InputError(
-            f"{path} is missing or damaged; run the step that makes it again"
-        ) from error
+            f"{place} is {kind} {list(tensor.shape)}, not what the header says; {advice}"
+        )
+    low, high = tensor.aminmax() if tensor.is_floating_point() else (0, 0)
+    if not (wanted.low <= low and high <= wanted.high):
+        raise InputError(f"{place} holds numbers that cannot be; {advice}")
+
+
+def read_tensors(
+    path: Path, checksum: str, wanted: dict[str, Wanted], advice: str
+) -> dict[str, Tensor]:
+    """Map a safetensors file that is as it was written and holds what is wanted."""
+    if not path.is_symlink() and path.is_file() and file_hash(path) != checksum:
+        raise InputError(f"{path} is missing or damaged; {advice}")
+    return load_tensors(path, wanted, advice)
 
 
 def file_hash(path: Path) -> str:

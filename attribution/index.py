@@ -1,26 +1,39 @@
 """Find the best training images without looking at all of them, for caches too large to pass over.
 
 As sum_j w_j <K q_j, f_j> = <[w_j K q_j], [f_j]>, one inner-product index over whole rows serves every
-weighting: only the query changes. In: a cache. Out: a faiss index beside it (cells by k-means, 8-bit codes,
-arXiv 2401.08281), which is read by memory map. It is approximate; `benchmarks/scale.py` measures its recall.
+weighting: only the query changes. In: a cache. Out: an index beside it (cells by k-means and 8-bit codes by faiss,
+arXiv 2401.08281), a safetensors file that is read by memory map: faiss would trust whatever it reads. It is
+approximate; `benchmarks/scale.py` measures its recall.
 """
 
 import json
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from attribution.errors import InputError
-from attribution.files import file_hash, hash_of, read_json, write_whole
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
 from attribution.kernel import apply_kernel
-from attribution.scoring import Best
+from attribution.scoring import Best, top
 from attribution.shards import restored
 from attribution.store import Cache
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINING_ROWS = 40  # for each cell, as faiss advises
+ROWS_AT_ONCE = 8192  # widened together
+ADVICE = "run python -m precompute index"
+SHAPE = {"shards": str, "rows": int, "cells": int, "checksum": str}
 
 
 def _faiss() -> object:
@@ -32,7 +45,7 @@ def _faiss() -> object:
 
 
 def build_index(cache: Cache, cells: int | None = None) -> Path:
-    """Write `index.faiss` into the cache's folder; its codes, a byte a number, are in memory meanwhile.
+    """Write `index.safetensors` into the cache's folder; its codes, a byte a number, are in memory meanwhile.
 
     `cells` is by default the square root of the number of rows.
     """
@@ -49,20 +62,23 @@ def build_index(cache: Cache, cells: int | None = None) -> Path:
     every = max(1, rows // (TRAINING_ROWS * cells))
     sample = [_vectors(stored[..., ::every]) for _, stored in cache.stream()]
     index.train(torch.cat(sample).numpy())
+    codes, found = [], []
     for _, stored in cache.stream():
-        index.add(_vectors(stored).numpy())
-    path = cache.folder / "index.faiss"
-    part = path.with_name(path.name + ".part")
-    try:
-        faiss.write_index(index, str(part))
-        whole = faiss.read_index(str(part), faiss.IO_FLAG_MMAP).ntotal == rows
-    except RuntimeError:
-        whole = False
-    if not whole:  # faiss only prints when the disk is full
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written; free some space and run it again")
+        vectors = _vectors(stored).numpy()
+        codes.append(torch.from_numpy(index.sq.compute_codes(vectors)))
+        found.append(torch.from_numpy(quantizer.search(vectors, 1)[1][:, 0]))
+    cell = torch.cat(found)
+    places = cell.argsort(stable=True)
+    path = cache.folder / "index.safetensors"
     (cache.folder / "index.json").unlink(missing_ok=True)
-    part.rename(path)
+    tensors = {
+        "centres": torch.from_numpy(quantizer.reconstruct_n(0, cells)),
+        "range": torch.from_numpy(faiss.vector_to_array(index.sq.trained)).view(2, width),
+        "ends": cell.bincount(minlength=cells).cumsum(0),
+        "places": places,
+        "codes": torch.cat(codes)[places],
+    }
+    save_tensors(path, tensors)
     about = {"shards": hash_of(cache.header["shards"]), "rows": rows, "cells": cells}
     write_whole(
         cache.folder / "index.json", json.dumps(about | {"checksum": file_hash(path)}) + "\n"
@@ -78,18 +94,26 @@ class Index:
     """An index that belongs to an opened cache."""
 
     def __init__(self, cache: Cache) -> None:
-        faiss, path = _faiss(), cache.folder / "index.faiss"
-        if not (cache.folder / "index.json").is_file() or not path.is_file():
-            raise InputError(f"{cache.folder} has no index; run python -m precompute index")
-        about = read_json(cache.folder / "index.json", "run python -m precompute index")
-        if about.get("shards") != hash_of(cache.header["shards"]):
-            raise InputError(
-                f"the index in {cache.folder} is older than the cache; run python -m precompute index"
-            )
-        if file_hash(path) != about.get("checksum"):  # faiss trusts what it reads
-            raise InputError(f"{path} is damaged; run python -m precompute index")
-        self.cache = cache
-        self.index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        path, about_path = (cache.folder / f"index.{kind}" for kind in ("safetensors", "json"))
+        if not about_path.is_file() or not path.is_file():
+            raise InputError(f"{cache.folder} has no index; {ADVICE}")
+        about, rows = read_json(about_path, ADVICE, SHAPE), len(cache)
+        if about["shards"] != hash_of(cache.header["shards"]):
+            raise InputError(f"the index in {cache.folder} is older than the cache; {ADVICE}")
+        width, cells = cache.kernel.shape[0] * cache.kernel.shape[1], about["cells"]
+        wanted = {
+            "centres": Wanted(torch.float32, (cells, width)),
+            "range": Wanted(torch.float32, (2, width)),
+            "ends": Wanted(torch.int64, (cells,)),
+            "places": Wanted(torch.int64, (rows,)),
+            "codes": Wanted(torch.uint8, (rows, width)),
+        }
+        found = read_tensors(path, about["checksum"], wanted, ADVICE)
+        ends, places = [0, *found["ends"].tolist()], found["places"]
+        if ends != sorted(ends) or ends[-1] != rows or not _is_permutation(places):
+            raise InputError(f"{path} does not hold every image once; {ADVICE}")
+        self.cache, self.ends, self.places, self.codes = cache, ends, places, found["codes"]
+        self.centres, (self.least, self.span) = found["centres"], found["range"]
 
     def best(
         self,
@@ -99,13 +123,26 @@ class Index:
         probes: int = 16,
     ) -> Best:
         """Find about the best rows of raw queries, looking into the `probes` nearest cells."""
-        self.index.nprobe, count = probes, min(count, len(self.cache))
-        kernelised = apply_kernel(queries, self.cache.kernel) * weights[:, None]
-        scores, places = self.index.search(kernelised.flatten(1).contiguous().numpy(), count)
-        return Best(
-            torch.from_numpy(scores),
-            [
-                [self.cache.row(place).file for place in row if place >= 0]
-                for row in places.tolist()
-            ],
-        )
+        asked = (apply_kernel(queries, self.cache.kernel) * weights[:, None]).flatten(1)
+        count = min(count, len(self.cache))
+        scores, files = [], []
+        for query, cells in zip(asked, top(asked @ self.centres.T, probes).tolist(), strict=True):
+            found, places = self._look(query, cells)
+            best = top(found[None], count)[0]
+            scores.append(functional.pad(found[best], (0, count - len(best)), value=-torch.inf))
+            files.append([self.cache.row(place).file for place in places[best].tolist()])
+        return Best(torch.stack(scores), files)
+
+    def _look(
+        self, query: Float[Tensor, "width"], cells: list[int]
+    ) -> tuple[Float[Tensor, "row"], Int[Tensor, "row"]]:
+        """Score all rows of some cells; code c of a number means least + span (c + 1/2) / 255."""
+        spans = [slice(*self.ends[cell : cell + 2]) for cell in cells]
+        some = [part for span in spans for part in self.codes[span].split(ROWS_AT_ONCE)]
+        scores = torch.cat([codes.float() @ (query * self.span / 255) for codes in some])
+        middle = query @ (self.least + self.span / 510)
+        return scores + middle, torch.cat([self.places[span] for span in spans])
+
+
+def _is_permutation(places: Int[Tensor, "row"]) -> bool:
+    return bool((places.sort().values == torch.arange(len(places))).all())

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from attribution.collection import Collection
 from attribution.errors import InputError
-from attribution.files import file_hash, load_tensors, read_json, save_tensors, write_whole
+from attribution.files import (
+    Wanted,
+    file_hash,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
 from attribution.similarity import latent_scores
 
 STEPS = 127  # of an 8-bit code
@@ -80,15 +87,15 @@ def write_look_alikes(
 
 
 def read_look_alikes(
-    folder: Path, collection: Collection, fingerprints: dict[str, str]
+    folder: Path, collection: Collection, fingerprints: dict[str, str], size: int
 ) -> LookAlikes | None:
-    """Read a cache's latents; None where it has none, refused where they are of others."""
+    """Read a cache's latents, so many numbers each; None where it has none, refused where they are of others."""
     path, tensors_path = folder / "latents.json", folder / "latents.safetensors"
     if not path.is_file():
         return None
-    header = read_json(path, ADVICE)
-    if header.get("belongs_to") != fingerprints:
+    header = read_json(path, ADVICE, {"belongs_to": object, "checksum": str})
+    if header["belongs_to"] != fingerprints:
         raise InputError(f"the latents in {folder} are of another model or collection; {ADVICE}")
-    if not tensors_path.is_file() or file_hash(tensors_path) != header.get("checksum"):
-        raise InputError(f"{tensors_path} is missing or damaged; {ADVICE}")
-    return LookAlikes(load_tensors(tensors_path)["codes"][_by_name(collection).argsort()])
+    wanted = {"codes": Wanted(torch.int8, (len(collection), size))}
+    codes = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)["codes"]
+    return LookAlikes(codes[_by_name(collection).argsort()])

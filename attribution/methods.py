@@ -5,13 +5,16 @@ A method is a row of data. An objective takes the model's output and target, bot
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.shape import MOST_NUMBER
 
+MOST_TIMESTEPS = 1000  # more than a model was trained with would come twice
+MOST_DIM = 2**16
 Objective = Callable[[Tensor, Tensor], Float[Tensor, "batch"]]
 
 
@@ -44,6 +47,51 @@ OBJECTIVES = {
     "output_square": output_square,
     "output_mean": output_mean,
 }
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What decides a feature, besides model, picture and prompt."""
+
+    objective: str = "output_square"  # a name in methods.OBJECTIVES
+    timesteps: int = 10  # evenly spaced over 0 ... T-1
+    ranges: int = 2  # consecutive timesteps are averaged in this many groups
+    proj_dim: int = 32
+    parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
+    seed: int = 0
+    each_timestep: str = (
+        "mean"  # or "unit": norm one in each layer at every timestep, then the mean
+    )
+    residual: bool = False  # training features times the residual of their range, as in DAS
+
+    def __post_init__(self) -> None:
+        if self.each_timestep not in ("mean", "unit"):
+            raise InputError(f"each_timestep is {self.each_timestep!r}; choose mean or unit")
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
+            )
+        if self.parameters not in ("weights", "all"):
+            raise InputError(f"parameters is {self.parameters!r}; choose weights or all")
+        for name, most in (
+            ("timesteps", MOST_TIMESTEPS),
+            ("ranges", MOST_TIMESTEPS),
+            ("proj_dim", MOST_DIM),
+        ):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 1 to {most}")
+        if not abs(self.seed) < MOST_NUMBER:
+            raise InputError(f"seed is {self.seed}; it must have at most twelve digits")
+        if self.timesteps % self.ranges:
+            raise InputError(
+                f"{self.timesteps} timesteps do not divide into {self.ranges} equal ranges"
+            )
+
+    def recorded(self) -> dict:
+        """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
+        young = {"each_timestep", "residual"}
+        default = asdict(FeatureConfig())
+        return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,12 @@ class DiffusionModel:
         return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
 
     @property
+    def latent_size(self) -> int:
+        """Give how many numbers a picture's latents are."""
+        config = self.pipeline.unet.config
+        return self.pipeline.vae.config.latent_channels * config.sample_size**2
+
+    @property
     def num_timesteps(self) -> int:
         """Give T, the number of timesteps of training."""
         return self.schedule.config.num_train_timesteps

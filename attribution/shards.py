@@ -13,15 +13,24 @@ from pathlib import Path
 import torch
 import xxhash
 from jaxtyping import Float, Float64
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from attribution.collection import Row
 from attribution.errors import InputError
-from attribution.files import file_hash, load_tensors, save_tensors
+from attribution.files import (
+    MOST_JSON,
+    Wanted,
+    file_hash,
+    load_tensors,
+    opened,
+    parse_json,
+    save_tensors,
+)
+from attribution.shape import check_shape
 
 STEPS = 127  # of an 8-bit code
 DTYPES = {"float16": torch.float16, "int8": torch.int8}
+ADVICE = "run the gradients step again, which makes it anew"
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,22 @@ class Shard:
     def number(self) -> int:
         """Give the number in the file's name."""
         return number_of(self.name)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every shard of a cache holds of a row."""
+
+    groups: int
+    dim: int
+    dtype: str  # a name in DTYPES
+
+    def wanted(self, rows: int | None) -> dict[str, Wanted]:
+        """Say what a shard's tensors should be; a value beyond one cannot be of a row at norm one."""
+        return {
+            "features": Wanted(DTYPES[self.dtype], (self.groups, self.dim, rows), -1.01, 1.01),
+            "norms": Wanted(torch.float32, (self.groups, rows), 0.0),
+        }
 
 
 def number_of(name: str) -> int:
@@ -80,7 +105,10 @@ def _save_shard(path: Path, tensors: dict[str, Tensor], rows: list[Row]) -> None
         "rows": [[row.file, row.digest] for row in rows],
         "tensors": _hash_of_tensors(tensors),
     }
-    save_tensors(path, tensors, {"about": json.dumps(about)})  # one key: safetensors keeps no order
+    text = json.dumps(about)
+    if 2 * len(text) > MOST_JSON:  # quotes are written twice
+        raise InputError(f"{len(rows)} images are too many for one shard; lower shard_size")
+    save_tensors(path, tensors, {"about": text})  # one key: safetensors keeps no order
 
 
 def _hash_of_tensors(tensors: dict[str, Tensor]) -> str:
@@ -93,14 +121,17 @@ def _hash_of_tensors(tensors: dict[str, Tensor]) -> str:
 def _about(path: Path) -> tuple[list[Row], str]:
     """Read a shard's rows and the hash of its tensors."""
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["about"])
+        with opened(path, ADVICE) as file:
+            about = parse_json((file.metadata() or {}).get("about", ""))
         rows = [Row(file, digest) for file, digest in about["rows"]]
-        if not all(isinstance(text, str) for row in rows for text in (row.file, row.digest)):
-            raise TypeError("a row's name is no text")
+        check_shape(about["tensors"], str)
+        if not all(type(text) is str for row in rows for text in (row.file, row.digest)):
+            raise ValueError("a row's name is no text")
         return rows, about["tensors"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is missing or damaged; run the gradients step again") from error
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged; {ADVICE}") from error
 
 
 def rows_of_shard(path: Path) -> list[Row]:
@@ -119,19 +150,35 @@ def describe_shard(path: Path) -> Shard:
     return Shard(path.name, len(rows_of_shard(path)), path.stat().st_size, file_hash(path))
 
 
-def is_sound(folder: Path, shard: Shard) -> bool:
-    """Tell whether a listed shard is on disk as it was written."""
+def check_shard(folder: Path, shard: Shard, form: Form) -> None:
+    """Refuse a listed shard that is not as it was written, or not what its cache says."""
     path = folder / shard.name
-    return (
+    whole = path.is_symlink() or (  # which is refused below
         path.is_file() and path.stat().st_size == shard.bytes and file_hash(path) == shard.checksum
     )
+    if not whole:
+        raise InputError(f"{path} is missing or damaged; {ADVICE}")
+    load_tensors(path, form.wanted(shard.rows), ADVICE)
+    rows = names_of_shard(path, shard.checksum)
+    if not len({row.file for row in rows}) == len(rows) == shard.rows:
+        raise InputError(f"{path} does not name {shard.rows} images once each; {ADVICE}")
 
 
-def whole_rows(path: Path) -> list[Row]:
+def is_sound(folder: Path, shard: Shard, form: Form) -> bool:
+    """Tell whether a listed shard is on disk as it was written."""
+    try:
+        check_shard(folder, shard, form)
+    except InputError:
+        return False
+    return True
+
+
+def whole_rows(path: Path, form: Form) -> list[Row]:
     """Give the rows of an unlisted shard as a stopped run left it; none if it is not whole."""
     try:
         rows, wanted = _about(path)
-        return rows if _hash_of_tensors(load_tensors(path)) == wanted else []
+        whole = _hash_of_tensors(load_tensors(path, form.wanted(len(rows)))) == wanted
+        return rows if whole and len(set(rows)) == len(rows) else []
     except InputError:
         return []
 

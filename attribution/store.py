@@ -1,13 +1,11 @@
 """Keep features on disk: shards that are read by memory map, a kernel, and a header that describes them.
 
 A cache folder holds `features-*.safetensors` (shards.py); `kernel-*.safetensors`, with `gram [group, dim, dim]`,
-the sum over all rows, and the `kernel` made from it; and `header.json`: what the cache belongs to, its groups,
-and every file's rows, size and checksum. A change of the cache is one rename of the header, and files that no
+the sum over all rows, and the `kernel` made from it; and `header.json` (header.py), which lists them. A change of the cache is one rename of the header, and files that no
 header names are no part of it. It knows neither model nor method; it compares fingerprints.
 """
 
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,15 +17,29 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from attribution.collection import Row
+from attribution.collection import Row, fingerprint_of
 from attribution.errors import InputError
-from attribution.files import file_hash, hash_of, load_tensors, read_json, save_tensors, write_whole
-from attribution.shards import Shard, is_sound, names_of_shard, restored, rows_of_shard
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    load_tensors,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
+from attribution.header import (
+    VERSION,
+    caption_column,
+    form_of,
+    kernel_name,
+    listed_shards,
+    read_header,
+)
+from attribution.shards import ADVICE, Shard, check_shard, names_of_shard, restored
 
-VERSION = 2
+__all__ = ["Cache", "caption_column", "listed_shards", "open_cache", "read_header", "write_header"]
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
-SHARD_NAME = re.compile(r"features-\d{6,}\.safetensors")
-KERNEL_NAME = re.compile(r"kernel-\d{6,}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,30 @@ class Cache:
     @cached_property
     def rows(self) -> list[Row]:
         """Name every row, in the order of the features."""
-        return [row for shard in self.shards for row in rows_of_shard(self._sound(shard))]
+        rows: list[Row] = []
+        seen: set[str] = set()
+        for shard in self.shards:
+            path = self._sound(shard)
+            some = names_of_shard(path, shard.checksum)
+            if not seen.isdisjoint(row.file for row in some):
+                raise InputError(f"{path} holds images that another shard holds; {ADVICE}")
+            rows += some
+            seen.update(row.file for row in some)
+        whole = len(rows) == self.header["images"]  # not a part of the shards
+        if whole and fingerprint_of(rows) != self.header["fingerprints"]["collection"]:
+            raise InputError(
+                f"{self.folder}/header.json is of other images than its shards hold; {ADVICE}"
+            )
+        return rows
 
     def order_in(self, rows: list[Row]) -> Int[Tensor, "train"]:
         """Give the place of each of the cache's rows among a collection's rows."""
         place = {row: index for index, row in enumerate(rows)}
+        if place.keys() != set(self.rows):
+            raise InputError(
+                f"the cache {self.folder} was made for another collection; "
+                "run python -m precompute gradients for this one"
+            )
         return torch.tensor([place[row] for row in self.rows])
 
     def row(self, place: int) -> Row:
@@ -76,24 +107,16 @@ class Cache:
         return self.shards[number], place - ends[number] + self.shards[number].rows
 
     def _sound(self, shard: Shard) -> Path:
-        """Give a shard's path, its bytes compared once."""
+        """Give a shard's path, its bytes compared and its content checked once."""
         path = self.folder / shard.name
         if shard.name not in self.checked:
-            if not is_sound(self.folder, shard):
-                raise InputError(
-                    f"{path} is missing or damaged; run the gradients step again, which makes it anew"
-                )
+            check_shard(self.folder, shard, form_of(self.header))
             self.checked.add(shard.name)
         return path
 
     def read(self, shard: Shard) -> dict[str, Tensor]:
         """Map one shard: `features [group, dim, row]` as stored and `norms [group, row]`."""
-        path = self._sound(shard)
-        tensors = load_tensors(path)
-        found = tuple(tensors["features"].shape)
-        if found != (*self.kernel.shape[:2], shard.rows):
-            raise InputError(f"{path} holds {found} features, not what the header says")
-        return tensors
+        return load_tensors(self._sound(shard))
 
     def stream(self) -> Iterator[tuple[int, Tensor]]:
         """Give every shard's first row and its features `[group, dim, row]` as stored, in order."""
@@ -112,30 +135,6 @@ class Cache:
         return torch.cat(parts)
 
 
-def read_header(folder: Path) -> dict | None:
-    """Read a finished cache's header; None where there is none yet."""
-    path, advice = folder / "header.json", "remove it and run the gradients step again"
-    if not path.is_file():
-        return None
-    header = read_json(path, advice)
-    version = header.get("version")
-    if isinstance(version, int) and version != VERSION:
-        what = "update this program" if version > VERSION else "make the cache again"
-        raise InputError(f"{folder} has version {version}, this program reads {VERSION}; {what}")
-    checksum = header.pop("checksum", None)
-    try:
-        sound = checksum == hash_of(header) and all(
-            SHARD_NAME.fullmatch(shard.name) for shard in listed_shards(header)
-        )
-        sound = sound and KERNEL_NAME.fullmatch(header["kernel"][0])
-        sound = sound and isinstance(header["fingerprints"], dict)
-    except (KeyError, TypeError, IndexError):
-        sound = False
-    if not sound:
-        raise InputError(f"{path} is damaged; {advice}")
-    return header
-
-
 def write_header(
     folder: Path, header: dict, shards: list[Shard], gram: Tensor, kernel: Tensor
 ) -> None:
@@ -147,12 +146,13 @@ def write_header(
         raise InputError(f"the features in {folder} are not finite; check the model")
     shards = sorted(shards, key=lambda shard: shard.number)
     revision = header.get("revision", 0) + 1
-    path = folder / f"kernel-{revision:06d}.safetensors"
+    path = folder / kernel_name(revision)
     save_tensors(path, {"gram": gram, "kernel": kernel})
     listed = [vars(shard) for shard in shards]
-    for name in ("index.json", "index.faiss", "latents.json", "latents.safetensors"):
+    for name in ("index", "latents"):
         if header.get("shards") != listed:  # it may hold images that are gone
-            (folder / name).unlink(missing_ok=True)
+            for kind in ("json", "safetensors", "faiss"):
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
     header = {
         **header,
         "version": VERSION,
@@ -165,16 +165,6 @@ def write_header(
     header["checksum"] = hash_of(header)
     write_whole(folder / "header.json", json.dumps(header, indent=1) + "\n")
     clean(folder, header)
-
-
-def listed_shards(header: dict) -> list[Shard]:
-    """Give the shards that a header lists."""
-    return [Shard(**entry) for entry in header["shards"]]
-
-
-def caption_column(folder: str | Path) -> str:
-    """Give the column of the metadata that a cache's captions came from."""
-    return (read_header(Path(folder)) or {}).get("caption_column", "text")
 
 
 def open_cache(
@@ -203,27 +193,27 @@ def open_cache(
     for shard in shards:
         path = folder / shard.name
         if not path.is_file() or path.stat().st_size != shard.bytes:
-            raise InputError(
-                f"{path} is missing or damaged; run the gradients step again, which makes it anew"
-            )
+            raise InputError(f"{path} is missing or damaged; {ADVICE}")
     if sum(shard.bytes for shard in shards) <= CHECKED_AT_OPENING:
-        for shard in shards:
-            cache.read(shard)
+        _ = cache.rows  # reads all
     return cache
 
 
 def kernel_is_sound(folder: Path, header: dict) -> bool:
     """Tell whether the kernel's file is as it was written."""
-    name, checksum = header["kernel"]
-    return (folder / name).is_file() and file_hash(folder / name) == checksum
+    try:
+        read_kernel(folder, header)
+    except InputError:
+        return False
+    return True
 
 
 def read_kernel(folder: Path, header: dict) -> tuple[Tensor, Tensor]:
     """Read the Gram sum and the kernel that a header names."""
-    path = folder / header["kernel"][0]
-    if not kernel_is_sound(folder, header):
-        raise InputError(f"{path} is missing or damaged; run the gradients step again")
-    tensors = load_tensors(path)
+    (name, checksum), form = header["kernel"], form_of(header)
+    shape = (form.groups, form.dim, form.dim)
+    wanted = {"gram": Wanted(torch.float64, shape), "kernel": Wanted(torch.float32, shape)}
+    tensors = read_tensors(folder / name, checksum, wanted, ADVICE)
     return tensors["gram"], tensors["kernel"]
 
 

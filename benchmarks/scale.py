@@ -29,10 +29,11 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from attribution.collection import Row
+from attribution.collection import Row, fingerprint_of
 from attribution.files import file_hash, load_tensors
 from attribution.index import Index, build_index
 from attribution.kernel import apply_kernel
+from attribution.methods import FeatureConfig
 from attribution.scoring import best, contributions, top, weighted
 from attribution.shards import describe_shard, gram_of, shard_path, write_shard
 from attribution.store import Cache, open_cache, write_header
@@ -63,7 +64,15 @@ def write_cache(folder: Path, images: int) -> None:
         write_shard(folder, number, rows, rows_of(count, start, generator))
         shards.append(describe_shard(shard_path(folder, number)))
         gram += gram_of(load_tensors(shard_path(folder, number))["features"])
-    header = {"fingerprints": {}, "groups": [f"group {g}" for g in range(GROUPS)]}
+    rows = [Row(f"{i}.png", "0" * 16) for i in range(images)]
+    header = {
+        "method": "d-trak",
+        "damping": 1.0,
+        "features": FeatureConfig(proj_dim=DIM).recorded(),
+        "dtype": "float16",
+        "fingerprints": {"model": "", "collection": fingerprint_of(rows)},
+        "groups": [f"group {g}" for g in range(GROUPS)],
+    }
     identity = torch.eye(DIM).expand(GROUPS, -1, -1).clone()
     write_header(folder, header, shards, gram, identity)
 

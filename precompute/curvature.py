@@ -14,7 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.collection import Collection, fingerprint_of
-from attribution.ekfac import Closure, about_factors, fit_factors, save_factors
+from attribution.ekfac import (
+    Closure,
+    about_factors,
+    fit_factors,
+    read_factors,
+    save_factors,
+)
+from attribution.errors import InputError
 from attribution.features import FeatureExtractor
 from attribution.projection import generator
 from attribution.trials import Trials
@@ -33,10 +40,21 @@ def ensure_factors(
         "timesteps": extractor.config.timesteps,
         "seed": extractor.config.seed,
     }
-    if about_factors(folder) == about:
+    if are_sound(folder, extractor, about):
         return
     factors = fit_factors(extractor.projector, lambda: closures(collection, extractor, order))
     save_factors(folder, factors, about)
+
+
+def are_sound(folder: Path, extractor: FeatureExtractor, about: dict) -> bool:
+    """Tell whether a folder has whole factors of this model and this sample."""
+    try:
+        if about_factors(folder) != about:
+            return False
+        read_factors(folder, about["model"], extractor.projector)
+    except InputError:
+        return False
+    return True
 
 
 def closures(

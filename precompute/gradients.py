@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from attribution.methods import METHODS, method_named
 from attribution.model import PRECISIONS, DiffusionModel
 from attribution.shards import (
     DTYPES,
+    Form,
     Shard,
     bytes_of_row,
     describe_shard,
@@ -150,11 +152,20 @@ class Plan:
         return sum(len(rows) for _, rows in self.new)
 
 
-def make_plan(folder: Path, collection: Collection, shard_size: int) -> Plan:
+def form_wanted(config: GradientsConfig, extractor: FeatureExtractor) -> Form:
+    """Say what every shard should hold of a row."""
+    return Form(len(extractor.groups), config.proj_dim, config.dtype)
+
+
+def make_plan(folder: Path, collection: Collection, shard_size: int, form: Form) -> Plan:
     """Compare the folder with the collection; write nothing."""
     header = read_header(folder)
     listed = listed_shards(header) if header else []
-    kept = [shard for shard in listed if is_sound(folder, shard)]
+    kept = [shard for shard in listed if is_sound(folder, shard, form)]
+    rows = {shard.name: rows_of_shard(folder / shard.name) for shard in kept}
+    times = Counter(row for some in rows.values() for row in some)
+    # Nobody knows which of two shards that name the same image is right.
+    kept = [shard for shard in kept if all(times[row] == 1 for row in rows[shard.name])]
     rebuild = len(kept) < len(listed) or (
         header is not None and not kernel_is_sound(folder, header)
     )
@@ -163,22 +174,22 @@ def make_plan(folder: Path, collection: Collection, shard_size: int) -> Plan:
     stored: set[Row] = set()
     gone: dict[str, set[Row]] = {}
     for shard in kept:
-        rows = set(rows_of_shard(folder / shard.name))
-        if rows - wanted:
-            gone[shard.name] = rows - wanted
-        present |= rows & wanted
-        stored |= rows
+        some = set(rows[shard.name])
+        if some - wanted:
+            gone[shard.name] = some - wanted
+        present |= some & wanted
+        stored |= some
     finished, names = [], {shard.name for shard in listed}
     next_number = header["next_number"] if header else 0
     for path in sorted(folder.glob("features-*.safetensors")):
         if path.name in names or not SHARD_NAME.fullmatch(path.name):
             continue
-        rows = set(whole_rows(path))
-        if rows and rows <= wanted - present:
+        some = set(whole_rows(path, form))
+        if some and some <= wanted - present:
             finished.append(path.name)
-            present |= rows
+            present |= some
         if number_of(path.name) >= next_number:  # else a run that was stopped had replaced it
-            stored |= rows
+            stored |= some
     missing = [i for i, row in enumerate(collection.rows) if row not in present]
     used = {number_of(name) for name in [*names, *finished]}
     free = (n for n in count(next_number) if n not in used)
@@ -259,7 +270,11 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
     found = None
     if header:
         found = {key: header.get(key) for key in ("features", "dtype")}
-        found["model"] = header["fingerprints"].get("model")
+        found["model"] = header["fingerprints"]["model"]
+        if header["groups"] != extractor.groups:
+            raise InputError(
+                f"{folder}/header.json names other groups than the model has; remove {folder} and start again"
+            )
     elif path.is_file():
         found = read_json(path, f"remove {folder} and start again")
     different = ", ".join(key for key in belongs if found and found.get(key) != belongs[key])
@@ -267,7 +282,7 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
         raise InputError(
             f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
         )
-    plan = make_plan(folder, collection, config.shard_size)
+    plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     if plan.removes_much and not config.remove:
         names = ", ".join(sorted(row.file for row in plan.lost)[:SHOWN])
         raise InputError(
@@ -287,7 +302,7 @@ def _prepare(config: GradientsConfig, collection: Collection, extractor: Feature
     removed = sum(len(rows) for rows in plan.gone.values())
     if removed:  # before anything is added, which may take days
         _remove(config, folder, header, plan)
-        plan = make_plan(folder, collection, config.shard_size)
+        plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     print(f"{plan.images} images to add, {removed} removed", file=sys.stderr)
     return plan
 
@@ -363,7 +378,7 @@ def dry_run(
 ) -> None:
     """Time one batch, and print what the step would take."""
     folder = Path(config.output_dir)
-    plan = make_plan(folder, collection, config.shard_size)
+    plan = make_plan(folder, collection, config.shard_size, form_wanted(config, extractor))
     if not state.is_main_process:
         return
     rows = [row for _, some in plan.new for row in some][: config.batch_size]

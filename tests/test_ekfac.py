@@ -10,7 +10,6 @@ from attribution.errors import InputError
 from attribution.gradients import GradientProjector
 
 KNOWN = [kind for kind in NETWORKS if not kind.startswith(("grouped", "depthwise", "transposed"))]
-CPU = torch.device("cpu")
 
 
 def closure(network, inputs):
@@ -76,15 +75,15 @@ def test_factors_come_back_from_disk_and_others_are_refused(tmp_path):
     projector = GradientProjector(network, DIM, seed=1)
     factors = fit_factors(projector, lambda: iter([closure(network, inputs)]))
     with pytest.raises(InputError, match="no ekfac.safetensors of this model"):
-        read_factors(tmp_path, "one", CPU)
+        read_factors(tmp_path, "one", projector)
     save_factors(tmp_path, factors, {"model": "one"})
-    again = read_factors(tmp_path, "one", CPU)
+    again = read_factors(tmp_path, "one", projector)
     ours, theirs = (
         Preconditioner(projector, f, 0.1)(closure(network, inputs)) for f in (factors, again)
     )
     assert torch.allclose(ours, theirs, rtol=0.02, atol=0.02 * float(ours.abs().max()))
     with pytest.raises(InputError, match="no ekfac.safetensors of this model"):
-        read_factors(tmp_path, "other", CPU)
+        read_factors(tmp_path, "other", projector)
     wider = GradientProjector(nn.Sequential(nn.Linear(5, 4)), DIM, seed=1)
     with pytest.raises(InputError, match="other layers than the model"):
         Preconditioner(wider, again, 0.1)

@@ -51,7 +51,9 @@ def test_ranks_count_from_one_and_disagreement_names_both_sides():
 
 def test_latents_are_found_however_the_collection_is_listed(seen, backwards):
     fingerprints = seen.cache.header["fingerprints"]
-    found = read_look_alikes(seen.cache.folder, backwards.collection, fingerprints)
+    found = read_look_alikes(
+        seen.cache.folder, backwards.collection, fingerprints, seen.model.latent_size
+    )
     assert torch.equal(found.codes, seen.look_alikes.codes.flip(0))
 
 
@@ -64,15 +66,16 @@ def test_another_cache_without_latents_takes_these(seen, attributor):
 def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
     folder = shutil.copytree(seen.cache.folder, tmp_path / "cache")
     fingerprints = seen.cache.header["fingerprints"]
-    assert read_look_alikes(folder, seen.collection, fingerprints)
+    size = seen.model.latent_size
+    assert read_look_alikes(folder, seen.collection, fingerprints, size)
     with pytest.raises(InputError, match="another model or collection"):
-        read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"})
+        read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"}, size)
     path = folder / "latents.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match="damaged"):
-        read_look_alikes(folder, seen.collection, fingerprints)
+        read_look_alikes(folder, seen.collection, fingerprints, size)
 
 
 def test_latents_go_when_an_image_goes(seen, tmp_path):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.collection import Row
+from attribution.collection import Row, fingerprint_of
 from attribution.errors import InputError
 from attribution.index import Index, build_index
 from attribution.kernel import apply_kernel
+from attribution.methods import FeatureConfig
 from attribution.scoring import best, chunks, contributions, top, weighted
 from attribution.shards import describe_shard, shard_path, write_shard
 from attribution.store import listed_shards, open_cache, read_header, write_header
@@ -34,7 +35,15 @@ def write_cache(folder, rows=(7, 5, 9), dtype="float16"):
         shards.append(shard_path(folder, number))
     identity = torch.eye(DIM).expand(GROUPS, -1, -1).clone()
     described = [describe_shard(path) for path in shards]
-    header = {"fingerprints": {}, "groups": [str(g) for g in range(GROUPS)]}
+    ids = [Row(f"{i}.png", "") for i in range(sum(rows))]
+    header = {
+        "method": "d-trak",
+        "damping": 1.0,
+        "features": FeatureConfig(ranges=1, proj_dim=DIM).recorded(),
+        "dtype": dtype,
+        "fingerprints": {"model": "", "collection": fingerprint_of(ids)},
+        "groups": [str(g) for g in range(GROUPS)],
+    }
     write_header(folder, header, described, identity.double(), identity)
     return features / features.norm(dim=-1, keepdim=True)
 
@@ -103,11 +112,11 @@ def test_an_index_that_is_damaged_old_or_needless_is_refused(tmp_path, capsys):
         Index(cache)
     assert main(["index", "--cache_dir", str(tmp_path), "--force", "--cells", "1"]) == 0
     Index(cache)
-    path = tmp_path / "index.faiss"
+    path = tmp_path / "index.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"index\.faiss is damaged"):
+    with pytest.raises(InputError, match=r"index\.safetensors is missing or damaged"):
         Index(cache)
     (tmp_path / "index.json").write_text("[]")
     with pytest.raises(InputError, match=r"index\.json is damaged"):
@@ -118,7 +127,8 @@ def test_an_index_that_is_damaged_old_or_needless_is_refused(tmp_path, capsys):
     shards = listed_shards(read_header(tmp_path))
     write_header(tmp_path, read_header(tmp_path), shards, cache.gram, cache.kernel)
     assert Index(open_cache(tmp_path, {})).best(torch.ones(1, GROUPS, DIM), torch.ones(GROUPS), 99)
-    write_header(tmp_path, read_header(tmp_path), shards[:2], cache.gram, cache.kernel)
+    left = {"fingerprints": {"model": "", "collection": fingerprint_of(cache.rows[:12])}}
+    write_header(tmp_path, read_header(tmp_path) | left, shards[:2], cache.gram, cache.kernel)
     with pytest.raises(InputError, match="no index"):  # it would still hold what was removed
         Index(open_cache(tmp_path, {}))
 
