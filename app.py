@@ -202,14 +202,16 @@ class Handlers:
     @plainly
     def start(self, session: Session | None) -> tuple:
         """Fill the page for a visitor with what may be shown now: no row is in it before."""
-        desk, names = self.desk, self.desk.visible.names
+        desk, views, names = self.desk, self.desk.views, self.desk.visible.names
         lists = [gr.Dropdown([ANY, *names(column)]) for column in ("artist", "artist", "style")]
         if session:  # their own picture was quicker
             answer = [gr.skip()] * 4
         elif desk.examples:
-            answer = gr.skip(), *self.rank([], None, None, "", [], 1.0)
+            seen = desk.seen(None, None, "", [], 1.0)
+            ranked = views.ranked(seen, linked=False)  # the address is still the visitor's own
+            answer = gr.skip(), ranked, views.artists(seen), views.as_table(seen)
         else:
-            answer = desk.views.welcome(), "", "", ""
+            answer = views.welcome(), "", "", ""
         return *answer, *lists, desk.browse("", "", "", 1)
 
     @plainly

@@ -250,6 +250,13 @@ def test_a_withheld_name_is_answered_as_one_that_nobody_has(heard, desk):
     assert NOBODY in desk.seen(None, None, "Nobody Known", [], 1.0).link().replace("+", " ")
 
 
+def test_the_start_page_leaves_the_browsers_address_as_it_is(heard):
+    _, after = heard
+    linked = 'data-link=\\"?'
+    assert linked in after["new page: ranking"]
+    assert linked not in after["new page: start"]
+
+
 def test_the_rest_still_answers(heard):
     _, after = heard
     for place in ("rank", "browse", "report"):

@@ -103,14 +103,15 @@ class Views:
         """Show a picture that was just drawn and is not traced yet."""
         return render("drawn", picture=as_data(image), prompt=prompt)
 
-    def ranked(self, session: Session, ticked: list[int] | None = None) -> str:
-        """Show the training images, most influential first."""
+    def ranked(self, session: Session, ticked: list[int] | None = None, linked: bool = True) -> str:
+        """Show the training images, most influential first; `linked` gives the browser their address."""
+        link = session.link() if linked else ""
         rows = self.table(session)
         for row in rows:
             row["ticked"] = row["row"] in (ticked or [])
         different = session.likeness is not None and sum(not row["alike"] for row in rows)
         return render(
-            "ranked", rows=rows, link=session.link(), artist=session.artist, mix=session.mix, question_of=question_of,
+            "ranked", rows=rows, link=link, artist=session.artist, mix=session.mix, question_of=question_of,
             p_value=session.p_value(), level=LEVEL, different=different,
             most_alike=self.most_alike(session), known=len(self.visible),
             hidden=session.answer.hidden_among(COUNT, **session.mix),
