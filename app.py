@@ -119,7 +119,7 @@ class Handlers:
                 raise Stopped
             if time.monotonic() > end:
                 raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
-            if progress:
+            if progress is not None:  # one that has told nothing is falsy
                 progress((done, total), desc=said)
 
         return on_step
@@ -590,7 +590,12 @@ def connect_looking(
     compared = compared.success(**ranking)
     for part in (shown.ranked, shown.artists):
         part.artist(do.filter, None, states.artist, **QUICK).success(**ranking)
-    shown.ranked.tick(do.tick, states.ticked, [states.ticked, shown.count], **QUICK)
+    one_by_one = QUICK | {
+        "concurrency_id": "tick",
+        "concurrency_limit": 1,
+    }  # else two would both add to the same list
+    counted = [states.ticked, shown.count]
+    shown.ranked.tick(do.tick, states.ticked, counted, **one_by_one, trigger_mode="multiple")
     seen = [states.looked_at, shown.detail, shown.closer, shown.heat]
     looked = shown.ranked.look(do.closer, looking, seen, **QUICK)
     asking = {"inputs": [states.looked_at, *looking]}
