@@ -8,7 +8,7 @@ shape and its numbers are checked, and no path in it is ever opened. It does not
 import base64
 import hashlib
 import io
-import json
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from attribution.attribution import Attribution
 from attribution.attributor import Attributor
 from attribution.collection import cropped, open_image
 from attribution.errors import InputError
-from attribution.files import hash_of
+from attribution.files import hash_of, parse_json
 from attribution.model import GUIDANCE, STEPS
 from attribution.questions import GENERAL
+from attribution.shape import check_shape
 from attribution.shares import Share
 
 VERSION = 1
@@ -30,8 +31,9 @@ MOST_BYTES = 8 * 2**20
 MOST_SOURCES = 1000
 MOST_QUESTIONS = 16
 MOST_STEPS = 200
-MOST_NUMBER = 1e12
+MOST_GUIDANCE = 100  # beyond, pictures are noise and numbers infinite
 DIGITS = 6  # after the point
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # then width and height
 
 Report = dict[str, Any]
 SHAPE = {
@@ -52,7 +54,7 @@ SHAPE = {
         "weights": str,
         "calibration": str,
     },
-    "method": {"name": str, "damping": float, "features": {str: str | int | float | None}},
+    "method": {"name": str, "damping": float, "features": {str: str | int | float | bool | None}},
     "questions": {
         "phrases": {str: str},
         "mix": {str: float},
@@ -133,7 +135,7 @@ def make_report(
                 "caption": source.caption,
                 "labels": dict(source.labels),
             }
-            for source in answer.rank(count, **mix)
+            for source in answer.rank(count, None, **mix)
         ],
         "artists": [
             {
@@ -151,7 +153,7 @@ def shares(answer: Attribution, mix: dict[str, float | int]) -> list[Share]:
     """Give the artists who have a share; none where the collection names no artists."""
     if not answer.visible.has("artist"):
         return []
-    return [share for share in answer.artists(**mix) if share.high > 0]
+    return [share for share in answer.artists("artist", **mix) if share.high > 0]
 
 
 def fingerprints(attributor: Attributor) -> dict[str, str]:
@@ -189,12 +191,14 @@ def picture_hash(picture: Image.Image) -> str:
     return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
 
 
-def picture_of(report: Report) -> Image.Image:
-    """Decode a report's picture."""
+def picture_of(report: Report, side: int) -> Image.Image:
+    """Decode a report's picture, a PNG that is so many pixels wide and high."""
     try:
         data = base64.b64decode(report["picture"]["png"], validate=True)
     except ValueError as error:
         raise _damaged("its picture is no base64") from error
+    if data[:16] != PNG_START or data[16:24] != struct.pack(">II", side, side):
+        raise _damaged(f"its picture is no PNG of {side} x {side} pixels")
     return open_image(data)
 
 
@@ -208,42 +212,23 @@ def read_report(path: str | Path) -> Report:
     if len(data) > MOST_BYTES:
         raise InputError(f"{path} has more than {MOST_BYTES // 2**20} MB; no report has so much")
     try:
-        report = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _damaged("it is not JSON") from error
+        report = parse_json(data)
+    except ValueError as error:
+        raise _damaged(f"it is not JSON, {error}"[:150]) from error
     if isinstance(report, dict) and report.get("version") != VERSION:
         raise InputError(
             f"the report has no version that this program reads ({VERSION}); update the program"
         )
-    _check_shape(report, SHAPE, "it")
+    try:
+        check_shape(report, SHAPE)
+    except ValueError as error:
+        raise _damaged(str(error)) from error
     _check_content(report)
     return report
 
 
 def _damaged(reason: str) -> InputError:
     return InputError(f"the report is damaged or made up: {reason}; save it from the page again")
-
-
-def _check_shape(value: Any, shape: Any, place: str) -> None:
-    """Refuse a value of another type, with a field too many or too few, or with no finite number."""
-    if isinstance(shape, dict):
-        free = str in shape
-        if not isinstance(value, dict) or not (free or value.keys() == shape.keys()):
-            raise _damaged(f"{place} should hold {'names' if free else ', '.join(shape)}")
-        for key, each in value.items():
-            _check_shape(each, shape[str if free else key], key[:40])
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise _damaged(f"{place} should be a list")
-        for each in value:
-            _check_shape(each, shape[0], place)
-    else:
-        kind = int | float if shape is float else shape
-        good = isinstance(value, kind) and not isinstance(value, bool)
-        if isinstance(value, int | float) and not abs(value) < MOST_NUMBER:  # NaN, too
-            good = False
-        if not good:
-            raise _damaged(f"{place} is not what it should be")
 
 
 def _check_content(report: Report) -> None:
@@ -259,6 +244,7 @@ def _check_content(report: Report) -> None:
         "the weights": questions["weights"].keys() <= phrases.keys(),
         "the count": len(sources) <= questions["count"] <= MOST_SOURCES,
         "the seed": origin["seed"] is None or origin["seed"] >= 0,
+        "the guidance": 0 <= origin["guidance"] <= MOST_GUIDANCE,
         "the steps": 1 <= origin["steps"] <= MOST_STEPS,
         "the level": 0 < report["calibration"]["level"] < 1,
         "the ranks": [s["rank"] for s in sources] == list(range(1, len(sources) + 1)),

@@ -21,6 +21,7 @@ from attribution.model import DiffusionModel
 from attribution.report import Report, fingerprints, make_report, picture_of
 
 TOLERANCE = 1e-3  # of numbers, absolute and relative: other processors round otherwise
+MOST_TEXT = 200  # characters of each thing that is said
 SHADES = 2  # of 255, by which a pixel that is drawn again may differ
 
 
@@ -33,7 +34,8 @@ class Difference:
     found: Any
 
     def __str__(self) -> str:
-        return f"{' / '.join(self.path)}: the report says {_said(self.stated)}, here it is {_said(self.found)}"
+        place = " / ".join(part[:MOST_TEXT] for part in self.path)
+        return f"{place}: the report says {_said(self.stated)}, here it is {_said(self.found)}"
 
 
 def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
@@ -44,7 +46,8 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     reasons = [*differences(report["fingerprints"], fingerprints(attributor), "fingerprints")]
     if any(reason.path[-1] == "model" for reason in reasons):
         return reasons
-    image, origin, questions = picture_of(report), report["origin"], report["questions"]
+    image = picture_of(report, attributor.model.resolution)
+    origin, questions = report["origin"], report["questions"]
     answer = attributor.ask(image, questions["phrases"], _own_weights(attributor, questions))
     again = make_report(
         attributor, image, answer, prompt=origin["prompt"], seed=origin["seed"],
@@ -59,12 +62,15 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
 
 
 def _own_weights(attributor: Attributor, questions: dict) -> dict[str, torch.Tensor]:
-    own = {name: torch.tensor(weights) for name, weights in questions["weights"].items()}
+    own = {
+        name: torch.tensor(weights, dtype=torch.float32)
+        for name, weights in questions["weights"].items()
+    }
     known, groups = {**attributor.weights, **own}, len(attributor.cache.groups)
     unknown = [n for n in questions["phrases"] if n not in known or len(known[n]) != groups]
     if unknown:
         raise InputError(
-            f"this cache has no weights for {', '.join(unknown)}; use the cache that the report was made with"
+            f"this cache has no weights for {', '.join(unknown)[:MOST_TEXT]}; use the cache that the report was made with"
         )
     return own
 
@@ -114,4 +120,4 @@ def _said(value: Any) -> str:
         return "nothing"
     if isinstance(value, dict | list):
         return "something"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)[:200]
+    return f"{value:.4f}" if isinstance(value, float) else str(value)[:MOST_TEXT]

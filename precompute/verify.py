@@ -10,6 +10,7 @@ from attribution.attributor import Attributor
 from attribution.report import read_report
 from attribution.verification import SHADES, TOLERANCE, verify_report
 
+MOST_SHOWN = 100  # differences
 SECTIONS = {
     "fingerprints": "model, collection, cache, weights and calibration",
     "picture": f"the picture (drawn again where it was generated, within {SHADES} of 255 shades)",
@@ -46,8 +47,10 @@ def run(config: VerifyConfig) -> int:
         differing = {each.path[0] for each in found}
         for section, words in SECTIONS.items():
             print(f"{'differs' if section in differing else 'agrees'}  {words}")
-    for each in found:
+    for each in found[:MOST_SHOWN]:
         print(f"- {printable(str(each))}")
+    if len(found) > MOST_SHOWN:
+        print(f"- and {len(found) - MOST_SHOWN} more")
     return 1 if found else 0
 
 
