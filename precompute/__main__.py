@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"precompute.{name}")
     config = getattr(module, STEPS[name])
     from attribution.errors import InputError  # with torch, so that Ctrl-C is ours by then
-    from precompute.shipped import refuse_implied
+    from precompute.implied import refuse_implied
 
     try:
         refuse_implied(name, config, given)

@@ -18,7 +18,7 @@ from attribution.store import open_cache
 from precompute.__main__ import main
 from precompute.collection import CollectionConfig
 from precompute.gradients import GradientsConfig
-from precompute.shipped import refuse_implied
+from precompute.implied import refuse_implied
 from precompute.train import TrainConfig
 
 ROOT = Path(__file__).parents[1]
