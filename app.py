@@ -25,19 +25,19 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
+from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-from attribution.collection import CONCEPTS
 from attribution.errors import InputError
-from attribution.examples import load_examples
+from attribution.looks.examples import load_examples
 from attribution.page.desk import ANY, Desk
 from attribution.page.guards import Doors, guard_queue, is_wanted
 from attribution.page.inputs import rows, whole, words
 from attribution.page.served import served_folder
 from attribution.page.session import COUNT, LAST_SEED, OWN, SEED, Session
+from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
 from attribution.page.views import QUESTIONS, as_data
-from attribution.questions import GENERAL
-from attribution.settings import Settings
+from attribution.pictures.collection import CONCEPTS
 
 HOUR = 3600  # seconds that a visitor's answer, and the files made for it, are kept
 CLEANING = 600  # seconds between two looks for what is older

@@ -1,11 +1,11 @@
 """Trace a generated picture back to the training images that it came from."""
 
-from attribution.attribution import Attribution, Source
+from attribution.answer.answer import Attribution, Source
+from attribution.answer.shares import Share
 from attribution.attributor import Attributor
-from attribution.collection import Collection, load_collection, open_image
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from attribution.shares import Share
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection, open_image
 
 __all__ = [
     "Attribution",

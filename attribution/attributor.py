@@ -13,28 +13,28 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.attribution import Attribution, standardise
-from attribution.calibration import (
+from attribution.answer.answer import Attribution, standardise
+from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
     described,
     evidence,
     read_calibration,
 )
-from attribution.collection import Collection, load_collection
+from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
+from attribution.answer.questions import GENERAL, query_features
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.store import Cache, caption_column, open_cache
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor
 from attribution.files import Wanted, hash_of, read_json, read_tensors
-from attribution.hub import local_folder
-from attribution.kernel import apply_kernel
-from attribution.likeness import ADVICE, LookAlikes, read_look_alikes
-from attribution.model import DiffusionModel
-from attribution.optout import Requests, Visible
-from attribution.questions import GENERAL, query_features
-from attribution.regions import Heat, Regions, find_regions
-from attribution.scoring import contributions, mean_feature, weighted
-from attribution.store import Cache, caption_column, open_cache
+from attribution.gradients.features import FeatureExtractor
+from attribution.looks.regions import Heat, Regions, find_regions
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
+from attribution.pictures.hub import local_folder
+from attribution.pictures.optout import Requests, Visible
 
 
 class Attributor:

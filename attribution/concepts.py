@@ -13,10 +13,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.collection import CONCEPTS, Collection
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from attribution.projection import generator
+from attribution.gradients.projection import generator
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import CONCEPTS, Collection
 
 PHRASES_AT_ONCE = 4  # in one forward pass
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase

@@ -35,7 +35,7 @@ from peers import PEERS, Peer, Problem
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attribution.gradients import GradientProjector
+from attribution.gradients.projector import GradientProjector
 
 NETWORKS = {
     "small": {

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 import app
-from attribution.settings import Settings
+from attribution.page.settings import Settings
 
 RESULT = Path("benchmarks/results/page.json")
 MOVES = 15  # of a slider

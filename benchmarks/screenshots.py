@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import app
-from attribution.settings import Settings
+from attribution.page.settings import Settings
 
 PORT = 7871
 FOLDER = Path("assets/readme")

@@ -25,17 +25,17 @@ import typing
 from multiprocessing import active_children
 
 STEPS = {
-    "collection": "CollectionConfig",
-    "train": "TrainConfig",
-    "gradients": "GradientsConfig",
-    "weights": "WeightsConfig",
-    "calibrate": "CalibrateConfig",
-    "likeness": "LikenessConfig",
-    "examples": "ExamplesConfig",
-    "index": "IndexConfig",
-    "retrain": "RetrainConfig",
-    "evaluate": "EvaluateConfig",
-    "verify": "VerifyConfig",
+    "collection": "shipped.collection:CollectionConfig",
+    "train": "shipped.train:TrainConfig",
+    "gradients": "gradients:GradientsConfig",
+    "weights": "weights:WeightsConfig",
+    "calibrate": "calibrate:CalibrateConfig",
+    "likeness": "likeness:LikenessConfig",
+    "examples": "examples:ExamplesConfig",
+    "index": "index:IndexConfig",
+    "retrain": "evaluate.truth.retrain:RetrainConfig",
+    "evaluate": "evaluate:EvaluateConfig",
+    "verify": "verify:VerifyConfig",
 }
 
 
@@ -64,6 +64,13 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
                                 choices=field.metadata.get("choices"))  # fmt: skip
 
 
+def step_named(name: str) -> tuple[types.ModuleType, type]:
+    """Import a step, and give it with its configuration."""
+    place, _, config = STEPS[name].partition(":")
+    module = importlib.import_module(f"precompute.{place}")
+    return module, getattr(module, config)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run one step; a mistake, or a disk that refuses, is one line and exit code 2."""
     parser = argparse.ArgumentParser(
@@ -73,17 +80,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
     wanted = (sys.argv[1:] if argv is None else argv)[:1]
-    for name, config in STEPS.items():
+    for name in STEPS:
         step_parser = steps.add_parser(name)
         if wanted == [name]:  # import only what runs: torch takes seconds
-            module = importlib.import_module(f"precompute.{name}")
+            module, config = step_named(name)
             step_parser.description = module.__doc__
             step_parser.formatter_class = argparse.RawDescriptionHelpFormatter
-            _add_fields(step_parser, getattr(module, config))
+            _add_fields(step_parser, config)
     given = vars(parser.parse_args(argv))
     name = given.pop("step")
-    module = importlib.import_module(f"precompute.{name}")
-    config = getattr(module, STEPS[name])
+    module, config = step_named(name)
     from attribution.errors import InputError  # with torch, so that Ctrl-C is ours by then
     from precompute.implied import refuse_implied
 

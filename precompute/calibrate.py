@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from attribution.calibration import (
+from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
     described,
     evidence,
     write_calibration,
 )
-from attribution.collection import Collection, load_collection
+from attribution.answer.questions import GENERAL
+from attribution.cache.store import caption_column
 from attribution.concepts import captioned, combinations, recognise
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL
-from attribution.store import caption_column
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
 from precompute.queries import FIRST_SEED, draw_queries
 from precompute.unrelated import draw_unrelated
 

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from attribution.collection import Collection, fingerprint_of
-from attribution.ekfac import (
+from attribution.errors import InputError
+from attribution.gradients.ekfac import (
     Closure,
     about_factors,
     fit_factors,
     read_factors,
     save_factors,
 )
-from attribution.errors import InputError
-from attribution.features import FeatureExtractor
-from attribution.projection import generator
-from attribution.trials import Trials
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.projection import generator
+from attribution.gradients.trials import Trials
+from attribution.pictures.collection import Collection, fingerprint_of
 
 BATCH = 16
 

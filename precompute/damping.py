@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from attribution.answer.questions import GENERAL, query_features
+from attribution.cache.kernel import apply_kernel, fit_kernel
+from attribution.cache.scoring import chunks
+from attribution.cache.store import Cache, open_cache, write_header
+from attribution.cache.weights import FitConfig, fit_weights, take_statistics
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor
 from attribution.files import writing
-from attribution.kernel import apply_kernel, fit_kernel
-from attribution.methods import method_named
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL, query_features
-from attribution.scoring import chunks
-from attribution.store import Cache, open_cache, write_header
-from attribution.weights import FitConfig, fit_weights, take_statistics
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.methods import method_named
+from attribution.models.diffusion import DiffusionModel
 from precompute.queries import Query
 
 GRID = (0.01, 0.1, 1.0, 10.0)  # times the mean diagonal

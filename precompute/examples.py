@@ -1,6 +1,6 @@
 """Draw example pictures and take their gradients, so that the page opens with answers.
 
-In: a model, its collection, and its cache with weights. Out: a folder of examples (attribution/examples.py): held-out
+In: a model, its collection, and its cache with weights. Out: a folder of examples (attribution/looks/examples.py): held-out
 combinations and known ones, or captions where the collection names no concepts.
 """
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from attribution.answer.calibration import described, evidence
+from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-from attribution.calibration import described, evidence
-from attribution.collection import Collection
 from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
-from attribution.examples import Drawn, write_examples
-from attribution.questions import GENERAL
+from attribution.looks.examples import Drawn, write_examples
+from attribution.pictures.collection import Collection
 from precompute.queries import Query, questions
 
 

@@ -26,15 +26,8 @@ from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from attribution.collection import Collection, Row, fingerprint_of, load_collection
-from attribution.ekfac import layers_of
-from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor
-from attribution.files import load_tensors, read_json, write_whole, writing
-from attribution.kernel import fit_kernel
-from attribution.methods import METHODS, method_named
-from attribution.model import PRECISIONS, DiffusionModel
-from attribution.shards import (
+from attribution.cache.kernel import fit_kernel
+from attribution.cache.shards import (
     DTYPES,
     Form,
     Shard,
@@ -49,7 +42,7 @@ from attribution.shards import (
     without,
     write_shard,
 )
-from attribution.store import (
+from attribution.cache.store import (
     SHARD_NAME,
     clean,
     kernel_is_sound,
@@ -58,6 +51,13 @@ from attribution.store import (
     read_kernel,
     write_header,
 )
+from attribution.errors import InputError
+from attribution.files import load_tensors, read_json, write_whole, writing
+from attribution.gradients.ekfac import layers_of
+from attribution.gradients.features import FeatureConfig, FeatureExtractor
+from attribution.gradients.methods import METHODS, method_named
+from attribution.models.diffusion import PRECISIONS, DiffusionModel
+from attribution.pictures.collection import Collection, Row, fingerprint_of, load_collection
 from precompute.curvature import ensure_factors
 
 REMOVED_UNASKED = 0.1  # of the images; more look like another collection's folder

@@ -5,10 +5,10 @@ In: a cache. Out: `index.safetensors` and `index.json` in its folder. It needs f
 
 from dataclasses import dataclass, field
 
+from attribution.cache.index import WORTHWHILE, build_index
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.files import writing
-from attribution.index import WORTHWHILE, build_index
-from attribution.store import open_cache
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """Keep how training images look, so that plain likeness can be shown beside what the model learned.
 
-In: a model, its collection and its cache. Out: the images' latents in the cache folder (attribution/likeness.py).
+In: a model, its collection and its cache. Out: the images' latents in the cache folder (attribution/answer/likeness.py).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from attribution.collection import load_collection
+from attribution.answer.likeness import write_look_alikes
+from attribution.cache.store import caption_column, open_cache
 from attribution.files import ensure_writable, writing
-from attribution.likeness import write_look_alikes
-from attribution.model import DiffusionModel
-from attribution.store import caption_column, open_cache
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.queries import encode
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from attribution.collection import Collection
+from attribution.answer.questions import GENERAL, query_features
 from attribution.concepts import full_prompt
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor
-from attribution.model import DiffusionModel
-from attribution.own import FIRST_SEED as OWN_SEED
-from attribution.questions import GENERAL, query_features
+from attribution.gradients.features import FeatureExtractor
+from attribution.looks.own import FIRST_SEED as OWN_SEED
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection
 
 FIRST_SEED = {
     "weights": 10_000_000,

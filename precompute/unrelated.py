@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from attribution.collection import open_image
-from precompute.scenes import BACKGROUNDS, SUBJECTS, Shape, compose
-from precompute.styles import SIZE, blur, finish, outlines, paint, pixel_grid, tone
+from attribution.pictures.collection import open_image
+from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, Shape, compose
+from precompute.shipped.styles import SIZE, blur, finish, outlines, paint, pixel_grid, tone
 
 Family = Callable[[np.random.Generator], Image.Image]
 

@@ -7,8 +7,8 @@ agrees and what differs. The exit code is 0 where all agrees, 1 where something 
 from dataclasses import dataclass, field
 
 from attribution.attributor import Attributor
-from attribution.report import read_report
-from attribution.verification import SHADES, TOLERANCE, verify_report
+from attribution.report.report import read_report
+from attribution.report.verification import SHADES, TOLERANCE, verify_report
 
 MOST_SHOWN = 100  # differences
 SECTIONS = {

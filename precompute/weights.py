@@ -14,20 +14,20 @@ import matplotlib
 import torch
 from torch import Tensor
 
+from attribution.answer.questions import GENERAL
 from attribution.attributor import belongs_to
-from attribution.collection import Collection, load_collection
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import chunks
+from attribution.cache.store import caption_column, open_cache
+from attribution.cache.weights import FitConfig, fit_weights, report_of, take_statistics
 from attribution.concepts import captioned, combinations
-from attribution.depth import block_of, in_order
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor
 from attribution.files import ensure_writable, file_hash, save_tensors, write_whole, writing
-from attribution.kernel import apply_kernel
-from attribution.methods import method_named
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL
-from attribution.scoring import chunks
-from attribution.store import caption_column, open_cache
-from attribution.weights import FitConfig, fit_weights, report_of, take_statistics
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.methods import method_named
+from attribution.looks.depth import block_of, in_order
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
 from precompute.damping import choose_damping
 from precompute.queries import Query, draw_queries, questions
 

@@ -19,12 +19,12 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 import app
 from attribution.attributor import Attributor
-from attribution.collection import load_collection
-from attribution.settings import Settings
-from attribution.unlearning import UnlearnConfig
+from attribution.looks.unlearning import UnlearnConfig
+from attribution.page.settings import Settings
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.autoencoder import new_autoencoder
-from precompute.denoiser import new_scheduler, new_text_encoder, new_tokenizer
+from precompute.shipped.autoencoder import new_autoencoder
+from precompute.shipped.denoiser import new_scheduler, new_text_encoder, new_tokenizer
 
 ASSETS = Path(__file__).parents[1] / "assets"
 COUNT = 30

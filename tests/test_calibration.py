@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from attribution.attribution import Attribution
-from attribution.calibration import (
+from attribution.answer.answer import Attribution
+from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
     evidence,
@@ -14,11 +14,11 @@ from attribution.calibration import (
     read_calibration,
     write_calibration,
 )
-from attribution.collection import load_collection
+from attribution.answer.shares import share_out
 from attribution.concepts import denoising_losses, recognise
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from attribution.shares import share_out
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.evaluate.statistics import clopper_pearson
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
-from attribution import credentials
-from attribution.credentials import MOST_BYTES, MOST_ITEMS, MOST_TEXT, read_credentials
+from attribution.report import credentials
+from attribution.report.credentials import MOST_BYTES, MOST_ITEMS, MOST_TEXT, read_credentials
 
 AI = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 CREATED = {"action": "c2pa.created", "digitalSourceType": AI, "softwareAgent": "Some model"}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attribution.depth import Depth, block_of, by_block, depth, in_order
 from attribution.errors import InputError
+from attribution.looks.depth import Depth, block_of, by_block, depth, in_order
 
 MIXES = [{}, {"subject": 1}, {"style": 2, "general": 1}, {"background": 0.3, "subject": 1.2}]
 

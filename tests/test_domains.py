@@ -10,11 +10,11 @@ from safetensors import safe_open
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from attribution.errors import InputError
-from attribution.gradients import GradientProjector
-from precompute.domains import digits, docstrings, halves
-from precompute.domains.domain import losses, train
-from precompute.domains.halves import HalvesConfig, ground_truth
+from attribution.gradients.projector import GradientProjector
 from precompute.evaluate import domains
+from precompute.evaluate.elsewhere import digits, docstrings, halves
+from precompute.evaluate.elsewhere.domain import losses, train
+from precompute.evaluate.elsewhere.halves import HalvesConfig, ground_truth
 from precompute.evaluate.statistics import linear_datamodeling_score, spearman
 
 FEW = HalvesConfig(validation=4, evaluation=5, seeds=2)
@@ -92,7 +92,7 @@ def small_domain(request, tmp_path_factory):
 def test_a_small_run_gives_rows_in_bounds(small_domain, monkeypatch):
     domain, path = small_domain
     monkeypatch.setattr(domains, "DAMPINGS", {"tracin": (None,), "trak": (1.0,)})
-    monkeypatch.setattr("precompute.datamodels.TOP_KS", (5,))
+    monkeypatch.setattr("precompute.evaluate.truth.datamodels.TOP_KS", (5,))
     monkeypatch.setattr(domains, "PROJ_DIM", 64)
     truth = ground_truth(domain, FEW, path, path.parent / "unfinished")
     rows = domains.measure_domain(domain, truth, seed=0)

@@ -25,12 +25,12 @@ from PIL.PngImagePlugin import PngInfo
 from web import Request, exchange, get, send, written
 
 import app
-from attribution.collection import open_image
 from attribution.errors import InputError
 from attribution.page import guards, uploads
 from attribution.page.served import PREFIX, remove_left_behind, served_folder
+from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
-from attribution.settings import Settings
+from attribution.pictures.collection import open_image
 
 META = {"_type": "gradio.FileData"}
 PROMPT = "a woodcut of a cat in the city"

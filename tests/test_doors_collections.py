@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attribution.collection import load_collection
 from attribution.concepts import combinations, full_prompt
 from attribution.errors import InputError
+from attribution.pictures.collection import load_collection
 
 ASSETS = Path(__file__).parents[1] / "assets"
 ROW = {"file_name": "a.png", "text": "a cat"}

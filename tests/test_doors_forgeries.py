@@ -16,17 +16,23 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from attribution import shards
+from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
 from attribution.attributor import Attributor
-from attribution.calibration import Calibration, calibrated_for, write_calibration
-from attribution.collection import Row
-from attribution.ekfac import FILE, Preconditioner, fit_factors, read_factors, save_factors
+from attribution.cache import shards
+from attribution.cache.index import Index, build_index
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
-from attribution.examples import load_examples
 from attribution.files import file_hash, hash_of
-from attribution.gradients import GradientProjector
-from attribution.index import Index, build_index
-from attribution.store import open_cache
+from attribution.gradients.ekfac import (
+    FILE,
+    Preconditioner,
+    fit_factors,
+    read_factors,
+    save_factors,
+)
+from attribution.gradients.projector import GradientProjector
+from attribution.looks.examples import load_examples
+from attribution.pictures.collection import Row
 from precompute.__main__ import main
 
 MOST_MEMORY = 500_000  # kB, by which opening may grow the process
@@ -433,7 +439,7 @@ def test_images_of_another_collection_are_no_traceback(forged, attributor):
 
 
 def test_a_large_cache_is_refused_when_its_rows_are_read(forged, attributor, monkeypatch):
-    monkeypatch.setattr("attribution.store.CHECKED_AT_OPENING", 0)
+    monkeypatch.setattr("attribution.cache.store.CHECKED_AT_OPENING", 0)
     shard(rows=lambda folder, _: rows_in(folder, 0))(forged)
     cache = open_cache(forged, {})
     with pytest.raises(InputError, match="holds images that another shard holds"):

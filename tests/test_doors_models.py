@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attribution.collection import load_collection
 from attribution.errors import InputError
-from attribution.hub import is_hub_id, local_folder
-from attribution.model import DiffusionModel
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
+from attribution.pictures.hub import is_hub_id, local_folder
 from precompute.__main__ import main
 
 CODE = "import pathlib; pathlib.Path({mark!r}).write_text('ran')\nclass Evil: pass\n"
@@ -53,7 +53,7 @@ def unread(monkeypatch):
         raise AssertionError("parameters were read")
 
     for kind in ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"):
-        monkeypatch.setattr(f"attribution.parts.{kind}.from_pretrained", loaded)
+        monkeypatch.setattr(f"attribution.models.parts.{kind}.from_pretrained", loaded)
 
 
 # What is not supported is named before any work
@@ -422,7 +422,9 @@ def test_a_tokenizer_of_another_text_encoder_is_refused(folder):
 )  # fmt: skip
 def test_a_name_that_leads_anywhere_is_no_hub_id_and_is_not_looked_up(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("attribution.hub.snapshot_download", None)  # asking would be a TypeError
+    monkeypatch.setattr(
+        "attribution.pictures.hub.snapshot_download", None
+    )  # asking would be a TypeError
     assert not is_hub_id(name)
     refused(name)
     assert local_folder(name, "cache") == Path(name)
@@ -431,7 +433,7 @@ def test_a_name_that_leads_anywhere_is_no_hub_id_and_is_not_looked_up(name, tmp_
 
 def test_a_folder_with_the_name_of_a_hub_id_is_a_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("attribution.hub.snapshot_download", None)
+    monkeypatch.setattr("attribution.pictures.hub.snapshot_download", None)
     (tmp_path / "owner").mkdir()
     shutil.move(folder, tmp_path / "owner/name")
     assert DiffusionModel.from_pretrained("owner/name").num_timesteps == 1000

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image, PngImagePlugin
 
-from attribution.document import report_html, sources_csv
 from attribution.errors import InputError
-from attribution.report import make_report, picture_hash, png_of, read_report
-from attribution.verification import verify_report
+from attribution.report.document import report_html, sources_csv
+from attribution.report.report import make_report, picture_hash, png_of, read_report
+from attribution.report.verification import verify_report
 from precompute.__main__ import main
 
 PROMPT = "a woodcut of a cat in the city"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from attribution.collection import load_collection
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.files import writing
-from attribution.store import open_cache
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.collection import CollectionConfig
 from precompute.gradients import GradientsConfig
 from precompute.implied import refuse_implied
-from precompute.train import TrainConfig
+from precompute.shipped.collection import CollectionConfig
+from precompute.shipped.train import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SIZES = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
@@ -255,7 +255,7 @@ except OSError:
     pass
 assert contacted.pop() == "192.0.2.1"
 import app
-from attribution.settings import Settings
+from attribution.page.settings import Settings
 from precompute.__main__ import main
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))

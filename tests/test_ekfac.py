@@ -5,9 +5,9 @@ import torch
 from test_gradients import DIM, NETWORKS, project
 from torch import nn
 
-from attribution.ekfac import Preconditioner, fit_factors, read_factors, save_factors
 from attribution.errors import InputError
-from attribution.gradients import GradientProjector
+from attribution.gradients.ekfac import Preconditioner, fit_factors, read_factors, save_factors
+from attribution.gradients.projector import GradientProjector
 
 KNOWN = [kind for kind in NETWORKS if not kind.startswith(("grouped", "depthwise", "transposed"))]
 

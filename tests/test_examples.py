@@ -9,11 +9,11 @@ import pytest
 import torch
 from test_store import shrunk
 
-from attribution.attribution import Attribution
+from attribution.answer.answer import Attribution
 from attribution.attributor import Attributor
-from attribution.collection import load_collection
 from attribution.errors import InputError
-from attribution.examples import leaning_on, load_examples
+from attribution.looks.examples import leaning_on, load_examples
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.examples import ExamplesConfig, choose
 

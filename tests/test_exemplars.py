@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.collection import load_collection
 from attribution.concepts import full_prompt
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from precompute import planted
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.evaluate import EvaluateConfig, exemplars
 from precompute.evaluate.statistics import average_precision, chance_precision, recall
-from precompute.planted import PlantedConfig, chooser
-from precompute.plantings import PLANTINGS, Planting, combinations, draw_planting, phrases, plant
+from precompute.evaluate.truth import planted
+from precompute.evaluate.truth.planted import PlantedConfig, chooser
+from precompute.evaluate.truth.plantings import (
+    PLANTINGS,
+    Planting,
+    combinations,
+    draw_planting,
+    phrases,
+    plant,
+)
 
 ASSETS = Path(__file__).parents[1] / "assets"
 FEW = (

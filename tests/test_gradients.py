@@ -9,10 +9,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
-from attribution import layers
 from attribution.errors import InputError
-from attribution.gradients import GradientProjector
-from attribution.layers import LayerProjection
+from attribution.gradients import layers
+from attribution.gradients.layers import LayerProjection
+from attribution.gradients.projector import GradientProjector
 
 DIM, ROWS = 16, 3  # rows of an example
 

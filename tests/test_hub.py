@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import constants, hf_api
 
 from attribution.attributor import Attributor
-from attribution.collection import load_collection
 from attribution.errors import InputError
-from attribution.hub import is_hub_id, local_folder
-from attribution.model import DiffusionModel
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
+from attribution.pictures.hub import is_hub_id, local_folder
 from precompute.__main__ import main
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

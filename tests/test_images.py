@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attribution.collection import open_image, to_pixels
 from attribution.errors import InputError
+from attribution.pictures.collection import open_image, to_pixels
 
 
 def encoded(image, kind="PNG", **options):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_store import shrunk
 
+from attribution.answer.likeness import disagreement, ranks, read_look_alikes
+from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
 from attribution.errors import InputError
-from attribution.likeness import disagreement, ranks, read_look_alikes
-from attribution.similarity import latent_scores
 from precompute.__main__ import main
 from precompute.queries import encode
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.attribution import standardise
+from attribution.answer.answer import standardise
+from attribution.answer.questions import query_features
 from attribution.attributor import Attributor
-from attribution.collection import load_collection
+from attribution.cache.kernel import fit_kernel
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor, unit
-from attribution.kernel import fit_kernel
-from attribution.methods import METHODS, concept_loss, denoising_loss
-from attribution.model import DiffusionModel
-from attribution.questions import query_features
-from attribution.store import open_cache
+from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
+from attribution.gradients.methods import METHODS, concept_loss, denoising_loss
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.damping import GRID
 from precompute.evaluate.factors import check
@@ -176,7 +176,7 @@ def test_the_first_trial_on_the_path_noises_the_models_idea_of_the_picture(model
 
 
 def keys(pictures, model):
-    from attribution.features import picture_keys
+    from attribution.gradients.features import picture_keys
 
     return picture_keys(pictures[0], model)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from attribution.answer.nda import nda_scores
+from attribution.answer.similarity import caption_scores, latent_scores, pixel_scores
 from attribution.errors import InputError
-from attribution.nda import nda_scores
-from attribution.similarity import caption_scores, latent_scores, pixel_scores
 
 SIGNAL = torch.tensor([0.99, 0.5, 0.1])
 

@@ -14,12 +14,12 @@ from gradio_client.exceptions import AppError
 from PIL import Image, ImageOps
 
 import app
+from attribution.looks.unlearning import UnlearnConfig
 from attribution.page.desk import ANY, NOBODY
 from attribution.page.session import SEED
+from attribution.page.settings import Settings
 from attribution.page.views import as_data
-from attribution.report import png_of
-from attribution.settings import Settings
-from attribution.unlearning import UnlearnConfig
+from attribution.report.report import png_of
 
 PATIENCE = 120  # seconds for one request
 FILES = re.compile(r"data:(?:text/html|application/json|text/csv);base64,([\w+/=]+)")
@@ -37,7 +37,7 @@ def requests(tmp_path_factory):
 def desk(requests):
     """A desk of its own, in haste where it learns, forgets and draws for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attribution.unlearning.DRAWING", 2)
+        patch.setattr("attribution.looks.unlearning.DRAWING", 2)
         loaded = app.load(Settings(opt_out=str(requests)))
         yield replace(loaded.desk, own_queries=1, unlearning=UnlearnConfig(steps=1, batch_size=2))
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.attribution import Attribution, standardise
+from attribution.answer.answer import Attribution, standardise
 from attribution.attributor import Attributor
-from attribution.collection import load_collection
-from attribution.document import thumbnails
 from attribution.errors import InputError
-from attribution.optout import WITHHELD, Requests, Visible, read_opt_out
 from attribution.page.desk import Desk
 from attribution.page.views import Views
-from attribution.report import make_report
+from attribution.pictures.collection import load_collection
+from attribution.pictures.optout import WITHHELD, Requests, Visible, read_opt_out
+from attribution.report.document import thumbnails
+from attribution.report.report import make_report
 
 ROOT = Path(__file__).parents[1]
 ROWS = {"files", "captions", "labels", "image"}  # what a collection says of single images
@@ -79,7 +79,7 @@ def test_a_change_takes_effect_at_the_next_question_and_an_unchanged_file_is_not
     assert not requests.hidden().any()
     file.write_text(json.dumps({"files": collection.files[:2]}))
     assert requests.hidden().nonzero()[:, 0].tolist() == [0, 1]
-    monkeypatch.setattr("attribution.optout.read_json", None)
+    monkeypatch.setattr("attribution.pictures.optout.read_json", None)
     assert requests.hidden().sum() == 2
 
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_told_in_full_only_before_the_page_is_served(coll
 
 def test_page_and_reports_read_single_images_through_the_door_alone():
     """Of the collection itself they may ask how large it is, and what its concepts are."""
-    for path in [*(ROOT / "attribution/page").glob("*.py"), ROOT / "attribution/document.py", ROOT / "app.py"]:  # fmt: skip
+    for path in [*(ROOT / "attribution/page").glob("*.py"), ROOT / "attribution/report/document.py", ROOT / "app.py"]:  # fmt: skip
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in ROWS:
                 owner = getattr(node.value, "attr", getattr(node.value, "id", ""))

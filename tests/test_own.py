@@ -7,13 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from attribution.attribution import standardise
+from attribution.answer.answer import standardise
+from attribution.answer.calibration import Calibration
+from attribution.answer.questions import query_features
 from attribution.attributor import Attributor, read_weights
-from attribution.calibration import Calibration
-from attribution.collection import Collection
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import weighted
+from attribution.cache.weights import FitConfig, fit_weights, take_statistics
 from attribution.errors import InputError
-from attribution.kernel import apply_kernel
-from attribution.own import (
+from attribution.looks.own import (
     FIRST_SEED,
     MAX_QUERIES,
     checked,
@@ -23,9 +25,7 @@ from attribution.own import (
     unknown_words,
     with_concept,
 )
-from attribution.questions import query_features
-from attribution.scoring import weighted
-from attribution.weights import FitConfig, fit_weights, take_statistics
+from attribution.pictures.collection import Collection
 from precompute import queries
 from precompute.__main__ import main
 from precompute.evaluate.own import PHRASES, means

@@ -10,11 +10,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from attribution.attributor import Attributor
-from attribution.collection import load_collection, open_image
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor, unit
-from attribution.model import DiffusionModel
-from attribution.store import open_cache
+from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection, open_image
 from precompute.__main__ import main
 
 ASSETS = Path(__file__).parents[1] / "assets"

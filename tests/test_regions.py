@@ -10,15 +10,15 @@ from PIL import Image
 from test_gradients import DIM, NETWORKS, ROWS
 from torch import nn
 
-from attribution.attribution import standardise
-from attribution.collection import load_collection
+from attribution.answer.answer import standardise
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import weighted
 from attribution.errors import InputError
-from attribution.features import unit
-from attribution.gradients import GradientProjector
-from attribution.grid import shares
-from attribution.kernel import apply_kernel
-from attribution.regions import blend, cell_features, heat
-from attribution.scoring import weighted
+from attribution.gradients.features import unit
+from attribution.gradients.grid import shares
+from attribution.gradients.projector import GradientProjector
+from attribution.looks.regions import blend, cell_features, heat
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.evaluate.regions import composites, join, judge, maps_of, row_of, table
 

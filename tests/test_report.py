@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
 from attribution.attributor import Attributor
-from attribution.calibration import Calibration, calibrated_for, write_calibration
-from attribution.collection import load_collection
-from attribution.credentials import Credentials
-from attribution.document import report_html, sources_csv
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from attribution.report import (
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
+from attribution.report.credentials import Credentials
+from attribution.report.document import report_html, sources_csv
+from attribution.report.report import (
     LIBRARY,
     MOST_BYTES,
     make_report,
@@ -30,7 +30,7 @@ from attribution.report import (
     png_of,
     read_report,
 )
-from attribution.verification import verify_report
+from attribution.report.verification import verify_report
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.collection import load_collection
-from attribution.configs import SAMPLERS
 from attribution.errors import InputError
-from attribution.features import FeatureConfig, FeatureExtractor
-from attribution.model import DiffusionModel
-from attribution.unlearning import copy_of
+from attribution.gradients.features import FeatureConfig, FeatureExtractor
+from attribution.looks.unlearning import copy_of
+from attribution.models.configs import SAMPLERS
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.evaluate.baselines import baseline_scores
+from precompute.evaluate.truth.study import Study
 from precompute.queries import Query
-from precompute.study import Study
 
 NO_SDE = not diffusers.utils.is_torchsde_available()
 HERE = [name for name in SAMPLERS if name != "DPMSolverSDEScheduler" or not NO_SDE]

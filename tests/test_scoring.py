@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.collection import Row, fingerprint_of
+from attribution.cache.index import Index, build_index
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import best, chunks, contributions, top, weighted
+from attribution.cache.shards import describe_shard, shard_path, write_shard
+from attribution.cache.store import listed_shards, open_cache, read_header, write_header
 from attribution.errors import InputError
-from attribution.index import Index, build_index
-from attribution.kernel import apply_kernel
-from attribution.methods import FeatureConfig
-from attribution.scoring import best, chunks, contributions, top, weighted
-from attribution.shards import describe_shard, shard_path, write_shard
-from attribution.store import listed_shards, open_cache, read_header, write_header
+from attribution.gradients.methods import FeatureConfig
+from attribution.pictures.collection import Row, fingerprint_of
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -137,8 +137,8 @@ SCRIPT = """
 import json, sys
 import torch
 from accelerate import PartialState
-from attribution.scoring import best
-from attribution.store import open_cache
+from attribution.cache.scoring import best
+from attribution.cache.store import open_cache
 
 state = PartialState(cpu=True)
 cache = open_cache(sys.argv[1], {}, part=(state.process_index, state.num_processes))

@@ -3,7 +3,7 @@
 import pytest
 
 from attribution.errors import InputError
-from attribution.settings import Settings, variable
+from attribution.page.settings import Settings, variable
 
 
 def test_nothing_set_gives_the_shipped_page():

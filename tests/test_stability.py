@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attribution.attribution import Attribution
-from attribution.stability import Stability, stability
+from attribution.answer.answer import Attribution
+from attribution.looks.stability import Stability, stability
 
 
 @pytest.fixture(scope="module")

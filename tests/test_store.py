@@ -16,13 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attribution import files, shards, store
+from attribution import files
 from attribution.attributor import Attributor
-from attribution.collection import Row, load_collection
+from attribution.cache import shards, store
+from attribution.cache.kernel import fit_kernel
+from attribution.cache.shards import restored, rows_of_shard, write_shard
+from attribution.cache.store import open_cache
 from attribution.errors import InputError
-from attribution.kernel import fit_kernel
-from attribution.shards import restored, rows_of_shard, write_shard
-from attribution.store import open_cache
+from attribution.pictures.collection import Row, load_collection
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]

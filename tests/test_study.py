@@ -12,7 +12,7 @@ from precompute.__main__ import main
 from precompute.evaluate import studied
 from precompute.evaluate.captions import before
 from precompute.evaluate.lds import ensemble_scores
-from precompute.study import Study
+from precompute.evaluate.truth.study import Study
 
 ASSETS = ["--pretrained_model_name_or_path", "assets/model"]
 SMALL = ["--subsets", "3", "--validation_subsets", "3", "--queries", "4", "--validation_queries", "2",
@@ -96,7 +96,7 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     monkeypatch.setattr("precompute.evaluate.lds.METHODS", ("tracin", "das"))
     monkeypatch.setattr("precompute.evaluate.counterfactual.REMOVED", 5)
     monkeypatch.setattr("precompute.evaluate.counterfactual.EACH", 1)
-    monkeypatch.setattr("precompute.datamodels.TOP_KS", (3,))
+    monkeypatch.setattr("precompute.evaluate.truth.datamodels.TOP_KS", (3,))
     capsys.readouterr()
     options = [*arguments[:4], "--work_dir", str(work), "--queries", "2", "--json"]
     assert main(["evaluate", what, *options, "--results", str(tmp_path / "rows.json")]) == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution import unlearning
-from attribution.collection import load_collection
 from attribution.errors import InputError
-from attribution.model import DiffusionModel
-from attribution.unlearning import UnlearnConfig, copy_of, losses_of, unlearn, what_if
+from attribution.looks import unlearning
+from attribution.looks.unlearning import UnlearnConfig, copy_of, losses_of, unlearn, what_if
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import load_collection
 from precompute.evaluate.unlearning import LISTS, concept_row, row_of, table
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -3,11 +3,17 @@
 import pytest
 import torch
 
+from attribution.cache.kernel import apply_kernel, fit_kernel
+from attribution.cache.scoring import top, weighted
+from attribution.cache.weights import (
+    FitConfig,
+    effective_groups,
+    fit_weights,
+    take_best,
+    take_statistics,
+)
 from attribution.errors import InputError
-from attribution.features import unit
-from attribution.kernel import apply_kernel, fit_kernel
-from attribution.scoring import top, weighted
-from attribution.weights import FitConfig, effective_groups, fit_weights, take_best, take_statistics
+from attribution.gradients.features import unit
 
 QUERIES, GROUPS, TRAIN, DIM, CLASSES = 24, 12, 300, 16, 10
 SIGNAL = (2, 7)  # the groups that know a row's class

@@ -13,24 +13,24 @@ from threading import Lock
 
 from PIL import Image
 
+from attribution.answer.questions import GENERAL
+from attribution.answer.shares import Share, portions
 from attribution.attributor import Attributor
-from attribution.collection import CONCEPTS, Collection
 from attribution.concepts import full_prompt, named_in
-from attribution.depth import by_block, depth
-from attribution.document import report_html, sources_csv
 from attribution.errors import InputError
-from attribution.examples import Example, leaning_on
-from attribution.optout import Visible
-from attribution.own import OwnConcept, learn_concept, with_concept
+from attribution.looks.depth import by_block, depth
+from attribution.looks.examples import Example, leaning_on
+from attribution.looks.own import OwnConcept, learn_concept, with_concept
+from attribution.looks.regions import blend
+from attribution.looks.stability import stability
+from attribution.looks.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
 from attribution.page.inputs import whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, checked
 from attribution.page.views import QUESTIONS, Views, as_data
-from attribution.questions import GENERAL
-from attribution.regions import blend
-from attribution.report import make_report
-from attribution.shares import Share, portions
-from attribution.stability import stability
-from attribution.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
+from attribution.pictures.collection import CONCEPTS, Collection
+from attribution.pictures.optout import Visible
+from attribution.report.document import report_html, sources_csv
+from attribution.report.report import make_report
 
 ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.attribution import Attribution, Source
+from attribution.answer.answer import Attribution, Source
+from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
-from attribution.questions import GENERAL
-from attribution.regions import Regions
-from attribution.stability import Stability
+from attribution.looks.regions import Regions
+from attribution.looks.stability import Stability
 
 COUNT = 12  # training images shown
 LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed

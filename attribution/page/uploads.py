@@ -12,9 +12,9 @@ from threading import Lock, Semaphore
 
 from PIL import Image
 
-from attribution.collection import open_image
-from attribution.credentials import Credentials, read_credentials
 from attribution.errors import InputError
+from attribution.pictures.collection import open_image
+from attribution.report.credentials import Credentials, read_credentials
 
 LONGEST_SIDE = 1024  # pixels of an upload that are kept
 DECODERS = Semaphore(2)  # a decoded picture takes up to 160 MB

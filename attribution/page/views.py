@@ -14,17 +14,17 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from attribution.answer.calibration import Calibration
+from attribution.answer.likeness import NEAREST, ranks
+from attribution.answer.questions import GENERAL
+from attribution.answer.shares import portions
 from attribution.attributor import Attributor
-from attribution.calibration import Calibration
-from attribution.collection import CONCEPTS
-from attribution.credentials import Credentials
-from attribution.examples import Example
-from attribution.likeness import NEAREST, ranks
-from attribution.own import OwnConcept
+from attribution.looks.examples import Example
+from attribution.looks.own import OwnConcept
+from attribution.looks.unlearning import WhatIf
 from attribution.page.session import COUNT, LEVEL, OWN, Session
-from attribution.questions import GENERAL
-from attribution.shares import portions
-from attribution.unlearning import WhatIf
+from attribution.pictures.collection import CONCEPTS
+from attribution.report.credentials import Credentials
 
 QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
 SMALLEST = 0.01  # share of an artist that is shown

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attribution.collection import Collection, to_pixels
-from attribution.model import DiffusionModel
-from attribution.nda import nda_scores
-from attribution.similarity import caption_scores, latent_scores, pixel_scores
+from attribution.answer.nda import nda_scores
+from attribution.answer.similarity import caption_scores, latent_scores, pixel_scores
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, to_pixels
 from precompute.queries import Query
 
 TIMESTEPS = 10

@@ -17,26 +17,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attribution.calibration import (
+from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
     described,
     evidence,
     read_calibration,
 )
-from attribution.collection import Collection, load_collection
+from attribution.answer.questions import GENERAL
+from attribution.cache.store import caption_column
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL
-from attribution.store import caption_column
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
 from precompute.calibrate import evidence_as_upload, phrases_not_shown
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import clopper_pearson
 from precompute.queries import FIRST_SEED, draw_queries
-from precompute.scenes import compose
-from precompute.styles import STYLES, draw
+from precompute.shipped.scenes import compose
+from precompute.shipped.styles import STYLES, draw
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated
 
 LEVELS = (0.01, 0.05)

@@ -19,18 +19,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attribution.answer.questions import GENERAL
 from attribution.attributor import read_weights
-from attribution.collection import load_collection
-from attribution.kernel import apply_kernel, fit_kernel
-from attribution.methods import method_named
-from attribution.questions import GENERAL
-from attribution.store import Cache, open_cache
+from attribution.cache.kernel import apply_kernel, fit_kernel
+from attribution.cache.store import Cache, open_cache
+from attribution.gradients.methods import method_named
+from attribution.pictures.collection import load_collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
+from precompute.evaluate.truth.retrain import full_model
+from precompute.evaluate.truth.study import STEPS, Study, write_collection
 from precompute.gradients import GradientsConfig
 from precompute.gradients import run as make_cache
-from precompute.retrain import full_model
-from precompute.study import STEPS, Study, write_collection
 from precompute.weights import WeightsConfig
 from precompute.weights import run as learn_weights
 

@@ -17,18 +17,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attribution.answer.questions import GENERAL
+from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
-from attribution.features import FeatureExtractor
-from attribution.questions import GENERAL
-from attribution.scoring import top
-from attribution.similarity import latent_scores
+from attribution.cache.scoring import top
+from attribution.gradients.features import FeatureExtractor
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio
 from precompute.evaluate.studied import UNLABELLED, Studied, method_cache, open_studied
+from precompute.evaluate.truth.retrain import FULL_SEED
+from precompute.evaluate.truth.trainings import Asked, Bench, Training, train_all
 from precompute.queries import FIRST_SEED, draw_queries
-from precompute.retrain import FULL_SEED
-from precompute.trainings import Asked, Bench, Training, train_all
 from precompute.weights import WeightsConfig
 from precompute.weights import run as learn_weights
 

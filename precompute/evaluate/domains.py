@@ -14,8 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attribution.gradients import GradientProjector
-from precompute.datamodels import (
+from attribution.gradients.projector import GradientProjector
+from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.elsewhere import digits, docstrings
+from precompute.evaluate.elsewhere.domain import Domain, Examples, rows_of, train
+from precompute.evaluate.elsewhere.halves import HalvesConfig, ground_truth
+from precompute.evaluate.truth.datamodels import (
     Features,
     Truth,
     ceiling,
@@ -23,10 +27,6 @@ from precompute.datamodels import (
     retraining,
     rows_of_chosen,
 )
-from precompute.domains import digits, docstrings
-from precompute.domains.domain import Domain, Examples, rows_of, train
-from precompute.domains.halves import HalvesConfig, ground_truth
-from precompute.evaluate.config import EvaluateConfig
 
 GROUND_TRUTH = Path("benchmarks/ground_truth")
 DAMPINGS = {"tracin": (None,), "trak": (0.01, 0.1, 1.0, 10.0)}  # of the mean diagonal

@@ -1,6 +1,6 @@
 """Planted exemplars: pictures of something planted in the training set should find what was planted.
 
-A few pictures of new subjects and styles (`precompute/plantings.py`) are added to the collection and the model is
+A few pictures of new subjects and styles (`precompute/evaluate/truth/plantings.py`) are added to the collection and the model is
 fine-tuned on all of it, with a new token for each new word. Whatever it then draws of a planted word, it learned
 from those pictures alone: they should come first among all training images. One model carries all plantings, which
 is harder than one model each, as every planting is an alternative for every other.
@@ -20,21 +20,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attribution.answer.questions import GENERAL
 from attribution.attributor import read_weights
-from attribution.collection import Collection, load_collection
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import contributions, weighted
+from attribution.cache.store import Cache, open_cache
 from attribution.concepts import full_prompt
-from attribution.features import FeatureExtractor
-from attribution.kernel import apply_kernel
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL
-from attribution.scoring import contributions, weighted
-from attribution.store import Cache, open_cache
+from attribution.gradients.features import FeatureExtractor
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
-from precompute.planted import PlantedConfig, prepare
-from precompute.plantings import Planting, combinations, phrases
+from precompute.evaluate.truth.planted import PlantedConfig, prepare
+from precompute.evaluate.truth.plantings import Planting, combinations, phrases
 from precompute.queries import Query, draw_queries, questions
 
 TOP = 10

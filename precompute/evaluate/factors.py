@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attribution.answer.questions import GENERAL
+from attribution.answer.similarity import caption_scores
 from attribution.attributor import read_weights
-from attribution.collection import Collection, load_collection
+from attribution.cache.kernel import apply_kernel, fit_kernel
+from attribution.cache.scoring import contributions, top, weighted
+from attribution.cache.store import Cache, caption_column, open_cache
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
-from attribution.features import FeatureExtractor, unit
-from attribution.kernel import apply_kernel, fit_kernel
-from attribution.methods import METHODS, method_named
-from attribution.model import DiffusionModel
-from attribution.questions import GENERAL
-from attribution.scoring import contributions, top, weighted
-from attribution.similarity import caption_scores
-from attribution.store import Cache, caption_column, open_cache
+from attribution.gradients.features import FeatureExtractor, unit
+from attribution.gradients.methods import METHODS, method_named
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level

@@ -13,15 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attribution.concepts import combinations, full_prompt
-from attribution.features import FeatureExtractor
-from attribution.methods import METHODS, method_named
-from precompute.datamodels import (
-    Features,
-    ceiling,
-    choose,
-    retraining,
-    rows_of_chosen,
-)
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.methods import METHODS, method_named
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap_lds, spearman, subset_sums
@@ -31,6 +24,13 @@ from precompute.evaluate.studied import (
     in_order,
     method_cache,
     open_studied,
+)
+from precompute.evaluate.truth.datamodels import (
+    Features,
+    ceiling,
+    choose,
+    retraining,
+    rows_of_chosen,
 )
 from precompute.queries import Query, draw_queries
 

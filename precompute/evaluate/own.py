@@ -1,6 +1,6 @@
 """Learn concepts of one's own whose answer is known, and ask whether their first training images are right.
 
-Each phrase is learned as a visitor would (attribution/own.py), and what it means is written down here in the collection's
+Each phrase is learned as a visitor would (attribution/looks/own.py), and what it means is written down here in the collection's
 labels, which nothing but this measurement reads: phrases that the captions use, for values and for two values at once,
 and words that no caption uses. The queries are generated pictures of held-out combinations that show what is meant. Beside
 precision@10 under the learned weights stand the same question under equalised weights and, where one value is meant,
@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attribution.answer.calibration import evidence
+from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor, read_weights
-from attribution.calibration import evidence
-from attribution.collection import Collection
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import top, weighted
 from attribution.concepts import combinations
-from attribution.kernel import apply_kernel
-from attribution.own import OwnConcept, learn_concept, own_p_value
-from attribution.questions import GENERAL, query_features
-from attribution.scoring import top, weighted
+from attribution.looks.own import OwnConcept, learn_concept, own_p_value
+from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, clopper_pearson
 from precompute.queries import Query, draw_queries

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-from attribution.collection import Collection
 from attribution.errors import InputError
-from attribution.questions import GENERAL
-from attribution.regions import cell_features, cell_scores, heat
+from attribution.looks.regions import cell_features, cell_scores, heat
+from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
 

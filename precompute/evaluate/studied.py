@@ -13,18 +13,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.cache.store import Cache, open_cache
 from attribution.errors import InputError
 from attribution.files import load_tensors
-from attribution.model import DiffusionModel
-from attribution.store import Cache, open_cache
-from precompute.datamodels import Truth
+from attribution.models.diffusion import DiffusionModel
 from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.truth.datamodels import Truth
+from precompute.evaluate.truth.retrain import denoiser
+from precompute.evaluate.truth.study import Study, write_collection
+from precompute.evaluate.truth.trainings import Asked
 from precompute.gradients import GradientsConfig
 from precompute.gradients import run as make_cache
 from precompute.queries import FIRST_SEED
-from precompute.retrain import denoiser
-from precompute.study import Study, write_collection
-from precompute.trainings import Asked
 
 GROUND_TRUTH = Path("benchmarks/ground_truth/study.safetensors")
 PROJ_DIM = 64

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attribution.answer.questions import GENERAL
+from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
+from attribution.cache.scoring import top
 from attribution.concepts import combinations, denoising_losses
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
-from attribution.model import DiffusionModel
-from attribution.projection import generator
-from attribution.questions import GENERAL
-from attribution.scoring import top
-from attribution.similarity import latent_scores
-from attribution.unlearning import UnlearnConfig, difference, unlearn
+from attribution.gradients.projection import generator
+from attribution.looks.unlearning import UnlearnConfig, difference, unlearn
+from attribution.models.diffusion import DiffusionModel
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio, clopper_pearson
 from precompute.queries import FIRST_SEED, Query, draw_queries, encode

@@ -1,0 +1,133 @@
+"""Hold one picture's answer: a score for every training image and every question.
+
+In: standardised scores, and what they were made from. Out: training images ranked for any mix of questions, the
+artists' shares, and whether anything stands out. It takes no gradient.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attribution.answer.questions import GENERAL
+from attribution.answer.shares import Share, share_out
+from attribution.cache.scoring import top
+from attribution.errors import InputError
+from attribution.pictures.collection import Collection
+from attribution.pictures.optout import WITHHELD, Requests, Visible
+
+
+@dataclass(frozen=True)
+class Source:
+    """One training image behind a picture."""
+
+    rank: int  # from 1
+    index: int  # row of the collection
+    score: float  # standard deviations above the average training image
+    file: str
+    caption: str
+    labels: dict[str, str]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The scores of one picture, kept by concept so that mixing them is instant."""
+
+    scores: dict[str, Float[Tensor, "train"]]  # concept -> standardised scores
+    phrases: dict[str, str]  # concept -> the phrase its gradient was taken under
+    collection: Collection
+    p_values: dict[str, float] = field(default_factory=dict)  # empty without a calibration
+    evidence: dict[str, float] = field(default_factory=dict)  # what the p-values judge
+    asked: dict[str, Float[Tensor, "group dim"]] = field(default_factory=dict)  # kernelised query
+    weights: dict[str, Float[Tensor, "group"]] = field(
+        default_factory=dict
+    )  # that scores were made with
+    requests: Requests | None = None  # to be left out; else those beside the collection
+
+    @property
+    def visible(self) -> Visible:
+        """Give the collection as it may be shown now, however old the answer is."""
+        return Visible(self.collection, self.requests or Requests(self.collection))
+
+    @property
+    def hidden(self) -> Bool[Tensor, "train"]:
+        """Tell which images are withheld on request."""
+        return self.visible.requests.hidden()
+
+    def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
+        """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""
+        if name not in self.p_values:
+            raise InputError(
+                f"no p-value for {name}; run python -m precompute calibrate for this cache"
+            )
+        return self.p_values[name] <= level
+
+    def mix(self, /, **amounts: float | int) -> Float[Tensor, "train"]:
+        """Mix standardised scores convexly; amounts need not sum to one."""
+        unknown = set(amounts) - set(self.scores)
+        if unknown:
+            raise InputError(
+                f"no scores for {', '.join(sorted(unknown))}; known: {', '.join(self.scores)}"
+            )
+        total = sum(amounts.values())
+        if total <= 0 or any(not 0 <= a < float("inf") for a in amounts.values()):
+            raise InputError("amounts must be at least zero, and one of them above zero")
+        return sum(self.scores[name] * (amount / total) for name, amount in amounts.items())
+
+    def rank(
+        self, count: int = 10, among: Bool[Tensor, "train"] | None = None, /, **amounts: float | int
+    ) -> list[Source]:
+        """Rank training images, all or `among` some, for a mix of concepts, the whole picture by default.
+
+        A concept may have any name, so that no other argument here or below is known by name.
+        """
+        scores = self.mix(**(amounts or {GENERAL: 1.0}))
+        order = top(scores[None], len(scores))[0]
+        order = order[among[order]] if among is not None else order
+        order = order[~self.hidden[order]]
+        collection = self.collection
+        return [
+            Source(
+                place,
+                index,
+                float(scores[index]),
+                collection.files[index],
+                collection.captions[index],
+                collection.labels[index],
+                collection.folder / collection.files[index],
+            )
+            for place, index in enumerate(order[:count].tolist(), 1)
+        ]
+
+    def hidden_among(self, count: int = 10, /, **amounts: float | int) -> int:
+        """Count the images withheld on request among the first `count` of a mix."""
+        scores = self.mix(**(amounts or {GENERAL: 1.0}))
+        return int(self.hidden[top(scores[None], count)[0]].sum())
+
+    def artists(self, column: str = "artist", /, **amounts: float | int) -> list[Share]:
+        """Share the positive influence of a mix among the values of a column, the largest first.
+
+        Images withheld on request count under one name of their own.
+        """
+        labels = self.collection.labels
+        if not any(column in label for label in labels):
+            raise InputError(
+                f"the collection has no column {column!r}; add it to metadata.jsonl or name another"
+            )
+        pairs = zip(labels, self.hidden.tolist(), strict=True)
+        names = [WITHHELD if hidden else about.get(column, "unknown") for about, hidden in pairs]
+        return share_out(self.mix(**(amounts or {GENERAL: 1.0})), names)
+
+
+def standardise(scores: Float[Tensor, "query train"]) -> Float[Tensor, "query train"]:
+    """Express scores in standard deviations above the mean over the training images."""
+    centred = scores - scores.mean(1, keepdim=True)
+    spread = centred.square().mean(1, keepdim=True).sqrt()
+    if not (spread > 1e-6 * scores.abs().amax(1, keepdim=True)).all():  # NaN, too, ends here
+        raise InputError(
+            "every training image scores the same, so that none can be named; describe the picture in words, or "
+            "make cache and weights again from more images"
+        )
+    return centred / spread

@@ -1,0 +1,117 @@
+"""Say how often a picture that has nothing to do with the model would look as well explained: a p-value.
+
+The evidence of words for a picture is how much they help the model to denoise it:
+
+    e(x, words) = mean over noise of log( loss(x | no words) / loss(x | words) )
+
+It is near zero where the model does not find in the picture what the words name. A conformal p-value compares it
+with the same number for pictures of a null, p = (1 + #{null >= e}) / (n + 1): if the picture is one more of the
+null's kind, p <= level happens at most so often (Vovk, Gammerman and Shafer 2005, ch. 2). A concept must pass two
+nulls, and its p-value is the larger: the whole description against unrelated pictures, and the concept's phrase
+against phrases for what the model's own pictures do not show. In: a model, a picture, phrases. It knows no score.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.answer.questions import GENERAL
+from attribution.concepts import Phrases, denoising_losses
+from attribution.errors import InputError
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
+from attribution.models.diffusion import DiffusionModel
+
+ADVICE = "run python -m precompute calibrate"
+SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "pictures": {str: int}}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The evidence of pictures for which there is none; each null in the order of its drawing."""
+
+    unrelated: Float[Tensor, "null"]  # of whole descriptions, for unrelated pictures
+    unshown: dict[str, Float[Tensor, "draw"]]  # concept -> of phrases for what is not shown
+
+    def p_values(self, found: dict[str, float]) -> dict[str, float]:
+        """Give the p-value of the whole picture and of every concept."""
+        if GENERAL not in found:  # no words, no evidence
+            return {GENERAL: 1.0}
+        whole = p_value(self.unrelated, found[GENERAL])
+        concepts = {c: p_value(self.unshown[c], found[c]) for c in self.unshown if c in found}
+        return {GENERAL: whole} | {c: max(whole, p) for c, p in concepts.items()}
+
+
+def p_value(null: Float[Tensor, "null"], value: float) -> float:
+    """Give (1 + #{null >= value}) / (n + 1)."""
+    if math.isnan(value):
+        raise InputError("the model gives no loss for this picture (NaN); check the model")
+    return (1 + int((null >= value).sum())) / (len(null) + 1)
+
+
+def evidence(model: DiffusionModel, image: Image.Image, words: dict[str, str]) -> dict[str, float]:
+    """Give the evidence of each question's words, in natural logarithms of the loss."""
+    words = {name: phrase for name, phrase in words.items() if phrase}
+    if not words:
+        return {}
+    losses = denoising_losses(model, image, ["", *words.values()]).log()
+    found = (losses[0] - losses[1:]).mean(1).tolist()
+    return dict(zip(words, found, strict=True))
+
+
+def described(phrases: dict[str, str], prompt: str = "") -> dict[str, str]:
+    """Give the words of every question: of the whole picture, all phrases, or the prompt without any."""
+    return {GENERAL: ", ".join(phrases.values()) or prompt} | phrases
+
+
+def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:
+    """Say what a calibration depends on: the model and the phrases; images and weights are free."""
+    return {"model": model.fingerprint, "concepts": hash_of(concepts)}
+
+
+def write_calibration(
+    folder: Path, calibration: Calibration, belongs_to: dict[str, str], settings: dict
+) -> None:
+    """Write `calibration.safetensors`, and `calibration.json` last."""
+    nulls = {GENERAL: calibration.unrelated} | calibration.unshown
+    if not all(torch.isfinite(null).all() and len(null) for null in nulls.values()):
+        raise InputError("the evidence of the null is empty or not finite; check the model")
+    path = folder / "calibration.safetensors"
+    save_tensors(path, nulls)
+    header = {
+        "belongs_to": belongs_to,
+        "checksum": file_hash(path),
+        "settings": settings,
+        "pictures": {name: len(null) for name, null in nulls.items()},
+    }
+    write_whole(folder / "calibration.json", json.dumps(header, indent=1) + "\n")
+
+
+def read_calibration(folder: Path, belongs_to: dict[str, str]) -> Calibration | None:
+    """Read a cache's calibration; None where it has none, refused where it is another model's."""
+    path, tensors_path = folder / "calibration.json", folder / "calibration.safetensors"
+    if not path.is_file():
+        return None
+    header = read_json(path, ADVICE, SHAPE)
+    if header["belongs_to"] != belongs_to:
+        raise InputError(
+            f"the calibration in {folder} is of another model or other concepts; {ADVICE}"
+        )
+    if GENERAL not in header["pictures"]:
+        raise InputError(f"{path} is damaged: no pictures for {GENERAL}; {ADVICE}")
+    wanted = {name: Wanted(torch.float32, (count,)) for name, count in header["pictures"].items()}
+    nulls = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)
+    return Calibration(nulls.pop(GENERAL), nulls)

@@ -1,0 +1,101 @@
+"""Say how alike training images look to a picture, beside what the model learned from them.
+
+Likeness is the cosine of latents, similarity.py's baseline. The training images' are kept as 8-bit codes, scaled to
+each image's largest number, which a cosine does not see: `latents.safetensors` and `latents.json` in the cache
+folder, in the order of the files' names. In: latents. Out: likeness, ranks, and where it disagrees with an answer.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attribution.answer.similarity import latent_scores
+from attribution.errors import InputError
+from attribution.files import (
+    Wanted,
+    file_hash,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
+from attribution.pictures.collection import Collection
+
+STEPS = 127  # of an 8-bit code
+NEAREST = 0.05  # the share of a collection that counts as looking alike
+ROWS_AT_ONCE = 8192  # widened together
+ADVICE = "run python -m precompute likeness"
+
+
+@dataclass(frozen=True)
+class LookAlikes:
+    """How all training images look, in the collection's order."""
+
+    codes: Int[Tensor, "train value"]
+
+    def alike(self, latents: Float[Tensor, "one channel height width"]) -> Float[Tensor, "train"]:
+        """Give the cosine of a picture's latents with every training image's."""
+        flat, some = latents.flatten(1), self.codes.split(ROWS_AT_ONCE)
+        return torch.cat([latent_scores(flat, codes.float())[0] for codes in some])
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Where influence and likeness part, as rows of the collection."""
+
+    unlike: list[int]  # named by the answer, and not among the share of training images most alike
+    unnamed: list[int]  # as alike as any, the most alike first, and not named
+
+
+def ranks(alike: Float[Tensor, "train"]) -> Int[Tensor, "train"]:
+    """Give each training image's rank by likeness, from 1."""
+    return alike.argsort(descending=True, stable=True).argsort() + 1
+
+
+def disagreement(
+    shown: list[int], alike: Float[Tensor, "train"], nearest: float = NEAREST
+) -> Disagreement:
+    """Compare the rows that an answer names with as many that look most alike."""
+    rank = ranks(alike)
+    most = alike.argsort(descending=True, stable=True)[: len(shown)].tolist()
+    unlike = [row for row in shown if rank[row] > nearest * len(alike)]
+    return Disagreement(unlike, [row for row in most if row not in set(shown)])
+
+
+def _by_name(collection: Collection) -> Int[Tensor, "train"]:
+    """Order a collection's rows by their files' names, which a fingerprint fixes and a listing does not."""
+    return torch.tensor(sorted(range(len(collection)), key=collection.files.__getitem__))
+
+
+def write_look_alikes(
+    folder: Path,
+    latents: Float[Tensor, "train channel height width"],
+    collection: Collection,
+    fingerprints: dict[str, str],
+) -> None:
+    """Write `latents.safetensors`, and `latents.json` last."""
+    flat = latents.flatten(1)[_by_name(collection)]
+    codes = (flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-12) * STEPS).round()
+    path = folder / "latents.safetensors"
+    save_tensors(path, {"codes": codes.to(torch.int8)})
+    header = {"belongs_to": fingerprints, "checksum": file_hash(path)}
+    write_whole(folder / "latents.json", json.dumps(header, indent=1) + "\n")
+
+
+def read_look_alikes(
+    folder: Path, collection: Collection, fingerprints: dict[str, str], size: int
+) -> LookAlikes | None:
+    """Read a cache's latents, so many numbers each; None where it has none, refused where they are of others."""
+    path, tensors_path = folder / "latents.json", folder / "latents.safetensors"
+    if not path.is_file():
+        return None
+    header = read_json(path, ADVICE, {"belongs_to": object, "checksum": str})
+    if header["belongs_to"] != fingerprints:
+        raise InputError(f"the latents in {folder} are of another model or collection; {ADVICE}")
+    wanted = {"codes": Wanted(torch.int8, (len(collection), size))}
+    codes = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)["codes"]
+    return LookAlikes(codes[_by_name(collection).argsort()])

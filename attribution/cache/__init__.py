@@ -1,0 +1,1 @@
+"""Features of a training set on disk: written, checked, scored, weighted."""

@@ -1,0 +1,113 @@
+"""Describe a cache: what it belongs to, its groups, and every file's rows, size and checksum.
+
+In: `header.json` of a cache folder, which anybody may have written. Out: its fields, which are all that they should be
+and agree with one another. It opens no other file.
+"""
+
+import re
+from pathlib import Path
+
+from attribution.cache.shards import DTYPES, Form, Shard
+from attribution.errors import InputError
+from attribution.files import hash_of, read_json
+from attribution.gradients.methods import METHODS, FeatureConfig
+from attribution.shape import check_shape
+
+VERSION = 2
+SHARD_NAME = re.compile(r"features-\d{6,12}\.safetensors", re.ASCII)
+ADVICE = "remove it and run the gradients step again"
+FEATURES = {
+    "objective": str,
+    "timesteps": int,
+    "ranges": int,
+    "proj_dim": int,
+    "parameters": str,
+    "seed": int,
+    "each_timestep?": str,
+    "residual?": bool,
+}
+SHAPE = {
+    "method": str,
+    "damping": float,  # 0: not chosen yet
+    "damping_losses?": {str: float},
+    "features": FEATURES,
+    "dtype": str,
+    "caption_column?": str,
+    "fingerprints": {"model": str, "collection": str},
+    "groups": [str],
+    "version": int,
+    "revision": int,
+    "next_number": int,  # of a shard
+    "images": int,
+    "kernel": [str],  # its file and checksum
+    "shards": [{"name": str, "rows": int, "bytes": int, "checksum": str}],
+    "checksum": str,
+}
+
+
+def read_header(folder: Path) -> dict | None:
+    """Read a finished cache's header; None where there is none yet."""
+    path = folder / "header.json"
+    if not path.is_file():
+        return None
+    header = read_json(path, ADVICE)
+    version = header.get("version")
+    if type(version) is int and version != VERSION:
+        what = "update this program" if version > VERSION else "make the cache again"
+        raise InputError(f"{folder} has version {version}, this program reads {VERSION}; {what}")
+    try:
+        check_shape(header, SHAPE)
+        if header.pop("checksum") != hash_of(header):
+            raise ValueError("it was changed after it was written")
+        _check_content(header)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; {ADVICE}") from error
+    return header
+
+
+def _check_content(header: dict) -> None:
+    """Refuse fields that contradict one another, or what no cache has."""
+    config, method = FeatureConfig(**header["features"]), METHODS.get(header["method"])
+    shards, groups = listed_shards(header), header["groups"]
+    names = {shard.name for shard in shards}
+    sound = {
+        "its method": method
+        and (method.objective, method.each_timestep, method.residual)
+        == (config.objective, config.each_timestep, config.residual),
+        "its damping": header["damping"] >= 0,
+        "its dtype": header["dtype"] in DTYPES,
+        "its groups": groups
+        and len(set(groups)) == len(groups)
+        and not len(groups) % config.ranges,
+        "the names of its shards": len(names) == len(shards)
+        and all(SHARD_NAME.fullmatch(name) for name in names),
+        "the sizes of its shards": all(s.rows > 0 and s.bytes > 0 for s in shards),
+        "the number of its images": header["images"] == sum(shard.rows for shard in shards),
+        "its kernel": len(header["kernel"]) == 2
+        and header["kernel"][0] == kernel_name(header["revision"]),
+    }
+    wrong = [place for place, fine in sound.items() if not fine]
+    if not wrong and any(shard.number >= header["next_number"] for shard in shards):
+        wrong = ["its next number"]
+    if wrong:
+        raise ValueError(f"{wrong[0]} cannot be so")
+
+
+def kernel_name(revision: int) -> str:
+    """Name the kernel's file."""
+    return f"kernel-{revision:06d}.safetensors"
+
+
+def listed_shards(header: dict) -> list[Shard]:
+    """Give the shards that a header lists."""
+    return [Shard(**entry) for entry in header["shards"]]
+
+
+def form_of(header: dict) -> Form:
+    """Say what every shard of a cache holds of a row."""
+    return Form(len(header["groups"]), header["features"]["proj_dim"], header["dtype"])
+
+
+def caption_column(folder: str | Path) -> str:
+    """Give the column of the metadata that a cache's captions came from."""
+    return (read_header(Path(folder)) or {}).get("caption_column", "text")

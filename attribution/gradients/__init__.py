@@ -1,0 +1,1 @@
+"""Gradients of examples, projected layer by layer while they are made."""

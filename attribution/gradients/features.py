@@ -1,0 +1,199 @@
+"""The one maker of features, for training images and for queries alike.
+
+In: a model, pictures and prompts. Out: `features [image, group, dim]`, projected gradients averaged over
+each range of timesteps; a group is one layer in one range. High noise decides layout, low noise texture,
+so the ranges are kept apart. A method may set queries apart: other trials (trials.py), another objective, or a
+gradient that is preconditioned before it is projected (ekfac.py).
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.cache.store import Cache
+from attribution.errors import InputError
+from attribution.gradients.ekfac import Preconditioner, read_factors
+from attribution.gradients.methods import (
+    OBJECTIVES,
+    FeatureConfig,
+    Objective,
+    concept_loss,
+    method_named,
+)
+from attribution.gradients.projection import generator
+from attribution.gradients.projector import GradientProjector
+from attribution.gradients.trials import RULES, Trials
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import to_pixels
+
+
+class FeatureExtractor:
+    """Makes features of one kind with one model; the projections are drawn once.
+
+    Called, it makes training features; `query` makes those of queries.
+    """
+
+    def __init__(self, model: DiffusionModel, config: FeatureConfig, rule: str = "same") -> None:
+        if config.timesteps > model.num_timesteps:
+            raise InputError(
+                f"timesteps is {config.timesteps}, and the model has {model.num_timesteps}; take fewer"
+            )
+        self.model, self.config, self.rule = model, config, rule
+        self.objective = OBJECTIVES[config.objective]
+        self.projector = GradientProjector(
+            model.pipeline.unet, config.proj_dim, config.seed, config.parameters
+        )
+        spacing = model.num_timesteps / config.timesteps
+        self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
+        self.preconditioner: Preconditioner | None = None  # of queries
+        self.noise_seed = config.seed
+
+    @classmethod
+    def of(cls, model: DiffusionModel, cache: Cache) -> "FeatureExtractor":
+        """Make features as a cache and its method want them."""
+        method = method_named(cache.header["method"])
+        extractor = cls(model, FeatureConfig(**cache.header["features"]), method.query)
+        if extractor.groups != cache.groups:
+            raise InputError(
+                f"the cache {cache.folder} has other groups than the model; make it again"
+            )
+        if method.kernel == "ekfac":
+            projector = extractor.projector
+            factors = read_factors(cache.folder, model.fingerprint, projector)
+            extractor.preconditioner = Preconditioner(projector, factors, cache.header["damping"])
+        return extractor
+
+    def with_noise(self, seed: int) -> "FeatureExtractor":
+        """Give an extractor with other noise and the same projections, to ask a query again."""
+        other = copy.copy(self)
+        other.noise_seed = seed
+        return other
+
+    @property
+    def groups(self) -> list[str]:
+        """Name every group: the range of timesteps, then the layer; range 0 holds the least noise."""
+        return [
+            f"{r}:{layer}" for r in range(self.config.ranges) for layer in self.projector.layers
+        ]
+
+    def __call__(
+        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
+    ) -> Float[Tensor, "image group dim"]:
+        """Make the features of training images, on the CPU, in float32.
+
+        Noise is keyed by (seed, picture, timestep), so that neither batch nor order nor device changes
+        a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in its norms.
+        """
+
+        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
+            trials = self.trials(images, prompts)
+            features, residual = self._project(trials, self.objective)
+            return features * residual[..., None, None] if self.config.residual else features
+
+        return self._joined(make, images, prompts, batch_size)
+
+    def query(
+        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8, grid: int = 0
+    ) -> Float[Tensor, "image group *cell dim"]:
+        """Make the features of queries as the method wants them; most want those of a training image.
+
+        With a `grid`, features come in parts that sum to them: one for each of grid x grid cells of the
+        picture, row by row, and one for what has no place in it.
+        """
+        objective = concept_loss if self.rule == "contrast" else self.objective
+
+        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
+            trials = self.trials(images, prompts, self.rule)
+            if not self.preconditioner:
+                return self._project(trials, objective, grid)[0]
+            if grid:
+                raise InputError("EK-FAC's features have no places; choose another method for maps")
+            return self._precondition(trials, objective, self.preconditioner)
+
+        return self._joined(make, images, prompts, batch_size)
+
+    def trials(self, images: list[Image.Image], prompts: list[str], rule: str = "same") -> Trials:
+        """Prepare the rows on which the denoiser is run, every timestep of every picture."""
+        latents = self.model.latents(images)
+        keys = picture_keys(images, self.model)
+        noise = torch.cat([self._noise(key, latents.shape[1:]) for key in keys])
+        return RULES[rule](
+            self.model, latents, noise.to(self.model.device), self.timesteps, prompts
+        )
+
+    def _joined(
+        self,
+        make: Callable[[list[Image.Image], list[str]], Tensor],
+        images: list[Image.Image],
+        prompts: list[str],
+        batch_size: int,
+    ) -> Tensor:
+        """Make `[image, range, layer, dim]` in batches; give ranges and layers as groups."""
+        starts = range(0, len(images), batch_size)
+        parts = [make(images[i : i + batch_size], prompts[i : i + batch_size]) for i in starts]
+        return torch.cat(parts).flatten(1, 2).float().cpu()
+
+    def _project(
+        self, trials: Trials, objective: Objective, grid: int = 0
+    ) -> tuple[
+        Float[Tensor, "image range layer *cell dim"],
+        Float[Tensor, "image range"],  # root mean square residual
+    ]:
+        config, errors = self.config, []
+        count = len(trials.noisy) // config.timesteps
+
+        def values() -> Float[Tensor, "row"]:
+            output = trials.predict(self.model)
+            errors.append((trials.target - output.detach()).square().flatten(1).mean(1))
+            return objective(output, trials.target)
+
+        unit_steps = config.each_timestep == "unit"  # else a range of timesteps is one example
+        gradients = self.projector(
+            values, count * (config.timesteps if unit_steps else config.ranges), grid
+        )
+        if unit_steps:
+            whole = gradients.sum(2, keepdim=True) if grid else gradients
+            gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        shape = (count, config.ranges, -1)
+        mean = gradients.unflatten(0, shape).sum(2) / (config.timesteps // config.ranges)
+        return mean, errors[0].unflatten(0, shape).mean(2).sqrt()
+
+    def _precondition(
+        self, trials: Trials, objective: Objective, preconditioner: Preconditioner
+    ) -> Float[Tensor, "image range layer dim"]:
+        steps = self.config.timesteps // self.config.ranges
+        parts = []
+        for first in range(0, len(trials.noisy), steps):
+            some = trials.at(slice(first, first + steps))
+            parts.append(
+                preconditioner(
+                    lambda some=some: objective(some.predict(self.model), some.target) / steps
+                )
+            )
+        return torch.stack(parts).unflatten(0, (-1, self.config.ranges))
+
+    def _noise(self, key: str, shape: torch.Size) -> Tensor:
+        steps = [
+            torch.randn(shape, generator=generator("noise", self.noise_seed, key, int(timestep)))
+            for timestep in self.timesteps
+        ]
+        return torch.stack(steps)
+
+
+def picture_keys(images: list[Image.Image], model: DiffusionModel) -> list[str]:
+    """Identify pictures by their pixels at the model's resolution (SHA-256)."""
+    pixels = ((to_pixels(images, model.resolution) + 1) * 127.5).round().byte()
+    return [hashlib.sha256(p.numpy().tobytes()).hexdigest() for p in pixels]
+
+
+def unit(features: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+    """Scale every group of every row to norm one, so that no row dominates; zero stays zero.
+
+    Without it a few rows of huge norm rank first for every query (Xie et al., TMLR 2024).
+    """
+    return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-12)

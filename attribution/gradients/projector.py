@@ -1,0 +1,177 @@
+"""Take every example's gradient with respect to every layer, projected, in one backward pass.
+
+In: a network, and a closure that runs it on a batch and returns one objective per row. Out: for each
+`Linear`, `Conv2d` and `Conv1D` (transformers' `Linear` with its weight transposed), and, on request, each
+bias, `GroupNorm` and `LayerNorm`, each example's projected gradient; an example may own several rows, such as
+the timesteps of an image. Weight gradients are never built: for inputs `a` and output gradients `d`, with
+positions p,
+
+    P_out (sum_p d_p a_p^T) P_in^T = sum_p (P_out d_p) (P_in a_p)^T      (LoGra, arXiv 2405.13954, eq. 4)
+
+Here `P_in` and `P_out` are count sketches, wide ones, and the block is sketched once more, to `proj_dim`.
+Every layer's output passes through a tap with a probe, a zero that the output does not depend on; what
+autograd hands the probe as its gradient is the layer's feature. So checkpointing, layers that are called
+twice and layers that are never called need no code here. It knows nothing of diffusion.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
+
+from attribution.errors import InputError
+from attribution.gradients.grid import shares
+from attribution.gradients.layers import LayerProjection, NormProjection
+
+
+def features_by_cell(
+    projection: LayerProjection | NormProjection,
+    kept: Tensor,
+    gradient: Tensor,
+    examples: int,
+    grid: int,
+) -> list[Float[Tensor, "example cell proj_dim"]]:
+    """Share the features out among the cells of a grid; the last cell gets what has no place."""
+    layer = projection.layer
+    channels = len(layer.normalized_shape) if isinstance(layer, nn.LayerNorm) else 1
+    channels_first = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
+    layout = gradient.shape[2:] if channels_first else gradient.shape[1:-channels]
+    share = shares(tuple(layout), grid).to(gradient.device)
+    return [share @ each for each in projection.by_position(kept, gradient, examples)]
+
+
+class _Tap(torch.autograd.Function):
+    """Pass a layer's output on; hand each of its probes the layer's feature as gradient.
+
+    The output comes back as a tensor of its own on the same memory: marked dirty, a `Linear`'s would be
+    a view whose gradient is copied, and as a view it could not be changed in place (`ReLU(inplace=True)`).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        output: Tensor,
+        kept: Tensor,
+        projection: LayerProjection | NormProjection,
+        *probes: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.projection, ctx.examples = projection, len(probes[0])
+        ctx.grid = math.isqrt(probes[0].shape[1]) if probes[0].ndim == 3 else 0
+        return output.data
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
+        (kept,) = ctx.saved_tensors
+        device = gradient.device.type
+        sums_in_float32 = (
+            torch.autocast(device, enabled=False)
+            if torch.is_autocast_enabled(device)
+            else nullcontext()
+        )
+        with sums_in_float32:
+            asked = (kept, gradient, ctx.examples)
+            if ctx.grid:
+                features = features_by_cell(ctx.projection, *asked, ctx.grid)
+            else:
+                features = ctx.projection.features(*asked)
+        return gradient, None, None, *features
+
+
+class _Listener:
+    """Taps one layer's output during a call of the projector, with that call's probes."""
+
+    def __init__(self, projection: LayerProjection | NormProjection) -> None:
+        self.projection = projection
+        self.probes: list[Tensor] = []
+
+    def after_forward(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        rows, examples = len(inputs[0]), len(self.probes[0])
+        if rows % examples:
+            name = self.projection.names[0]
+            raise InputError(
+                f"layer {name} saw {rows} rows, which {examples} examples cannot share"
+            )
+        with torch.no_grad():
+            kept = self.projection.keep(inputs[0].detach())
+        return _Tap.apply(output, kept, self.projection, *self.probes)
+
+
+class GradientProjector:
+    """The projections of all layers of a network, drawn once and used for every batch.
+
+    `parameters` is "weights" (of every Linear, Conv2d and Conv1D) or "all" (their biases, and norms, too).
+    """
+
+    def __init__(
+        self, network: nn.Module, proj_dim: int, seed: int, parameters: str = "weights"
+    ) -> None:
+        if parameters not in ("weights", "all"):
+            raise InputError(f"parameters is {parameters!r}; choose weights or all")
+        self.network, self.proj_dim = network, proj_dim
+        self.projections: list[LayerProjection | NormProjection] = []
+        for name, module in network.named_modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, Conv1D)):
+                biases = parameters == "all"
+                self.projections.append(LayerProjection(module, name, proj_dim, seed, biases))
+            elif (
+                parameters == "all"
+                and isinstance(module, (nn.GroupNorm, nn.LayerNorm))
+                and module.weight is not None
+            ):
+                self.projections.append(NormProjection(module, name, proj_dim, seed))
+        if not self.projections:
+            raise InputError(
+                "the network has no Linear, Conv2d or Conv1D layer whose gradient could be taken"
+            )
+        for projection in self.projections:
+            projection.to(projection.layer.weight.device)
+        self.listeners = [_Listener(projection) for projection in self.projections]
+
+    @property
+    def layers(self) -> list[str]:
+        """Name what a feature is made for, in order: a layer's weight by the layer's name."""
+        return [name for projection in self.projections for name in projection.names]
+
+    def __call__(
+        self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: int = 0
+    ) -> Float[Tensor, "example layer *cell proj_dim"]:
+        """Run the closure and give the projected gradient of the sum of each example's objectives.
+
+        Rows come first in every layer's input, an example's rows together; a layer called several times
+        adds up, one that is never called gives zeros. With a `grid`, each of its grid x grid cells has its
+        share of the gradient, and one more cell has the share that has no place in the picture.
+        """
+        device = self.projections[0].layer.weight.device
+        cells = (grid * grid + 1,) if grid else ()
+        for listener in self.listeners:
+            listener.probes = [
+                torch.zeros(examples, *cells, self.proj_dim, device=device, requires_grad=True)
+                for _ in listener.projection.names
+            ]
+        hooks = [
+            listener.projection.layer.register_forward_hook(listener.after_forward)
+            for listener in self.listeners
+        ]
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        probes = [probe for listener in self.listeners for probe in listener.probes]
+        try:
+            for parameter in trainable:
+                parameter.requires_grad_(False)
+            with torch.enable_grad():
+                values = objective()
+                features = torch.autograd.grad(values.sum(), probes, materialize_grads=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+        return torch.stack(features, 1)

@@ -1,0 +1,1 @@
+"""Closer looks at an answer: where, how deep, how steady, without whom."""

@@ -1,0 +1,80 @@
+"""Say which layers, at which noise levels, spoke for one training image.
+
+A mix's score is a sum over groups, so each group has its share of how far an image n stands above the average one:
+
+    part_j(n) = sum_c a_c w_cj <K_j q_cj, g_j(n) - mean_m g_j(m)> / spread_c
+
+and the parts sum to the image's standardised score. In: an answer, a row of the collection. Out: a `Depth`. Only that
+row and the answer's best ones are read from the cache.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attribution.answer.answer import Attribution
+from attribution.answer.questions import GENERAL
+from attribution.attributor import Attributor
+
+DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What each layer adds to a training image's score, in standard deviations above the average image."""
+
+    layers: list[str]  # in the order in which a picture passes them
+    parts: Float[Tensor, "range layer"]  # range 0 holds the least noise; their sum is the score
+
+
+def depth(attributor: Attributor, answer: Attribution, row: int, **amounts: float | int) -> Depth:
+    """Share one training image's score in a mix among ranges of noise and layers."""
+    amounts = amounts or {GENERAL: 1.0}
+    answer.mix(**amounts)  # refuses amounts that make no mix
+    total = sum(amounts.values())
+    parts = sum(
+        question_parts(attributor, answer, name, row) * (amount / total)
+        for name, amount in amounts.items()
+    )
+    ranges = attributor.extractor.config.ranges
+    layers = attributor.extractor.projector.layers
+    order = in_order(layers)
+    return Depth([layers[i] for i in order], parts.view(ranges, -1)[:, order])
+
+
+def question_parts(
+    attributor: Attributor, answer: Attribution, name: str, row: int
+) -> Float[Tensor, "group"]:
+    """Give every group's part of a training image's score for one question."""
+    asked = answer.asked[name] * answer.weights[name][:, None]
+
+    def centred(row: int) -> Tensor:
+        return (asked * (attributor.feature(row) - attributor.mean_feature)).sum(1)
+
+    # The spread follows from any image whose score is known, best from one far above the average.
+    best = int(answer.scores[name].argmax())
+    return centred(row) * (answer.scores[name][best] / centred(best).sum())
+
+
+def in_order(layers: list[str]) -> list[int]:
+    """Order layers as a picture passes them: a UNet lists its middle last; unknown ones stay first."""
+    return sorted(
+        range(len(layers)),
+        key=lambda i: next((d for d, part in enumerate(DEPTH) if layers[i].startswith(part)), 0),
+    )
+
+
+def block_of(layer: str) -> str:
+    """Name a layer's block: down_blocks.0 of down_blocks.0.resnets.1.conv1, mid_block, conv_in."""
+    first, *rest = layer.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
+
+
+def by_block(depth: Depth) -> dict[str, Float[Tensor, "range"]]:
+    """Sum the parts of each block's layers, blocks in order."""
+    blocks = [block_of(layer) for layer in depth.layers]
+    return {
+        block: depth.parts[:, [other == block for other in blocks]].sum(1)
+        for block in dict.fromkeys(blocks)
+    }

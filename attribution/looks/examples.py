@@ -1,0 +1,195 @@
+"""Keep pictures that the model drew, with what is needed to answer for them at once.
+
+A folder holds a PNG for each example; `features.safetensors`, the query features `[example, group, dim]` of every
+question, before the kernel, so that images may come and go; and `examples.json`: what they belong to, prompts, seeds,
+phrases and evidence. In: such a folder and an attributor. Out: `Example`s, scored together in one pass over the cache,
+and the reverse question, which of them lean on a training image. It draws nothing and takes no gradient.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.answer.answer import Attribution, standardise
+from attribution.answer.questions import GENERAL
+from attribution.attributor import Attributor, belongs_to
+from attribution.cache.kernel import apply_kernel
+from attribution.cache.scoring import sums, top
+from attribution.cache.store import Cache
+from attribution.errors import InputError
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+)
+from attribution.pictures.collection import open_image
+
+ADVICE = "run python -m precompute examples"
+ENTRY = {
+    "prompt": str,
+    "seed": int,
+    "held_out": bool,
+    "phrases": {str: str},
+    "evidence": {str: float},
+    "checksum": str,  # of the picture
+}
+SHAPE = {
+    "belongs_to": {str: object},
+    "features": str,  # their checksum
+    "settings": {str: str | int | float | bool},
+    "examples": [ENTRY],
+    "checksum": str,
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture that the model drew, what it was asked, and the evidence of the words."""
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    held_out: bool  # whether no training image shows this combination
+    phrases: dict[str, str]  # question -> the words that its gradient was taken under
+    evidence: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture that the model drew, and its answer; prompt and seed draw it again."""
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    answer: Attribution
+    held_out: bool  # whether no training image shows this combination
+    path: Path
+
+
+def picture_path(folder: Path, number: int) -> Path:
+    """Name an example's picture."""
+    return folder / f"{number:03d}.png"
+
+
+def write_examples(
+    folder: Path,
+    drawn: list[Drawn],
+    features: dict[str, Float[Tensor, "example group dim"]],
+    cache: Cache,
+    settings: dict,
+) -> None:
+    """Write pictures and features, and `examples.json` last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "features.safetensors", features)
+    entries = []
+    for number, example in enumerate(drawn):
+        path = picture_path(folder, number)
+        example.image.save(path, optimize=True)
+        entry = {key: value for key, value in vars(example).items() if key != "image"}
+        entries.append(entry | {"checksum": file_hash(path)})
+    header = {
+        "belongs_to": belongs_to(cache),
+        "features": file_hash(folder / "features.safetensors"),
+        "settings": settings,
+        "examples": entries,
+    }
+    header["checksum"] = hash_of(header)
+    write_whole(folder / "examples.json", json.dumps(header, indent=1) + "\n")
+
+
+def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
+    """Load examples and score them as `Attributor.attribute` would, refusing those of another model or method."""
+    folder = Path(folder)
+    entries, features = _read(folder, attributor)
+    asked = {name: apply_kernel(f, attributor.cache.kernel) for name, f in features.items()}
+    scores = _scores(asked, attributor)
+    examples = []
+    for number, entry in enumerate(entries):
+        names, evidence = list(entry["phrases"]), entry["evidence"]
+        answer = Attribution(
+            {name: scores[name][number] for name in names},
+            entry["phrases"],
+            attributor.collection,
+            attributor.calibration.p_values(evidence) if attributor.calibration else {},
+            evidence,
+            {name: asked[name][number] for name in names},
+            {name: attributor.weights[name] for name in names},
+            attributor.requests,
+        )
+        picture = picture_path(folder, number)
+        about = entry["prompt"], entry["seed"], answer, entry["held_out"]
+        examples.append(Example(_picture(picture, attributor.model.resolution), *about, picture))
+    return examples
+
+
+def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, Tensor]]:
+    """Read what is known of each example, and the features, refusing what is damaged or belongs elsewhere."""
+    path, features_path = folder / "examples.json", folder / "features.safetensors"
+    if not path.is_file():
+        raise InputError(f"{folder} has no examples; {ADVICE}")
+    header = read_json(path, ADVICE, SHAPE)
+    if header.pop("checksum") != hash_of(header):
+        raise InputError(f"{path} is damaged; {ADVICE}")
+    if header["belongs_to"] != belongs_to(attributor.cache):
+        raise InputError(f"the examples in {folder} are of another model or cache; {ADVICE}")
+    entries = header["examples"]
+    names = set().union(*(entry["phrases"] for entry in entries))
+    unknown = names - set(attributor.weights)
+    if unknown:
+        raise InputError(
+            f"{path} asks for {', '.join(sorted(unknown))}, which this cache has no weights for; {ADVICE}"
+        )
+    if not all(
+        GENERAL in entry["phrases"] and entry["evidence"].keys() <= entry["phrases"].keys()
+        for entry in entries
+    ):
+        raise InputError(f"{path} is damaged: its phrases cannot be so; {ADVICE}")
+    each = Wanted(torch.float32, (len(entries), *attributor.cache.kernel.shape[:2]))
+    wanted = dict.fromkeys(names, each)
+    features = read_tensors(features_path, header["features"], wanted, ADVICE)
+    for number, entry in enumerate(entries):
+        picture = picture_path(folder, number)
+        if picture.is_symlink() or not picture.is_file() or file_hash(picture) != entry["checksum"]:
+            raise InputError(f"{picture} is missing or damaged; {ADVICE}")
+    return entries, features
+
+
+def _picture(path: Path, side: int) -> Image.Image:
+    """Open an example's picture, which is as large as the model draws."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            fits = image.size == (side, side)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no readable PNG; {ADVICE}") from error
+    if not fits:
+        raise InputError(f"{path} is not {side} pixels wide and high; {ADVICE}")
+    return open_image(path)
+
+
+def _scores(
+    asked: dict[str, Float[Tensor, "example group dim"]], attributor: Attributor
+) -> dict[str, Float[Tensor, "example train"]]:
+    """Score every training image for all questions together; contributions of groups are not kept."""
+    queries = torch.cat([f * attributor.weights[name][:, None] for name, f in asked.items()])
+    found = torch.cat([sums(queries, stored) for _, stored in attributor.cache.stream()], 1)
+    found = torch.empty_like(found).index_copy_(1, attributor.order, found)
+    return dict(zip(asked, standardise(found).chunk(len(asked)), strict=True))
+
+
+def leaning_on(
+    answers: list[Attribution], row: int, count: int, **amounts: float | int
+) -> list[tuple[int, float]]:
+    """Give the answers in which a training image scores highest, best first: each one's place and the score."""
+    mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]
+    scores = torch.tensor(mixes)
+    order = top(scores[None], count)[0].tolist()
+    return [(place, float(scores[place])) for place in order]

@@ -1,0 +1,1 @@
+"""A diffusion pipeline: checked, loaded, and asked for latents, conditions and predictions."""

@@ -1,0 +1,202 @@
+"""Check a model folder in diffusers' format, then load its parts.
+
+In: a folder that anybody may have made. Out: a `StableDiffusionPipeline`, or one sentence that says what stands in
+the way. Classes are named here, never taken from the folder; only JSON, a tokenizer's text and safetensors are read;
+and what a config asks for is counted before a byte is allocated for it. It knows no pictures and no prompts.
+"""
+
+import os
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ModelMixin,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from attribution.errors import InputError
+from attribution.models.configs import (
+    CLASSES,
+    FEWEST_TIMESTEPS,
+    MOST_TEXT_BYTES,
+    check_configs,
+    read_config,
+)
+
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}  # of the files that hold parameters
+NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+ADDED = {
+    "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
+    "learned_embeds": "a textual inversion",
+}  # fmt: skip
+FUSE = "save the pipeline with it fused in (load_lora_weights, fuse_lora, save_pretrained)"
+EXTEND = "save the pipeline with it loaded (load_textual_inversion, save_pretrained)"
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder whose configs describe anything that is not supported; read no parameters."""
+    _check_additions(folder)
+    if not (folder / "model_index.json").exists():
+        raise InputError(
+            f"the model folder {folder} has no model_index.json; save the whole pipeline"
+        )
+    _check_files(folder)
+    check_configs(folder)
+
+
+def load(folder: Path) -> StableDiffusionPipeline:
+    """Load a folder's parts by the classes that are supported; every parameter must be there."""
+    check(folder)
+    _check_parameters(folder)
+    found = {part: _network(folder / part, part) for part in STEMS}
+    encoder = found["text_encoder"].config
+    try:
+        sampler = getattr(diffusers, read_config(folder / "model_index.json")["scheduler"][1])
+        scheduler = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
+        _try(scheduler)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        longest = min(int(tokenizer.model_max_length), encoder.max_position_embeddings)
+        if longest < 2:  # a prompt's start and end
+            raise ValueError(f"the tokenizer's model_max_length is {longest}")
+        tokenizer.model_max_length = longest
+        tokenizer([""], padding="max_length", truncation=True)  # raises what prompts would
+        last = max(tokenizer.get_vocab().values())
+    except Exception as error:  # whatever the libraries make of a folder that anybody may have made
+        raise _not_loaded(folder, error) from error
+    if last >= encoder.vocab_size:
+        raise InputError(
+            f"the tokenizer of {folder} knows more words than its text encoder, {encoder.vocab_size}; "
+            "save both of one pipeline"
+        )
+    return StableDiffusionPipeline(
+        **found, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _network(folder: Path, part: str) -> ModelMixin | CLIPTextModel:
+    """Load a network's parameters, every one of them."""
+    options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
+    try:
+        network, about = NETWORKS[part].from_pretrained(folder, output_loading_info=True, **options)
+    except Exception as error:  # as above
+        raise _not_loaded(folder, error) from error
+    if missing := sorted(about["missing_keys"]):
+        raise InputError(
+            f"{folder} lacks {len(missing)} parameters ({missing[0]}); save the pipeline again"
+        )
+    return network
+
+
+@torch.no_grad()
+def _try(sampler: SchedulerMixin) -> None:
+    """Draw nothing with a copy of a sampler, which raises what its settings would raise later."""
+    trial = type(sampler).from_config(sampler.config)
+    trial.set_timesteps(FEWEST_TIMESTEPS)
+    sample = torch.zeros(1, 1, 8, 8)
+    with torch.random.fork_rng(devices=[]):
+        for timestep in trial.timesteps:
+            seen = trial.scale_model_input(sample, timestep)
+            sample = trial.step(torch.zeros_like(seen), timestep, sample).prev_sample
+
+
+def _not_loaded(folder: Path, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(f"no diffusers pipeline could be loaded from {folder}: {reason:.300}")
+
+
+def _check_additions(folder: Path) -> None:
+    """Refuse a LoRA or a textual inversion that lies beside the model and would not be loaded."""
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+        kind = next((kind for name, kind in ADDED.items() if path.name.startswith(name)), None)
+        if not kind and path.parent == folder and path.suffix == ".safetensors" and path.is_file():
+            kind = _kind_of(path)
+        if kind:
+            raise InputError(
+                f"{path} is {kind} beside the model, which would not count; "
+                f"{FUSE if kind == 'a LoRA' else EXTEND}, or remove the file"
+            )
+
+
+def _kind_of(path: Path) -> str | None:
+    """Tell by its tensors' names what a file beside the parts holds; a whole checkpoint is none of them."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError):
+        return None  # it is not read
+    if any(mark in name.lower() for name in names for mark in ("lora", "lokr", "hada")):
+        return "a LoRA"
+    return "a textual inversion" if 0 < len(names) < 3 else None
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse links that lead outside and what is no regular file, such as a pipe, which would never end."""
+    inside = [os.path.realpath(folder)]
+    if folder.resolve().parent.name == "snapshots":  # the Hub's cache links to files beside it
+        inside.append(os.path.realpath(folder.resolve().parents[1] / "blobs"))
+    paths = [path for part in CLASSES for path in (folder / part, *(folder / part).glob("*"))]
+    for path in [folder / "model_index.json", *paths]:
+        real = os.path.realpath(path)
+        if not any(real.startswith(place + os.sep) for place in inside):
+            raise InputError(f"{path} is a link that leads outside {folder}; copy the file there")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is no regular file; save the pipeline again")
+
+
+def _check_parameters(folder: Path) -> None:
+    """Refuse parameters that are pickled, elsewhere or fewer than the config describes, which is counted first."""
+    for part, stem in STEMS.items():
+        held = sum(path.stat().st_size for path in _parameter_files(folder / part, stem))
+        try:
+            with torch.device("meta"):  # no memory
+                network = _described(folder / part, part)
+        except Exception as error:  # whatever the libraries make of any config
+            raise _not_loaded(folder, error) from error
+        wanted = sum(parameter.numel() for parameter in network.parameters())
+        if wanted > held:  # a parameter takes a byte or more
+            raise InputError(
+                f"the config of {part} in {folder} describes {wanted} parameters and its files hold {held} bytes; "
+                "save the pipeline again"
+            )
+
+
+def _described(folder: Path, part: str) -> torch.nn.Module:
+    if part == "text_encoder":
+        return CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+    return NETWORKS[part].from_config(NETWORKS[part].load_config(folder, local_files_only=True))
+
+
+def _parameter_files(folder: Path, stem: str) -> list[Path]:
+    """Give the safetensors files of one network: one, or those that its index names."""
+    index = folder / f"{stem}.safetensors.index.json"
+    names = [f"{stem}.safetensors"]
+    if index.exists():
+        named = read_config(index, MOST_TEXT_BYTES).get("weight_map")
+        names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+        if not names or any(Path(name).name != name for name in names):
+            raise InputError(f"{index} names no files beside it; save the pipeline again")
+    paths = [folder / name for name in names]
+    for path in paths:
+        if path.is_file():
+            continue
+        if list(folder.glob("*.bin")) or list(folder.glob("*.ckpt")) or list(folder.glob("*.pt")):
+            raise InputError(
+                f"{folder} holds pickled parameters only, which are not read; save them as safetensors"
+            )
+        found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors")))
+        raise InputError(
+            f"{folder} has no {path.name}{f' (but {found})' if found else ''}; save the whole pipeline, "
+            "without a variant"
+        )
+    return paths

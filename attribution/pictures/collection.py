@@ -1,0 +1,145 @@
+"""Read a collection: an imagefolder of pictures with captions and labels, in a fixed order.
+
+In: a folder of pictures, and what its text files say of them (metadata.py). Out: a `Collection`, whose i-th row is
+the i-th training image everywhere in the project. It knows no model.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from attribution.errors import InputError
+from attribution.pictures.metadata import read_concepts, read_held_out, read_metadata
+
+
+@dataclass(frozen=True)
+class Row:
+    """What identifies one training image: its file, and a hash of its bytes and its caption."""
+
+    file: str
+    digest: str
+
+
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 16_384  # pixels
+FORMATS = ("JPEG", "PNG", "WEBP")
+CONCEPTS = ("subject", "style", "background")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The training images of a model, their captions and labels, in one fixed order."""
+
+    folder: Path
+    files: list[str]  # relative to the folder
+    captions: list[str]
+    labels: list[dict[str, str]]  # every other column of the metadata
+    concepts: dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
+    held_out: list[dict[str, str]]  # combinations of values that no picture shows
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> Image.Image:
+        """Open one picture as RGB."""
+        try:
+            return open_image(self.folder / self.files[index])
+        except InputError as error:
+            raise InputError(f"{self.folder / self.files[index]}: {error}") from error
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
+        found = []
+        for file, caption in zip(self.files, self.captions, strict=True):
+            digest = hashlib.sha256((self.folder / file).read_bytes())
+            digest.update(hashlib.sha256(caption.encode()).digest())
+            found.append(Row(file, digest.hexdigest()[:16]))
+        return found
+
+    def fingerprint(self) -> str:
+        """Hash what the images are, in no order (SHA-256, 16 hex digits)."""
+        return fingerprint_of(self.rows)
+
+
+def fingerprint_of(rows: list[Row]) -> str:
+    """Hash a set of images."""
+    lines = sorted(f"{row.digest} {row.file}" for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:
+    """Load an imagefolder, refusing one whose metadata is not there, is malformed or names what is missing."""
+    folder = Path(folder)
+    entries = read_metadata(folder, caption_column)
+    files, captions = [entry.file for entry in entries], [entry.caption for entry in entries]
+    labels, concepts = [entry.labels for entry in entries], read_concepts(folder)
+    return Collection(folder, files, captions, labels, concepts, read_held_out(folder, concepts))
+
+
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """Decode an untrusted picture to upright 8-bit RGB; transparency falls on white, and pixels alone remain.
+
+    Raises InputError for anything that is not a whole, still JPEG, PNG or WebP of at most 40 megapixels and
+    16,384 pixels a side. Of a phone's JPEG that holds several pictures (MPO) the first counts.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+                    raise InputError(
+                        f"the image has {width} x {height} pixels; the limit is 40 megapixels and {MAX_SIDE} a "
+                        "side, make it smaller"
+                    )
+                if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                    raise InputError(
+                        "the image is animated; save one frame of it as a still picture"
+                    )
+                image = ImageOps.exif_transpose(image)
+                image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError("the image has more than 40 megapixels; make it smaller") from error
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+        raise InputError(
+            "the file is not a readable JPEG, PNG or WebP image; save it again"
+        ) from error
+    image = _as_rgb(image)
+    return Image.frombytes("RGB", image.size, image.tobytes())  # no text, profile or position
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        array = np.asarray(image, dtype=np.float32)
+        peak = 65535.0 if array.max(initial=0) > 255 else 255.0
+        return Image.fromarray(np.uint8(np.clip(array / peak, 0, 1) * 255)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def cropped(image: Image.Image, resolution: int) -> Image.Image:
+    """Crop a picture to the centred square of `resolution` pixels that the model sees."""
+    square = (resolution, resolution)
+    fits = image.size == square
+    return image if fits else ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+
+
+def to_pixels(images: list[Image.Image], resolution: int) -> Float[Tensor, "batch 3 height width"]:
+    """Crop pictures to centred squares of `resolution` pixels and scale them to [-1, 1]."""
+    pixels = torch.from_numpy(np.stack([np.asarray(cropped(i, resolution)) for i in images]))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,172 @@
+"""Honour requests to be left out: which training images must not be shown, and the collection without them.
+
+In: `opt_out.json`, {"files": [...], "artists": [...]}, beside the collection's metadata or elsewhere. Out: a mask of
+the collection's images, and `Visible`, the one door through which facts and pictures of single images leave the
+library. The file may change at any time, belongs to no cache and needs none made again; what it hides is still in the
+model. It knows no score.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from attribution.errors import InputError
+from attribution.files import read_json
+from attribution.pictures.collection import Collection
+
+FILE = "opt_out.json"
+WITHHELD = "withheld on request"  # stands for the artists of hidden images
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """Files and artists that asked to be left out."""
+
+    files: frozenset[str] = frozenset()
+    artists: frozenset[str] = frozenset()
+
+    def hidden(self, collection: Collection) -> Bool[Tensor, "train"]:
+        """Tell which images are hidden."""
+        artists = [labels.get("artist", "") for labels in collection.labels]
+        pairs = zip(collection.files, artists, strict=True)
+        return torch.tensor([f in self.files or plain(a) in self.artists for f, a in pairs])
+
+    def unmatched(self, collection: Collection) -> list[str]:
+        """Give what matches no image: a request that is mistyped hides nothing."""
+        artists = {plain(labels.get("artist", "")) for labels in collection.labels}
+        return sorted((self.files - set(collection.files)) | (self.artists - artists))
+
+
+def plain(name: str) -> str:
+    """Write a name so that case and spaces do not keep a request from being honoured."""
+    return " ".join(name.casefold().split())
+
+
+def read_opt_out(path: Path) -> OptOut:
+    """Read requests, refusing what cannot be understood as a whole: half a list would show somebody."""
+    advice = 'write {"files": [...], "artists": [...]} with names in quotes'
+    found = read_json(path, advice)
+    for key, names in found.items():
+        if key not in ("files", "artists"):
+            raise InputError(f"{path} has an unknown key {key[:40]!r}; {advice}")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{key} in {path} is not a list of names; {advice}")
+        if not all(name.strip() for name in names):
+            raise InputError(f"{key} in {path} holds an empty name; {advice}")
+    artists = frozenset(plain(name) for name in found.get("artists", []))
+    return OptOut(frozenset(found.get("files", [])), artists)
+
+
+@dataclass
+class Requests:
+    """The requests as they stand now: the file is read again whenever it has changed."""
+
+    collection: Collection
+    named: Path | None = None  # else FILE in the collection's folder, if there is one
+    known: tuple[tuple[int, ...], Bool[Tensor, "train"]] | None = field(default=None, init=False)
+
+    @cached_property
+    def path(self) -> Path:
+        """Give the file's place."""
+        return self.named or self.collection.folder / FILE
+
+    def hidden(self) -> Bool[Tensor, "train"]:
+        """Tell which images are hidden now; where that cannot be known, the log alone says why."""
+        try:
+            return self.read()
+        except InputError as error:
+            LOG.error("%s", error)
+            raise InputError(
+                "the list of who is not to be shown cannot be read, so nothing is; its keeper has to mend it"
+            ) from error
+
+    def read(self) -> Bool[Tensor, "train"]:
+        """Tell which images are hidden now. Names that match nothing are logged."""
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            if self.named or self.known:  # what must be hidden is unknown, so nothing is shown
+                raise InputError(
+                    f"{self.path} cannot be read; restore it, if need be empty: {{}}"
+                ) from error
+            return torch.zeros(len(self.collection), dtype=torch.bool)
+        state, known = (stat.st_mtime_ns, stat.st_size, stat.st_ino), self.known
+        if not known or state != known[0]:
+            requests = read_opt_out(self.path)
+            for name in requests.unmatched(self.collection):
+                LOG.warning("%s names %r, which the collection does not hold", self.path, name)
+            self.known = known = state, requests.hidden(self.collection)  # at once: threads
+        return known[1]
+
+
+@dataclass(frozen=True)
+class Visible:
+    """A collection as it may be shown: what is withheld is refused, listed nowhere, and only counted."""
+
+    collection: Collection
+    requests: Requests
+
+    def __len__(self) -> int:
+        """Count all images, those that are withheld, too."""
+        return len(self.collection)
+
+    def withheld(self) -> int:
+        """Count the images that are withheld."""
+        return int(self.requests.hidden().sum())
+
+    def shown(self, row: int) -> int:
+        """Refuse a row that is withheld."""
+        if self.requests.hidden()[row]:
+            raise InputError("this training picture is withheld at its artist's request")
+        return row
+
+    def file(self, row: int) -> str:
+        """Name an image's file, relative to the collection's folder."""
+        return self.collection.files[self.shown(row)]
+
+    def caption(self, row: int) -> str:
+        """Give an image's caption."""
+        return self.collection.captions[self.shown(row)]
+
+    def labels(self, row: int) -> dict[str, str]:
+        """Give an image's labels."""
+        return self.collection.labels[self.shown(row)]
+
+    def image(self, row: int) -> Image.Image:
+        """Open one picture as RGB."""
+        return self.collection.image(self.shown(row))
+
+    def rows(self) -> list[int]:
+        """List all rows."""
+        return (~self.requests.hidden()).nonzero()[:, 0].tolist()
+
+    def best(self, scores: Float[Tensor, "train"], count: int) -> list[int]:
+        """List the rows that score highest."""
+        order = scores.argsort(descending=True, stable=True)
+        return order[~self.requests.hidden()[order]][:count].tolist()
+
+    def described(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Give every row with its caption and labels."""
+        for row in self.rows():
+            yield row, self.collection.captions[row], self.collection.labels[row]
+
+    def by(self, artist: str) -> Bool[Tensor, "train"]:
+        """Tell which images are an artist's."""
+        theirs = [labels.get("artist") == artist for labels in self.collection.labels]
+        return torch.tensor(theirs) & ~self.requests.hidden()
+
+    def has(self, column: str) -> bool:
+        """Tell whether the collection has a column, whoever is withheld."""
+        return any(column in labels for labels in self.collection.labels)
+
+    def names(self, column: str) -> list[str]:
+        """Give the values of a column, such as all artists."""
+        return sorted({labels[column] for _, _, labels in self.described() if column in labels})

@@ -1,0 +1,1 @@
+"""An answer written down, and computed again."""

@@ -1,0 +1,257 @@
+"""Write down an answer so that somebody else can compute it again: a report that JSON can hold, and its reading.
+
+In: an attributor, a picture and its answer. Out: a dict of the SHAPE below with all that decides the answer (picture,
+phrases, mix, seed, fingerprints) and the answer itself. A report that is read may come from anybody: its size, its
+shape and its numbers are checked, and no path in it is ever opened. It does not know how it looks (document.py).
+"""
+
+import base64
+import hashlib
+import io
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from attribution.answer.answer import Attribution
+from attribution.answer.questions import GENERAL
+from attribution.answer.shares import Share
+from attribution.attributor import Attributor
+from attribution.errors import InputError
+from attribution.files import hash_of, parse_json
+from attribution.models.diffusion import GUIDANCE, STEPS
+from attribution.pictures.collection import cropped, open_image
+from attribution.shape import check_shape
+
+VERSION = 1
+LIBRARY = "attribution 0.1.0"
+MOST_BYTES = 8 * 2**20
+MOST_SOURCES = 1000
+MOST_QUESTIONS = 16
+MOST_STEPS = 200
+MOST_GUIDANCE = 100  # beyond, pictures are noise and numbers infinite
+DIGITS = 6  # after the point
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # then width and height
+
+Report = dict[str, Any]
+SHAPE = {
+    "version": int,
+    "made": {"date": str, "by": str},
+    "picture": {"png": str, "hash": str},  # as the model sees it
+    "origin": {
+        "how": str,  # generated, or uploaded
+        "prompt": str,  # empty where nobody gave one
+        "seed": int | None,
+        "steps": int,
+        "guidance": float,
+    },
+    "fingerprints": {
+        "model": str,
+        "collection": str,
+        "cache": str,
+        "weights": str,
+        "calibration": str,
+    },
+    "method": {"name": str, "damping": float, "features": {str: str | int | float | bool | None}},
+    "questions": {
+        "phrases": {str: str},
+        "mix": {str: float},
+        "count": int,
+        "weights": {str: [float]},  # of questions that the cache does not know
+    },
+    "calibration": {
+        "level": float,
+        "nulls": {str: int},  # pictures in each
+        "evidence": {str: float},
+        "p_values": {str: float},
+    },
+    "sources": [
+        {
+            "rank": int,
+            "score": float,
+            "file": str,
+            "digest": str,
+            "caption": str,
+            "labels": {str: str},
+        }
+    ],
+    "artists": [{"artist": str, "share": float, "low": float, "high": float}],
+}
+
+
+def make_report(
+    attributor: Attributor, image: Image.Image, answer: Attribution, *, prompt: str = "",
+    seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
+    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE,
+) -> Report:  # fmt: skip
+    """Write down an answer; without a seed the picture was uploaded.
+
+    P-values are of the questions that the cache knows: no null was taken for any other.
+    """
+    mix = mix or {GENERAL: 1.0}
+    header = attributor.cache.header
+    picture = cropped(image.convert("RGB"), attributor.model.resolution)
+    return {
+        "version": VERSION,
+        "made": {"date": date.astimezone(UTC).isoformat(timespec="seconds"), "by": LIBRARY},
+        "picture": {"png": png_of(picture), "hash": picture_hash(picture)},
+        "origin": {
+            "how": "uploaded" if seed is None else "generated",
+            "prompt": answer.phrases[GENERAL] if prompt else "",
+            "seed": seed,
+            "steps": steps,
+            "guidance": guidance,
+        },
+        "fingerprints": fingerprints(attributor),
+        "method": {
+            "name": attributor.method,
+            "damping": header["damping"] or 0.0,
+            "features": header["features"],
+        },
+        "questions": {
+            "phrases": dict(answer.phrases),
+            "mix": {name: float(amount) for name, amount in mix.items()},
+            "count": count,
+            "weights": {
+                name: weights.tolist()
+                for name, weights in answer.weights.items()
+                if name not in attributor.weights
+            },
+        },
+        "calibration": {
+            "level": level,
+            "nulls": {name: len(null) for name, null in nulls(attributor).items()},
+            "evidence": _of_the_cache(attributor, answer.evidence),
+            "p_values": _of_the_cache(attributor, answer.p_values),
+        },
+        "sources": [
+            {
+                "rank": source.rank,
+                "score": round(source.score, DIGITS),
+                "file": source.file,
+                "digest": attributor.collection.rows[source.index].digest,
+                "caption": source.caption,
+                "labels": dict(source.labels),
+            }
+            for source in answer.rank(count, None, **mix)
+        ],
+        "artists": [
+            {
+                "artist": share.artist,
+                "share": round(share.share, DIGITS),
+                "low": round(share.low, DIGITS),
+                "high": round(share.high, DIGITS),
+            }
+            for share in shares(answer, mix)
+        ],
+    }
+
+
+def shares(answer: Attribution, mix: dict[str, float | int]) -> list[Share]:
+    """Give the artists who have a share; none where the collection names no artists."""
+    if not answer.visible.has("artist"):
+        return []
+    return [share for share in answer.artists("artist", **mix) if share.high > 0]
+
+
+def fingerprints(attributor: Attributor) -> dict[str, str]:
+    """Say by hashes what an answer was made from."""
+    weights = {name: weights.tolist() for name, weights in attributor.weights.items()}
+    known = {name: null.tolist() for name, null in nulls(attributor).items()}
+    return {
+        "model": attributor.model.fingerprint,
+        "collection": attributor.collection.fingerprint(),
+        "cache": hash_of(attributor.cache.header),
+        "weights": hash_of(weights),
+        "calibration": hash_of(known),
+    }
+
+
+def nulls(attributor: Attributor) -> dict[str, Any]:
+    """Give the evidence of every null of the calibration; none without one."""
+    known = attributor.calibration
+    return {GENERAL: known.unrelated} | known.unshown if known else {}
+
+
+def _of_the_cache(attributor: Attributor, values: dict[str, float]) -> dict[str, float]:
+    return {n: round(v, DIGITS) for n, v in values.items() if n in attributor.weights}
+
+
+def png_of(picture: Image.Image) -> str:
+    """Encode a picture as base64 PNG, without any metadata."""
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def picture_hash(picture: Image.Image) -> str:
+    """Hash a picture's pixels, however they are encoded (SHA-256, 16 hex digits)."""
+    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
+
+
+def picture_of(report: Report, side: int) -> Image.Image:
+    """Decode a report's picture, a PNG that is so many pixels wide and high."""
+    try:
+        data = base64.b64decode(report["picture"]["png"], validate=True)
+    except ValueError as error:
+        raise _damaged("its picture is no base64") from error
+    if data[:16] != PNG_START or data[16:24] != struct.pack(">II", side, side):
+        raise _damaged(f"its picture is no PNG of {side} x {side} pixels")
+    return open_image(data)
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report that may come from anybody."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"there is no report {path}; name the JSON file of one") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{path} has more than {MOST_BYTES // 2**20} MB; no report has so much")
+    try:
+        report = parse_json(data)
+    except ValueError as error:
+        raise _damaged(f"it is not JSON, {error}"[:150]) from error
+    if isinstance(report, dict) and report.get("version") != VERSION:
+        raise InputError(
+            f"the report has no version that this program reads ({VERSION}); update the program"
+        )
+    try:
+        check_shape(report, SHAPE)
+    except ValueError as error:
+        raise _damaged(str(error)) from error
+    _check_content(report)
+    return report
+
+
+def _damaged(reason: str) -> InputError:
+    return InputError(f"the report is damaged or made up: {reason}; save it from the page again")
+
+
+def _check_content(report: Report) -> None:
+    """Refuse what would take long to compute, and lists that contradict themselves."""
+    questions, origin, sources = report["questions"], report["origin"], report["sources"]
+    phrases, files = questions["phrases"], [source["file"] for source in sources]
+    scores, artists = [s["score"] for s in sources], [a["artist"] for a in report["artists"]]
+    sound = {
+        "the phrases": GENERAL in phrases and len(phrases) <= MOST_QUESTIONS,
+        "the mix": questions["mix"].keys() <= phrases.keys()
+        and all(amount >= 0 for amount in questions["mix"].values())
+        and sum(questions["mix"].values()) > 0,
+        "the weights": questions["weights"].keys() <= phrases.keys(),
+        "the count": len(sources) <= questions["count"] <= MOST_SOURCES,
+        "the seed": origin["seed"] is None or origin["seed"] >= 0,
+        "the guidance": 0 <= origin["guidance"] <= MOST_GUIDANCE,
+        "the steps": 1 <= origin["steps"] <= MOST_STEPS,
+        "the level": 0 < report["calibration"]["level"] < 1,
+        "the ranks": [s["rank"] for s in sources] == list(range(1, len(sources) + 1)),
+        "the order of the scores": scores == sorted(scores, reverse=True),
+        "the files": len(set(files)) == len(files),
+        "the artists": len(set(artists)) == len(artists),
+    }
+    for place, fine in sound.items():
+        if not fine:
+            raise _damaged(f"{place} cannot be so")

@@ -1,0 +1,1 @@
+"""Ground truth: small models trained anew on halves, and new words planted in a collection."""

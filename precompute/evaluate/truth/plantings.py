@@ -1,0 +1,122 @@
+"""Plant new subjects and styles in a collection: copy it and add a few pictures of each.
+
+In: a collection's folder and a list of plantings. Out: an imagefolder with the planted pictures at its end, and
+the combinations of every planting that no picture shows, which are left for asking. `concepts.json` stays as it
+was, so that no weights are fitted on a planted word.
+"""
+
+import itertools
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attribution.errors import InputError
+from attribution.files import write_whole
+from precompute.shipped.collection import BACKGROUND_PHRASES, FULL, STYLE_PHRASES
+from precompute.shipped.novelties import NEW_STYLES, NEW_SUBJECTS
+from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, compose
+from precompute.shipped.styles import STYLES, draw, finish
+
+Values = dict[str, str]  # concept -> value
+
+
+@dataclass(frozen=True)
+class Planting:
+    """A new word, how many pictures of it are planted, and whether they choose settings or measure."""
+
+    concept: str  # "subject" or "style"
+    word: str
+    count: int
+    purpose: str = "evaluation"  # or "validation"
+
+    def __post_init__(self) -> None:
+        known = {"subject": NEW_SUBJECTS, "style": NEW_STYLES}
+        if self.word not in known.get(self.concept, ()):
+            raise InputError(f"there is no new {self.concept} {self.word!r} to plant")
+        if self.count < 1:
+            raise InputError(f"count is {self.count}; plant at least 1 picture")
+
+    @property
+    def phrase(self) -> str:
+        """Name what is planted, alone."""
+        return f"a {self.word}"
+
+
+PLANTINGS = (
+    Planting("subject", "snail", 10),
+    Planting("subject", "guitar", 10),
+    Planting("subject", "key", 3),
+    Planting("subject", "ladder", 3),
+    Planting("subject", "duck", 3),
+    Planting("subject", "crown", 1),
+    Planting("subject", "windmill", 1),
+    Planting("style", "mosaic", 10),
+    Planting("style", "hatching", 10),
+    Planting("style", "blueprint", 3),
+    Planting("style", "stitch", 3),
+    Planting("style", "relief", 3),
+    Planting("style", "chalk", 1),
+    Planting("style", "thermal", 1),
+    Planting("subject", "bell", 10, "validation"),
+    Planting("subject", "hammer", 3, "validation"),
+    Planting("style", "glitch", 10, "validation"),
+    Planting("style", "papercut", 3, "validation"),
+)
+
+
+def combinations(planting: Planting, seed: int) -> list[Values]:
+    """Give all combinations of a planting in a random order: the first `count` are planted, the rest asked for."""
+    subjects = [planting.word] if planting.concept == "subject" else list(SUBJECTS)
+    styles = [planting.word] if planting.concept == "style" else list(STYLES)
+    every = list(itertools.product(subjects, styles, BACKGROUNDS))
+    order = np.random.default_rng([seed, *planting.word.encode()]).permutation(len(every))
+    return [dict(zip(("subject", "style", "background"), every[i], strict=True)) for i in order]
+
+
+def phrases(planting: Planting, values: Values) -> dict[str, str]:
+    """Give the phrase of each value."""
+    known = {
+        "subject": f"a {values['subject']}",
+        "style": STYLE_PHRASES.get(values["style"], ""),
+        "background": BACKGROUND_PHRASES[values["background"]],
+    }
+    return known | {planting.concept: planting.phrase}
+
+
+def draw_planting(planting: Planting, seed: int) -> list[tuple[Image.Image, dict[str, str]]]:
+    """Draw a planting's pictures, each with a row of the metadata; every caption names what was planted."""
+    pictures = []
+    for number, values in enumerate(combinations(planting, seed)[: planting.count]):
+        rng = np.random.default_rng([seed, number, *planting.word.encode()])
+        style = values["style"]
+        shapes = compose(values["subject"], values["background"], rng, SUBJECTS | NEW_SUBJECTS)
+        if planting.concept == "style":
+            artist, image = f"Guest of {style}", finish(NEW_STYLES[style](shapes, rng))
+        else:
+            shop = STYLES[style][1][number % 2]
+            artist, image = shop.name, draw(shapes, style, shop, rng)
+        bare = {f"bare_{concept}": value for concept, value in values.items()}
+        caption = str(rng.choice(FULL)).format(**phrases(planting, values), **bare)
+        about = {"artist": artist, "license": "CC0-1.0"}
+        pictures.append((image, {"text": caption, **values, **about}))
+    return pictures
+
+
+def plant(source: Path, folder: Path, plantings: tuple[Planting, ...], seed: int) -> None:
+    """Copy a collection's folder and add the plantings; the metadata comes last."""
+    metadata = folder / "metadata.jsonl"
+    if metadata.is_file():
+        return
+    unfinished = shutil.ignore_patterns("metadata.jsonl")
+    shutil.copytree(source, folder, ignore=unfinished, dirs_exist_ok=True)
+    lines = (source / "metadata.jsonl").read_text().splitlines()
+    for planting in plantings:
+        for number, (image, row) in enumerate(draw_planting(planting, seed)):
+            name = f"images/planted-{planting.word}-{number}.png"
+            image.save(folder / name, optimize=True)
+            lines.append(json.dumps({"file_name": name} | row))
+    write_whole(metadata, "\n".join(lines) + "\n")

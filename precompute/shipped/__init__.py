@@ -1,0 +1,1 @@
+"""Our own demonstration world: its pictures, and the model trained on them."""
