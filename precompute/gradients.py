@@ -26,6 +26,7 @@ from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 from tqdm import tqdm
 
+from attribution.cache.header import SHARD_NAME
 from attribution.cache.kernel import fit_kernel
 from attribution.cache.shards import (
     DTYPES,
@@ -43,7 +44,6 @@ from attribution.cache.shards import (
     write_shard,
 )
 from attribution.cache.store import (
-    SHARD_NAME,
     clean,
     kernel_is_sound,
     listed_shards,
