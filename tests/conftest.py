@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -126,6 +127,9 @@ def served(handlers, settings=None):
     try:
         yield f"127.0.0.1:{port}"
     finally:
+        end = time.monotonic() + 60
+        while any(demo._queue.active_jobs) and time.monotonic() < end:
+            time.sleep(0.05)  # a thread that still computes when the interpreter ends aborts it
         demo.close()
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -326,23 +327,22 @@ def test_a_long_job_can_be_stopped(browser, handlers, served_folder):
             unlearning=replace(handlers.desk.unlearning, steps=500),
         ),
     )
-    demo = app.serve(slow, "127.0.0.1", 7979, block=False)
-    page = opened(browser, "http://127.0.0.1:7979")
-    cards(page).locator("input").first.check()
-    tab(page, "What if")
-    expect(page.get_by_label("Ticked above")).to_have_value("1 ticked")
-    page.get_by_role("button", name="Make it without these").click()
-    page.get_by_text("Forgetting").wait_for()
-    page.get_by_role("button", name="Stop").last.click()
-    expect(page.locator("#different")).to_contain_text("Stopped. Nothing was changed.")
-    page.get_by_role("button", name="A concept of your own").click()
-    page.get_by_label("A phrase").fill("at night")
-    page.get_by_role("button", name="Learn it").click()
-    page.get_by_text("Learning the concept").wait_for()
-    page.get_by_role("button", name="Stop").first.click()
-    expect(page.locator("#learned")).to_contain_text("Stopped. Nothing was changed.")
-    page.close()
-    demo.close()
+    with served(slow) as address:
+        page = opened(browser, f"http://{address}")
+        cards(page).locator("input").first.check()
+        tab(page, "What if")
+        expect(page.get_by_label("Ticked above")).to_have_value("1 ticked")
+        page.get_by_role("button", name="Make it without these").click()
+        page.get_by_text("Forgetting").wait_for()
+        page.get_by_role("button", name="Stop").last.click()
+        expect(page.locator("#different")).to_contain_text("Stopped. Nothing was changed.")
+        page.get_by_role("button", name="A concept of your own").click()
+        page.get_by_label("A phrase").fill("at night")
+        page.get_by_role("button", name="Learn it").click()
+        page.get_by_text("Learning the concept").wait_for()
+        page.get_by_role("button", name="Stop").first.click()
+        expect(page.locator("#learned")).to_contain_text("Stopped. Nothing was changed.")
+        page.close()
 
 
 def test_a_script_that_is_not_the_pages_own_does_not_run(browser, url):
