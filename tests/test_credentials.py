@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
+from attribution.page import views
 from attribution.report import credentials
 from attribution.report.credentials import MOST_BYTES, MOST_ITEMS, MOST_TEXT, read_credentials
 
@@ -35,7 +36,7 @@ def named(words):
     return x509.Name([x509.NameAttribute(*pair) for pair in pairs])
 
 
-def certificate(words, key, usages, issuer_key, authority):
+def certificate(words, key, usages, issuer_key, authority, more=()):
     now, public = datetime.now(UTC), key.public_key()
     made = x509.CertificateBuilder(named("Root"), named(words), public, x509.random_serial_number())
     made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(30))
@@ -47,6 +48,7 @@ def certificate(words, key, usages, issuer_key, authority):
     ]
     if not authority:
         extensions.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False))
+    extensions += [(extension, False) for extension in more]
     for extension, critical in extensions:
         made = made.add_extension(extension, critical)
     signed = made.sign(issuer_key, hashes.SHA256())
@@ -68,8 +70,8 @@ def signer():
 def sign(signer):
     """Sign a small picture."""
 
-    def signed(kind="PNG", actions=(CREATED,), title="A cat", parents=(), remote=None):
-        _, chain, key = signer
+    def signed(kind="PNG", actions=(CREATED,), title="A cat", parents=(), remote=None, by=None):
+        chain, key = by or signer[1:]
         info = c2pa.C2paSignerInfo("es256", chain.encode(), key.encode(), None)
         done = {"label": "c2pa.actions", "data": {"actions": list(actions)}}
         generator = [{"name": "Test machine", "version": "1.0"}]
@@ -185,11 +187,134 @@ def test_statements_are_cut_and_cannot_turn_text_around(sign):
         {"active_manifest": "a", "manifests": {"a": {"ingredients": [1]}}},
         {"active_manifest": "a", "manifests": {"a": {"claim_generator_info": {"name": 1}}}},
         {"active_manifest": "a", "manifests": {"a": {"signature_info": "x"}}},
+        {"active_manifest": 5, "manifests": []},
     ],
 )  # fmt: skip
 def test_statements_of_another_shape_are_unreadable(sign, monkeypatch, store):
     monkeypatch.setattr(c2pa.Reader, "json", lambda reader: json.dumps(store))
     assert read_credentials(sign()).state == "unreadable"
+
+
+MARKUP = "</td><script src=//example.org/a.js></script><img src=x onerror=alert(1)>"
+HOSTILE = f"{MARKUP}\u202e\u2066\x1b[2J\x07\u200b{{{{7*7}}}}"
+
+
+def shown(said):
+    """Give what the page and a table show of credentials."""
+    return views.render("credentials", said=said), said.facts()
+
+
+def assert_harmless(said):
+    page, facts = shown(said)
+    assert "<script" not in page
+    assert "<img" not in page
+    for _, value in facts:
+        assert value.isprintable()
+        assert len(value) <= MOST_ITEMS * (MOST_TEXT + 2)
+
+
+def test_hostile_text_is_escaped_and_cut_wherever_a_signer_may_write_it(sign):
+    agents = (HOSTILE, {"name": HOSTILE * 999})
+    edited = [{"action": "c2pa.edited", "softwareAgent": agent} for agent in agents]
+    actions = [CREATED | {"digitalSourceType": HOSTILE * 999}, *edited]
+    actions += [{"action": f"org.{HOSTILE}"}]
+    said = read_credentials(sign(actions=actions, title=HOSTILE, parents=[HOSTILE * 999] * 3))
+    assert said.state == "untrusted"
+    assert said.title == f"{MARKUP}[2J{{{{7*7}}}}"
+    assert len(said.ingredients) == 3
+    assert_harmless(said)
+    assert "&lt;script" in shown(said)[0]
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "\u202e" * 10**5, "x" * 10**5, "\n\0" * 10**5])
+def test_megabytes_of_text_are_cut_whoever_wrote_them(sign, monkeypatch, text):
+    everywhere = {
+        "title": text,
+        "claim_generator": text,
+        "claim_generator_info": [{"name": text, "version": text}] * 3,
+        "signature_info": {"common_name": text, "issuer": text, "time": text},
+        "ingredients": [{"title": text}] * 99,
+        "assertions": [{"label": "c2pa.actions", "data": {"actions": [
+            {"action": text, "softwareAgent": {"name": {"a": text}}, "digitalSourceType": [text]}
+        ] * 3}}],
+    }  # fmt: skip
+    failure = {"activeManifest": {"failure": [{"code": text, "explanation": text}] * 3}}
+    store = {"active_manifest": text, "manifests": {text: everywhere}, "validation_state": text}
+    store["validation_results"] = failure
+    data = sign()
+    monkeypatch.setattr(c2pa.Reader, "json", lambda reader: json.dumps(store))
+    said = read_credentials(data)
+    assert said.state == "invalid"
+    assert len(said.ingredients) == MOST_ITEMS
+    assert_harmless(said)
+
+
+def test_addresses_in_statements_and_certificates_are_not_asked(signer, sign):
+    asked = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_POST = do_HEAD = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        actions = [CREATED | {"digitalSourceType": f"{place}/type", "softwareAgent": place}]
+        data = sign(actions=actions, title=place, parents=[place])
+        for trusted in ("", signer[0]):
+            assert read_credentials(data, trusted).title == place
+        chain, key = with_addresses(place)
+        said = read_credentials(sign(title=place, by=(chain, key)))
+        assert said.title == place
+        server.shutdown()
+    assert asked == []
+
+
+def with_addresses(place):
+    """Make a chain whose certificates say where to ask whether they were revoked; give it and the leaf's key."""
+    url = x509.UniformResourceIdentifier
+    oids = x509.oid.AuthorityInformationAccessOID
+    asks = [(oids.OCSP, "ocsp"), (oids.CA_ISSUERS, "issuer")]
+    access = x509.AuthorityInformationAccess(
+        [x509.AccessDescription(oid, url(f"{place}/{path}")) for oid, path in asks]
+    )
+    points = x509.CRLDistributionPoints(
+        [x509.DistributionPoint([url(f"{place}/revoked")], None, None, None)]
+    )
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = certificate("Root", root_key, ("key_cert_sign", "crl_sign"), root_key, True)
+    usages = ("digital_signature",)
+    leaf = certificate("Press office", key, usages, root_key, False, (access, points))
+    plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return leaf + root, key.private_bytes(*plain, serialization.NoEncryption()).decode()
+
+
+def test_a_manifest_that_grows_when_unpacked_is_not_read(signer, monkeypatch):
+    _, chain, key = signer
+    info = c2pa.C2paSignerInfo("es256", chain.encode(), key.encode(), None)
+    thumbnail = {"format": "image/jpeg", "identifier": "a"}
+    done = {"label": "c2pa.actions", "data": {"actions": [CREATED]}}
+    manifest = {"title": "A cat", "assertions": [done], "thumbnail": thumbnail}
+    manifest["claim_generator_info"] = [{"name": "Test machine"}]
+    file, packed = io.BytesIO(), {"core": {"prefer_compress_manifests": True}}
+    with (
+        c2pa.Context.from_dict(packed) as context,
+        c2pa.Signer.from_info(info) as who,
+        c2pa.Builder(manifest, context) as builder,
+    ):
+        builder.add_resource("a", io.BytesIO(bytes(2 * 2**20)))
+        builder.sign(who, "image/png", io.BytesIO(picture("PNG")), file)
+    assert len(file.getvalue()) < 10_000
+    assert read_credentials(file.getvalue()).title == "A cat"  # 2 MB are fine, 20 MB are not
+    tight = credentials.SETTINGS["core"] | {"max_decompressed_manifest_size_in_mb": 1}
+    monkeypatch.setattr(credentials, "SETTINGS", credentials.SETTINGS | {"core": tight})
+    assert read_credentials(file.getvalue()).state == "unreadable"
 
 
 def test_damaged_files_never_crash(sign):

@@ -88,7 +88,7 @@ def read_credentials(data: bytes, trusted: str = "") -> Credentials | None:
         return _credentials(store)
     except C2paError.ManifestNotFound:
         return None
-    except (C2paError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+    except (C2paError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
         # The last three: a manifest may hold anything where it should hold something.
         remote = str(error).startswith("Remote:")
         why = "they lie on another machine, which is not asked" if remote else "they are damaged"

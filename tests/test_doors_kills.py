@@ -1,0 +1,156 @@
+"""A step that is killed leaves the old result, the new one, or one that is refused; run again, it ends as if unbroken.
+
+Half of the kills fall at random moments after the step began, half upon a file event of its own (a file is opened for
+writing, renamed or removed in its folder), so that each hits. KILLS, an environment variable, says how many there are of
+each step: 3 by default, to be quick; `KILLS=16 pytest -s tests/test_doors_kills.py` is thorough and prints where they
+fell.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from multiprocessing import get_context
+
+import pytest
+import torch
+
+from attribution.cache.index import Index
+from attribution.cache.store import open_cache
+from attribution.errors import InputError
+from attribution.looks.examples import load_examples
+from precompute.__main__ import main
+
+KILLS = int(os.environ.get("KILLS", "3"))
+STEPS = ("weights", "calibrate", "index", "examples")
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload([f"precompute.{step}" for step in STEPS])
+EVENTS = {"open", "os.rename", "os.remove"}
+
+
+def _run(argv, folder, deadly, parent):
+    """Run a step; be killed upon this file event in the folder, counted from 1, or tell how many there were."""
+    torch.set_num_threads(1)
+    seen = 0
+
+    def listen(event, args):
+        nonlocal seen
+        if event not in EVENTS or not str(args[0]).startswith(folder):
+            return
+        if event == "open" and not (args[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        seen += 1
+        if seen == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(listen)
+    parent.send("begun")
+    code = main(argv)
+    parent.send(seen)
+    sys.exit(code)
+
+
+class Step:
+    """A step, the folder that it writes, and what others see there."""
+
+    def __init__(self, name, attributor, folder):
+        self.name, self.attributor, self.folder = name, attributor, folder
+        self.cache = folder / "cache" if name == "examples" else folder
+        shutil.copytree(attributor.cache.folder, self.cache)
+
+    def argv(self, seed):
+        model, collection = self.attributor.model.name, self.attributor.collection.folder
+        names = ["--cache_dir", str(self.cache)]
+        if self.name == "index":
+            return ["index", *names, "--force", "--cells", str(3 + seed)]
+        names += ["--pretrained_model_name_or_path", model, "--train_data_dir", str(collection)]
+        more = {
+            "weights": ["--queries", "2", "--top_k", "3"],
+            "calibrate": ["--unrelated", "19", "--draws", "19"],
+            "examples": ["--held_out", "1", "--known", "1", "--output_dir", str(self.folder / "e")],
+        }
+        return [self.name, *names, *more[self.name], "--seed", str(seed)]
+
+    def start(self, deadly=0):
+        ours, its = CONTEXT.Pipe()
+        folder = str(self.folder / "e") if self.name == "examples" else str(self.folder)
+        process = CONTEXT.Process(target=_run, args=(self.argv(0), folder, deadly, its))
+        process.start()
+        its.close()
+        assert ours.recv() == "begun"
+        return process, ours
+
+    def finish(self):
+        """Run to the end; give the seconds and the number of file events."""
+        process, ours = self.start()
+        begun = time.perf_counter()
+        events = ours.recv()
+        process.join()
+        assert process.exitcode == 0
+        return time.perf_counter() - begun, events
+
+    def files(self):
+        return {
+            str(p.relative_to(self.folder)): p.read_bytes()
+            for p in sorted(self.folder.rglob("*"))
+            if p.is_file()
+        }
+
+    def result(self):
+        """Give what can be read of the step's result; InputError where it is refused."""
+        if self.name == "index":
+            index = Index(open_cache(self.folder, {}))
+            return [index.places.tolist(), index.ends]
+        if self.name == "examples":
+            found = load_examples(self.folder / "e", self.attributor)
+            return [
+                (e.prompt, e.image.tobytes(), e.answer.scores["general"].tolist()) for e in found
+            ]
+        opened = self.attributor.with_cache(self.folder)
+        if self.name == "weights":
+            return [weights.tolist() for weights in opened.weights.values()]
+        return opened.calibration and opened.calibration.unrelated.tolist()
+
+    def state(self, older, newer):
+        """Say which result a killed run left."""
+        try:
+            return {str(older): "older", str(newer): "newer"}[str(self.result())]
+        except InputError as error:
+            return str(error)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_killed_step_loses_nothing_and_mixes_nothing(attributor, tmp_path, name):
+    step = Step(name, attributor, tmp_path / "work")
+    assert main(step.argv(1)) == 0  # an older result, to be replaced
+    older = step.result()
+    shutil.copytree(step.folder, tmp_path / "older")
+    seconds, events = step.finish()
+    want, newer = step.files(), step.result()
+    assert older != newer
+    chance, kills, left = random.Random(0), 0, []
+    for attempt in range(10 * KILLS):
+        shutil.rmtree(step.folder)
+        shutil.copytree(tmp_path / "older", step.folder)
+        deadly = 1 + chance.randrange(events) if attempt % 2 else 0
+        process, _ = step.start(deadly)
+        process.join(None if deadly else chance.uniform(0.02, 0.98) * seconds)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        if process.exitcode == 0:  # it was done before its moment came
+            continue
+        assert process.exitcode == -signal.SIGKILL
+        left.append(step.state(older, newer))
+        step.finish()
+        assert step.files() == want
+        kills += 1
+        if kills == KILLS:
+            break
+    assert kills == KILLS
+    refusals = set(left) - {"older", "newer"}
+    assert all(f"run python -m precompute {name}" in said for said in refusals)
+    left = ["refused" if state in refusals else state for state in left]
+    print(f"\n{name}: {kills} kills in {seconds:.2f} s and {events} file events; left: {left}")
