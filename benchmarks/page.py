@@ -14,7 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-import app
+from attribution.page.hall import load
+from attribution.page.server import serve
 from attribution.page.settings import Settings
 
 RESULT = Path("benchmarks/results/page.json")
@@ -36,7 +37,7 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.serve(app.load(Settings()), "127.0.0.1", port, block=False)
+    demo = serve(load(Settings()), "127.0.0.1", port, block=False)
     found: dict[str, float] = {}
 
     @contextmanager

@@ -12,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import app
+from attribution.page.hall import load
+from attribution.page.server import serve
 from attribution.page.settings import Settings
 
 PORT = 7871
@@ -23,7 +24,7 @@ SIZES = {"page": (1280, 1000), "phone": (390, 844)}
 def main() -> None:
     """Serve the shipped default, take an example by style, look closer, and photograph; then film it."""
     FOLDER.mkdir(exist_ok=True)
-    demo = app.serve(app.load(Settings()), "127.0.0.1", PORT, block=False)
+    demo = serve(load(Settings()), "127.0.0.1", PORT, block=False)
     frames: list[Image.Image] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

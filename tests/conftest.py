@@ -18,9 +18,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-import app
 from attribution.attributor import Attributor
 from attribution.looks.unlearning import UnlearnConfig
+from attribution.page.hall import Hall, load
+from attribution.page.server import serve
 from attribution.page.settings import Settings
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
@@ -110,20 +111,20 @@ def served_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def handlers():
-    """The page's handlers on the shipped model, which learn and forget in fewer steps than on the page."""
-    loaded = app.load(Settings())
+def hall():
+    """The page's hall on the shipped model, where one learns and forgets in fewer steps than on the page."""
+    loaded = load(Settings())
     quick = replace(loaded.desk, own_queries=8, unlearning=UnlearnConfig(steps=2))
     return replace(loaded, desk=quick)
 
 
 @contextmanager
-def served(handlers, settings=None):
+def served(hall, settings=None):
     """Serve a page on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.serve(handlers, "127.0.0.1", port, settings, block=False)
+    demo = serve(hall, "127.0.0.1", port, settings, block=False)
     try:
         yield f"127.0.0.1:{port}"
     finally:
@@ -134,16 +135,16 @@ def served(handlers, settings=None):
 
 
 @pytest.fixture(scope="session")
-def url(handlers, served_folder):
+def url(hall, served_folder):
     """The page, served."""
-    with served(handlers) as address:
+    with served(hall) as address:
         yield f"http://{address}"
 
 
 @pytest.fixture(scope="session")
-def hasty(handlers):
+def hasty(hall):
     """A desk in haste: it draws in one step, and gives every picture the same answer."""
-    its, answer = copy(handlers.desk.attributor), handlers.desk.first().answer
+    its, answer = copy(hall.desk.attributor), hall.desk.first().answer
 
     def attribute(image, prompt="", concepts=None):
         its.model.conditions([prompt, *(concepts or {}).values()])  # refuses what it would refuse
@@ -153,11 +154,11 @@ def hasty(handlers):
     its.model.generate = partial(its.model.generate, steps=1)
     its.attribute = attribute
     quick = UnlearnConfig(steps=1, batch_size=1)
-    return replace(handlers.desk, attributor=its, own_queries=1, unlearning=quick)
+    return replace(hall.desk, attributor=its, own_queries=1, unlearning=quick)
 
 
 @pytest.fixture(scope="session")
 def hasty_page(hasty, served_folder):
     """The hasty desk's page, which gives no time to long jobs."""
-    with served(app.Handlers(hasty, limit=0)) as address:
+    with served(Hall(hasty, limit=0)) as address:
         yield address

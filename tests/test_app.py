@@ -21,6 +21,11 @@ import app
 from attribution.errors import InputError
 from attribution.files import hash_of
 from attribution.page.desk import ANY, Desk
+from attribution.page.events import on_gpu
+from attribution.page.hall import Hall
+from attribution.page.layout import TITLE, create_demo
+from attribution.page.panels import ways
+from attribution.page.panels.ways import STRIP
 from attribution.page.session import COUNT, checked
 from precompute.__main__ import main
 
@@ -37,8 +42,8 @@ LOOKS = {
 
 
 @pytest.fixture(scope="module")
-def desk(handlers):
-    return handlers.desk
+def desk(hall):
+    return hall.desk
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +99,10 @@ def whole_picture(page):
 
 
 def test_the_first_screen_is_an_answered_example_with_three_ways_in(page):
-    expect(page.get_by_role("heading", level=1)).to_have_text(app.TITLE)
+    expect(page.get_by_role("heading", level=1)).to_have_text(TITLE)
     for name in ("Examples", "Describe", "Upload"):
         assert page.get_by_role("tab", name=name, exact=True).is_visible()
-    assert page.locator("#strip button").count() == app.STRIP
+    assert page.locator("#strip button").count() == STRIP
     assert page.get_by_text("There is evidence.").bounding_box()["y"] < page.viewport_size["height"]
     assert cards(page).count() == COUNT
     tab(page, "What it can tell")
@@ -318,13 +323,13 @@ def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path
     page.close()
 
 
-def test_a_long_job_can_be_stopped(browser, handlers, served_folder):
+def test_a_long_job_can_be_stopped(browser, hall, served_folder):
     slow = replace(
-        handlers,
+        hall,
         desk=replace(
-            handlers.desk,
+            hall.desk,
             own_queries=200,
-            unlearning=replace(handlers.desk.unlearning, steps=500),
+            unlearning=replace(hall.desk.unlearning, steps=500),
         ),
     )
     with served(slow) as address:
@@ -528,7 +533,7 @@ def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
     weights["belongs_to"]["method"] = "tracin"
     (other / "weights.json").write_text(json.dumps(weights))
     both = Desk(desk.attributor, (desk.attributor.with_cache(other),))
-    page = app.create_demo(app.Handlers(both)).get_config_file()
+    page = create_demo(Hall(both)).get_config_file()
     method = next(
         c["props"]
         for c in page["components"]
@@ -561,7 +566,7 @@ def test_a_zerogpu_space_lends_its_gpu_to_the_heavy_handlers(monkeypatch):
     spaces = types.ModuleType("spaces")
     spaces.GPU = lambda duration: lambda handler: lent.append(handler.__name__) or handler
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    assert app.on_gpu(app.Handlers.generate) is app.Handlers.generate
+    assert on_gpu(ways.Handlers.generate) is ways.Handlers.generate
     assert lent == ["generate"]
 
 

@@ -1,6 +1,7 @@
 """Imports point one way, and nothing is unpickled."""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,18 +21,41 @@ def sources(folder):
     return found
 
 
-def test_the_library_knows_neither_the_page_nor_the_command_line():
+def modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_library_does_not_know_the_command_line():
     for path in sources("attribution"):
-        assert not {"gradio", "precompute", "app", "matplotlib"} & set(imports(path)), path
+        assert not {"precompute", "app", "matplotlib"} & set(imports(path)), path
+
+
+def test_the_page_alone_knows_gradio_and_nothing_knows_the_page():
+    page = ROOT / "attribution/page"
+    for path in sources("attribution"):
+        if not path.is_relative_to(page):
+            assert "gradio" not in set(imports(path)), path
+            assert not [name for name in modules(path) if name.startswith("attribution.page")], path
 
 
 def test_the_command_line_does_not_know_the_page():
     for path in sources("precompute"):
         assert not {"gradio", "app"} & set(imports(path)), path
+        assert not [name for name in modules(path) if name.startswith("attribution.page")], path
 
 
-def test_the_page_takes_no_gradient():
-    assert not {"torch", "precompute"} & set(imports(ROOT / "app.py"))
+def test_no_panel_takes_a_gradient_and_no_panel_knows_gradios_private_parts():
+    panels = sources("attribution/page/panels")
+    for path in [*panels, ROOT / "attribution/page/endpoints.py", ROOT / "app.py"]:
+        assert "torch" not in set(imports(path)), path
+    for path in sources("attribution/page"):
+        text = path.read_text()
+        private = re.search(r"(demo|event|gr)\._|gradio\.(context|utils|routes|queueing)", text)
+        assert not private or path.name == "guards.py", path
 
 
 def test_nothing_is_unpickled():

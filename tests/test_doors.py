@@ -24,9 +24,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from web import Request, exchange, get, send, written
 
-import app
 from attribution.errors import InputError
-from attribution.page import guards, uploads
+from attribution.page import guards, layout, uploads
+from attribution.page.hall import Hall
 from attribution.page.served import PREFIX, remove_left_behind, served_folder
 from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
@@ -305,9 +305,9 @@ def test_uploads_that_nobody_asks_for_are_few_and_go():
 
 
 def test_what_programs_were_given_is_gone_after_the_hour(hasty, served_folder, monkeypatch):
-    monkeypatch.setattr(app, "HOUR", 1)
-    monkeypatch.setattr(app, "CLEANING", 1)
-    with served(app.Handlers(hasty)) as page:
+    monkeypatch.setattr(layout, "HOUR", 1)
+    monkeypatch.setattr(layout, "CLEANING", 1)
+    with served(Hall(hasty)) as page:
         client = Client(f"http://{page}", verbose=False, download_files=False)
         picture, _ = client.predict("a fish", 5, api_name="/generate")
         assert Path(picture["path"]).is_file()
@@ -341,7 +341,7 @@ def busy(hasty):
     its.model = replace(its.model)
     its.model.generate = lambda *_, **__: [drawn] if held.wait(60) else []
     desk = replace(hasty, attributor=its)
-    with served(app.Handlers(desk), Settings(queue_size=20)) as page:
+    with served(Hall(desk), Settings(queue_size=20)) as page:
         yield page
         held.set()
 
@@ -375,7 +375,7 @@ def test_a_program_that_left_stops_its_job(hasty):
                 time.sleep(0.05)
 
     desk = Slow(**{name: getattr(hasty, name) for name in hasty.__dataclass_fields__})
-    with served(app.Handlers(desk)) as page:
+    with served(Hall(desk)) as page:
         body = written({"data": [[1], ""]})
         path = "/gradio_api/call/without"
         event = json.loads(exchange(page, Request(path, body)).text)["event_id"]
@@ -410,7 +410,7 @@ def every_route(app_):
 
 def test_every_route_is_listed_as_needed_or_closed(hasty):
     assert gr.__version__.startswith(guards.VERSION + ".")
-    demo = app.create_demo(app.Handlers(hasty))
+    demo = layout.create_demo(Hall(hasty))
     demo.queue()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

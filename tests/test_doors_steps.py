@@ -254,13 +254,14 @@ try:
 except OSError:
     pass
 assert contacted.pop() == "192.0.2.1"
-import app
+from attribution.page.hall import load
+from attribution.page.server import serve
 from attribution.page.settings import Settings
 from precompute.__main__ import main
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-demo = app.serve(app.load(Settings()), "127.0.0.1", port, block=False)
+demo = serve(load(Settings()), "127.0.0.1", port, block=False)
 assert b"gradio" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
 assert main(["gradients", "--dry_run"]) == 0
 demo.close()

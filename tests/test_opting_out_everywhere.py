@@ -13,9 +13,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageOps
 
-import app
 from attribution.looks.unlearning import UnlearnConfig
 from attribution.page.desk import ANY, NOBODY
+from attribution.page.hall import Hall, load
+from attribution.page.server import serve
 from attribution.page.session import SEED
 from attribution.page.settings import Settings
 from attribution.page.views import as_data
@@ -38,7 +39,7 @@ def desk(requests):
     """A desk of its own, in haste where it learns, forgets and draws for that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attribution.looks.unlearning.DRAWING", 2)
-        loaded = app.load(Settings(opt_out=str(requests)))
+        loaded = load(Settings(opt_out=str(requests)))
         yield replace(loaded.desk, own_queries=1, unlearning=UnlearnConfig(steps=1, batch_size=2))
 
 
@@ -48,7 +49,7 @@ def demo(desk, served_folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.serve(app.Handlers(desk), "127.0.0.1", port, block=False)
+    demo = serve(Hall(desk), "127.0.0.1", port, block=False)
     yield demo
     demo.close()
 
@@ -98,7 +99,11 @@ class Visitor:
 
     def press(self, name, *given, **event):
         """Send an event, and give all that comes back; what is not given is as the page has it at first."""
-        number, handler = next((n, f) for n, f in self.demo.fns.items() if f.name == name)
+        number, handler = next(
+            (n, f)
+            for n, f in self.demo.fns.items()
+            if (f.name, f.api_visibility) == (name, "private")
+        )
         data = [None if block.stateful else block.value for block in handler.inputs]
         data[len(data) - len(given) :] = given
         body = {"fn_index": number, "data": data, "session_hash": self.session, "event_data": event}

@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_told_in_full_only_before_the_page_is_served(coll
 
 def test_page_and_reports_read_single_images_through_the_door_alone():
     """Of the collection itself they may ask how large it is, and what its concepts are."""
-    for path in [*(ROOT / "attribution/page").glob("*.py"), ROOT / "attribution/report/document.py", ROOT / "app.py"]:  # fmt: skip
+    for path in [*(ROOT / "attribution/page").rglob("*.py"), ROOT / "attribution/report/document.py", ROOT / "app.py"]:  # fmt: skip
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in ROWS:
                 owner = getattr(node.value, "attr", getattr(node.value, "id", ""))

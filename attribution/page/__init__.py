@@ -1,1 +1,1 @@
-"""What the page shows and remembers, without Gradio: one visitor's session, and the HTML made from it."""
+"""The page: what it shows, remembers and answers; its panels, its endpoints for programs, and its doors."""

@@ -2,7 +2,7 @@
 
 In: requests, as the server reads them. Out: requests that are whole, small enough and on an open route, in which an
 upload is a random name and nothing is a path. It holds all that reaches into Gradio's own parts (written for 6.31, see
-`VERSION`), but does not import it.
+`VERSION`).
 """
 
 import base64
@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradio import EventData
+from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 
@@ -209,6 +213,14 @@ class Doors:
         await answer(scope, receive, send)
 
 
+def doors(uploads: Uploads, most_upload: int, script: str, tools: bool) -> Middleware:
+    """Give the doors of a server that is about to start."""
+    served = Path(get_upload_folder())
+    return Middleware(
+        Doors, uploads=uploads, most_upload=most_upload, served=served, script=script, tools=tools
+    )
+
+
 def hash_of_script(script: str) -> str:
     """Name an inline script for a Content-Security-Policy."""
     digest = hashlib.sha256(script.encode()).digest()
@@ -321,7 +333,18 @@ def guard_queue(demo: Any, most: int) -> None:
     demo._queue.push = checked
 
 
-def is_wanted(demo: Any, event_id: str | None) -> bool:
-    """Tell whether somebody still waits for a job: who leaves takes back what they asked."""
-    running = [event for events in demo._queue.active_jobs if events for event in events]
-    return all(event.alive for event in running if event._id == event_id)
+def wanted() -> Callable[[], bool]:
+    """Make what tells whether somebody still waits for the job that runs: who leaves takes back what they asked."""
+    demo, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+
+    def is_wanted() -> bool:
+        jobs = demo._queue.active_jobs if demo else []
+        running = [event for events in jobs if events for event in events]
+        return all(event.alive for event in running if event._id == event_id)
+
+    return is_wanted
+
+
+def data_of(event: EventData) -> dict:
+    """Read what the page's own script sent with an event; gradio offers its fields, but not which there are."""
+    return event._data if isinstance(event._data, dict) else {}

@@ -1,0 +1,129 @@
+"""Offer the desk to programs: named endpoints, in which each caller has a session of their own.
+
+In: what a program sent, which may be anything. Out: JSON and pictures. The endpoints hang on components that nobody
+sees: `gr.api` hands on no visitor's state, and would name the parameters' kinds anew.
+"""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from attribution.answer.questions import GENERAL
+from attribution.errors import InputError
+from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
+from attribution.page.hall import Hall
+from attribution.page.inputs import rows, whole
+from attribution.page.panels.mix import OWN_SLOTS
+from attribution.page.session import COUNT, SEED, Session
+from attribution.page.states import States
+from attribution.page.views import QUESTIONS
+
+MOST = 100  # training images that a program may ask for
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What programs may ask; a docstring is what they read of it."""
+
+    hall: Hall
+
+    def generate(self, prompt: object, seed: object, method: object, request: gr.Request) -> tuple:
+        """Draw a picture from a prompt and a seed, and rank the training images behind it."""
+        desk = self.hall.desk
+        image, prompt, seed = desk.draw(prompt, seed, self.hall.steps(request))
+        session = desk.attribute(image, prompt, seed, (), [], method)
+        return session, image, desk.as_json(session, COUNT)
+
+    def trace(
+        self, upload: dict | None, prompt: object, method: object, request: gr.Request
+    ) -> tuple:
+        """Rank the training images behind a picture, which is never stored and is forgotten once it was read."""
+        desk, uploads = self.hall.desk, self.hall.uploads
+        try:
+            picture = uploads.take(request.session_hash, (upload or {}).get("path"))
+        finally:
+            uploads.clear(request.session_hash)
+        session = desk.attribute(picture.image, prompt, None, (), [], method)
+        said = picture.credentials
+        return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
+
+    def rank(
+        self, session: Session | None, own: list, general: object = 1, subject: object = 0,
+        style: object = 0, background: object = 0, own_concept: object = 0, count: object = COUNT,
+        artist: object = "",
+    ) -> dict:  # fmt: skip
+        """Rank for another mix of questions, from the last answer's scores; `own_concept` is the last one learned."""
+        amounts = [general, subject, style, background, *[0.0] * (len(own) - 1), own_concept]
+        seen = self.hall.desk.seen(session, None, artist, own, *amounts)
+        return self.hall.desk.as_json(seen, whole(count, "the count", 1, MOST))
+
+    def learn(
+        self, phrase: object, own: list, session: Session | None, request: gr.Request
+    ) -> tuple:
+        """Learn weights for a phrase (half a minute); `rank` takes it as `own_concept`."""
+        desk = self.hall.desk
+        concept = desk.learn(phrase, self.hall.steps(request, limit=self.hall.limit))
+        session = session or desk.first()
+        if session is None:
+            raise InputError("make or upload a picture first")
+        about = {"phrase": concept.phrase, "unknown_words": list(concept.unknown_words)}
+        return [*own, concept][-OWN_SLOTS:], desk.asked_more(session, concept), about
+
+    def without(
+        self, session: Session | None, left_out: object, artist: object, request: gr.Request
+    ) -> tuple:
+        """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
+        desk = self.hall.desk
+        ticked = [desk.visible.shown(row) for row in rows(left_out or [], len(desk.collection))]
+        chosen = desk.left_out(ticked, artist)
+        found = desk.without(session, chosen, self.hall.steps(request, limit=self.hall.limit))
+        figures = {name: v for name, v in vars(found).items() if isinstance(v, float | list)}
+        return found.before, found.after, found.control, figures
+
+    def look(
+        self, session: Session | None, row: object, general: object = 1, subject: object = 0,
+        style: object = 0, background: object = 0,
+    ) -> dict:  # fmt: skip
+        """Tell which layers and noise levels spoke for one training image of the last answer."""
+        desk = self.hall.desk
+        seen = desk.seen(session, None, "", [], general, subject, style, background)
+        return desk.spoken(seen, whole(row, "the row", 0, len(desk.collection) - 1))
+
+    def browse(self, text: object, artist: object, style: object, count: object = COUNT) -> list:
+        """Search the collection's captions and labels."""
+        desk = self.hall.desk
+        found, _ = desk.search(text, artist, style)
+        return [desk.row_json(row) for row in found[: whole(count, "the count", 1, MOST)]]
+
+    def report(
+        self, session: Session | None, general: object = 1, subject: object = 0, style: object = 0,
+        background: object = 0,
+    ) -> dict:  # fmt: skip
+        """Write the last answer's report; `python -m precompute verify` checks it."""
+        desk = self.hall.desk
+        return desk.report(desk.seen(session, None, "", [], general, subject, style, background))
+
+
+def offer(hall: Hall, states: States) -> None:
+    """Name the endpoints."""
+    do, session, own = Endpoints(hall), states.session, states.own
+    call, picture = gr.Button(visible=False), {"visible": False, "format": "png", "type": "pil"}
+    picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip
+    answer = gr.JSON(visible=False, label="Answer")
+    left_out = gr.JSON(visible=False, label="Rows")
+    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Style", "Phrase", "Text")}  # fmt: skip
+    number = {n: gr.Number(v, visible=False, label=n) for n, v in (("Seed", SEED), ("Count", COUNT), ("Row", 0))}  # fmt: skip
+    upload = gr.Image(visible=False, label="Upload")
+    mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*QUESTIONS.values(), "own concept"]]  # fmt: skip
+    endpoints = (
+        (do.generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], HEAVY),
+        (do.trace, [upload, text["Prompt"], text["Method"]], [session, answer], HEAVY | RAW),
+        (do.rank, [session, own, *mix, number["Count"], text["Artist"]], answer, LIGHT),
+        (do.learn, [text["Phrase"], own, session], [own, session, answer], LONG),
+        (do.without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
+        (do.look, [session, number["Row"], *mix[:-1]], answer, LIGHT),
+        (do.browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], answer, LIGHT),
+        (do.report, [session, *mix[:-1]], answer, LIGHT),
+    )  # fmt: skip
+    for handler, inputs, outputs, options in endpoints:
+        call.click(on_gpu(plainly(handler)), inputs, outputs, api_name=handler.__name__, **options)

@@ -1,0 +1,78 @@
+"""Say what the page's events have in common: where they wait, how a mistake is told, what borrows a GPU.
+
+In: a handler. Out: one that ends in an answer or in one sentence. It knows no panel.
+"""
+
+import html
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from attribution.errors import InputError
+from attribution.page.guards import data_of
+from attribution.page.hall import Stopped
+from attribution.page.inputs import whole
+
+HEAVY = {"concurrency_id": "model", "concurrency_limit": 1}  # one at a time on the model
+LONG = {"concurrency_id": "long", "concurrency_limit": 1}  # on a copy, and in nobody's way
+LIGHT = {"concurrency_id": "light", "concurrency_limit": 8}
+TICK = {"concurrency_id": "tick", "concurrency_limit": 1}  # else two would add to the same list
+PRIVATE = {"api_visibility": "private"}
+QUICK = LIGHT | PRIVATE | {"show_progress": "hidden"}
+RAW = {"preprocess": False}  # else gradio opens an upload, and tells the names that it knew before
+PROGRESS = gr.Progress()  # gradio tells the calls apart
+STOPPED = "Stopped. Nothing was changed."
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn a mistake in the input into a message of one sentence."""
+    try:
+        yield
+    except InputError as error:
+        sentence = html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        raise gr.Error(sentence, print_exception=False) from error
+    except Stopped as error:
+        raise gr.Error(STOPPED, print_exception=False) from error
+
+
+def plainly(handler: Callable) -> Callable:
+    """Make a handler's mistakes in the input messages; those of one that streams, too."""
+
+    @wraps(handler)
+    def answered(*given: Any, **named: Any) -> Any:
+        with one_sentence():
+            return handler(*given, **named)
+
+    def streamed(given: tuple, named: dict) -> Iterator:
+        with one_sentence():
+            yield from handler(*given, **named)
+
+    if not inspect.isgeneratorfunction(inspect.unwrap(handler)):
+        return answered
+    # a lambda, as a checker of types would wrap a function, and gradio not see that it streams
+    return wraps(handler)(lambda *given, **named: (yield from streamed(given, named)))
+
+
+def on_gpu(handler: Callable) -> Callable:
+    """Borrow a GPU for a handler on a ZeroGPU Space; anywhere else leave it as it is."""
+    try:
+        import spaces
+    except ImportError:
+        return handler
+    return spaces.GPU(duration=60)(handler)
+
+
+def sent(event: gr.EventData, name: str, count: int) -> int:
+    """Read a number below `count` that came with an event."""
+    return whole(data_of(event).get(name), f"the {name}", 0, count - 1)
+
+
+def live(value: str, name: str, **options: Any) -> gr.HTML:
+    """Make HTML whose buttons and boxes send events: page.js tells which."""
+    listen = "page.listen(element, trigger, watch, ['look', 'artist', 'turn', 'tick', 'example', 'drawn'])"
+    return gr.HTML(value, elem_id=name, js_on_load=listen, **options)

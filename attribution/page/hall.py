@@ -1,0 +1,78 @@
+"""Hold what all panels share: the desk that answers, visitors' uploads, and the long jobs that they may stop.
+
+In: settings. Out: a `Hall`. It knows no layout.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+
+from attribution.attributor import Attributor
+from attribution.errors import InputError
+from attribution.looks.examples import load_examples
+from attribution.page.desk import Desk
+from attribution.page.guards import wanted
+from attribution.page.settings import Settings
+from attribution.page.uploads import Uploads
+
+
+class Stopped(Exception):
+    """A visitor stopped a long job."""
+
+
+@dataclass(frozen=True)
+class Hall:
+    """Where visitors come in: one for a served page."""
+
+    desk: Desk
+    limit: int = 120  # seconds that a long job may take
+    stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
+    uploads: Uploads = field(default_factory=Uploads)
+
+    def steps(
+        self, request: gr.Request, progress: gr.Progress | None = None, said: str = "",
+        limit: int | float = math.inf,
+    ) -> Callable[[int, int], None]:  # fmt: skip
+        """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
+        stop = self.stops.setdefault(request.session_hash or "", threading.Event())
+        stop.clear()
+        end = time.monotonic() + limit
+        is_wanted = wanted()
+
+        def on_step(done: int, total: int) -> None:
+            if stop.is_set() or not is_wanted():
+                raise Stopped
+            if time.monotonic() > end:
+                raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
+            if progress is not None:  # one that has told nothing is falsy
+                progress((done, total), desc=said)
+
+        return on_step
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop a visitor's long job."""
+        if request.session_hash in self.stops:
+            self.stops[request.session_hash].set()
+
+    def leave(self, request: gr.Request) -> None:
+        """Forget a visitor."""
+        self.stop(request)
+        self.stops.pop(request.session_hash, None)
+        self.uploads.clear(request.session_hash)
+
+
+def load(settings: Settings) -> Hall:
+    """Load what the settings name; the examples only where they are."""
+    first, *rest = settings.cache
+    attributor = Attributor.from_pretrained(
+        settings.model, first, settings.collection, settings.device, settings.opt_out or None
+    )
+    others = tuple(attributor.with_cache(folder) for folder in rest)
+    folder = Path(settings.examples)
+    examples = tuple(load_examples(folder, attributor)) if folder.is_dir() else ()
+    return Hall(Desk(attributor, others, examples), settings.time_limit)

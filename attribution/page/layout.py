@@ -1,0 +1,75 @@
+"""Lay the panels out on one page, and connect each with those that it changes.
+
+In: a `Hall`. Out: `gr.Blocks`. It knows no handler but those that a panel names.
+"""
+
+import gradio as gr
+
+from attribution.page.endpoints import offer
+from attribution.page.hall import Hall
+from attribution.page.panels import (
+    answer,
+    arrival,
+    artists,
+    closer,
+    collection,
+    limits,
+    mix,
+    own,
+    ranking,
+    report,
+    table,
+    ways,
+    what_if,
+)
+from attribution.page.states import HOUR, new_states
+
+CLEANING = 600  # seconds between two looks for what is older than an hour
+TITLE = "Where does this picture come from?"
+SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
+
+
+def create_demo(hall: Hall) -> gr.Blocks:
+    """Lay out the page, and connect it."""
+    desk, views = hall.desk, hall.desk.views
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
+        states = new_states()
+        gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Trace", id="trace"):
+                way = ways.lay_out(desk)
+                with gr.Row(elem_id="answer"):
+                    shown = answer.lay_out(desk)
+                    with gr.Column(scale=3, min_width=300):
+                        mixed = mix.lay_out()
+                        concept = own.lay_out()
+                        order = ranking.lay_out()
+                look = closer.lay_out()
+                with gr.Tabs(elem_id="more"):
+                    shares = artists.lay_out()
+                    leaving = what_if.lay_out(views)
+                    along = report.lay_out(views)
+                    tabular = table.lay_out()
+            library = collection.lay_out()
+            limits.lay_out(views)
+        offer(hall, states)  # first, so that programs get the names
+
+        looking = [states.session, states.marks, states.artist, states.own, *mixed.every]
+        written = [order.ranked, shares.artists, tabular.table]
+        ranks = ranking.event(hall, states, looking, written)
+        answers = ways.connect(hall, way, shown.asked, states)
+        drawn = [states.session, shown.asked, way.prompt, tabs]
+        answers.append(collection.connect(hall, library, drawn, states))
+        answer.connect(hall, answers, states, look.detail, leaving.count, ranks)
+        moved = mix.connect(mixed, ranks)
+        artists.connect([order.ranked, shares.artists], states, ranks)
+        ranking.connect(hall, order, states, leaving.count)
+        closer.connect(hall, look, order.ranked, moved, states, looking)
+        own.connect(hall, concept, mixed, states, ranks)
+        what_if.connect(hall, leaving, states)
+        report.connect(hall, along, looking)
+        filled = [shown.asked, *written, leaving.whose]
+        filled += [library.artist, library.style, library.found]
+        restored = [way.prompt, way.seed, states.artist, states.wanted, *mixed.sliders]
+        arrival.connect(hall, demo, filled, restored, states)
+    return demo

@@ -1,0 +1,76 @@
+"""The collection: its training images are searched, and each tells which pictures lean on it."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.events import Dependency
+
+from attribution.answer.questions import GENERAL
+from attribution.page.desk import ANY
+from attribution.page.events import QUICK, RAW, live, plainly, sent
+from attribution.page.hall import Hall
+from attribution.page.states import States
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the panel is made of."""
+
+    text: gr.Textbox
+    artist: gr.Dropdown
+    style: gr.Dropdown
+    opened: gr.HTML
+    found: gr.HTML
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What happens when somebody searches, turns a page or opens an image."""
+
+    hall: Hall
+
+    @plainly
+    def browse(self, text: object, artist: object, style: object) -> str:
+        """Search the collection."""
+        return self.hall.desk.browse(text, artist, style, 1)
+
+    @plainly
+    def turn(self, text: object, artist: object, style: object, event: gr.EventData) -> str:
+        """Show another page of the collection."""
+        return self.hall.desk.browse(text, artist, style, sent(event, "page", 1_000_000))
+
+    @plainly
+    def open(self, recent: list, event: gr.EventData) -> str:
+        """Show a training image and what leans on it."""
+        row = sent(event, "row", len(self.hall.desk.collection))
+        return self.hall.desk.open(row, recent, {GENERAL: 1.0})
+
+    @plainly
+    def open_drawn(self, recent: list, event: gr.EventData) -> tuple:
+        """Open an example, or one of the visitor's own pictures, from the collection's tab."""
+        desk = self.hall.desk
+        known = len(desk.examples)
+        number = sent(event, "drawn", known + len(recent))
+        session = desk.opened(number) if number < known else recent[number - known]
+        return session, desk.views.asked(session), session.prompt, gr.Tabs(selected="trace")
+
+
+def lay_out() -> Parts:
+    """Lay out the tab."""
+    with gr.Tab("Collection", id="collection"):
+        with gr.Row():
+            text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
+            artist = gr.Dropdown([ANY], label="Artist", min_width=150)
+            style = gr.Dropdown([ANY], label="Style", min_width=150)
+        opened = live("", "opened")
+        return Parts(text, artist, style, opened, live("", "found"))
+
+
+def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency:
+    """Search, turn and open; give the event that opens a picture in `shown`."""
+    do, fields = Handlers(hall), [parts.text, parts.artist, parts.style]
+    for event in (parts.text.change, parts.artist.input, parts.style.input):
+        event(do.browse, fields, parts.found, trigger_mode="always_last", **QUICK, **RAW)
+    parts.found.turn(do.turn, fields, parts.found, **QUICK, **RAW)
+    parts.found.look(do.open, states.recent, parts.opened, **QUICK)
+    return parts.opened.drawn(do.open_drawn, states.recent, shown, **QUICK)

@@ -1,0 +1,11 @@
+"""What the page can and cannot tell, and how often it is wrong."""
+
+import gradio as gr
+
+from attribution.page.views import Views
+
+
+def lay_out(views: Views) -> None:
+    """Lay out the tab, which does nothing."""
+    with gr.Tab("What it can tell", id="limits"):
+        gr.HTML(views.limits(), elem_id="limits")

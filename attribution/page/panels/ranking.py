@@ -1,0 +1,55 @@
+"""The training images, most influential first, which can be ticked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from attribution.page.events import QUICK, TICK, live, plainly, sent
+from attribution.page.guards import data_of
+from attribution.page.hall import Hall
+from attribution.page.states import States
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the panel is made of."""
+
+    ranked: gr.HTML
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What happens when the ranking changes, or something in it is ticked."""
+
+    hall: Hall
+
+    @plainly
+    def rank(self, ticked: list, *looking: Any) -> tuple[str, str, str]:
+        """Show ranking, artists and table for what the visitor looks at, from the scores at hand."""
+        seen, views = self.hall.desk.seen(*looking), self.hall.desk.views
+        return views.ranked(seen, ticked), views.artists(seen), views.as_table(seen)
+
+    @plainly
+    def tick(self, ticked: list, event: gr.EventData) -> tuple[list, str]:
+        """Note that a training image is to be left out, or not."""
+        row = sent(event, "row", len(self.hall.desk.collection))
+        kept = [r for r in ticked if r != row] + [row] * bool(data_of(event).get("on"))
+        return kept, f"{len(kept)} ticked"
+
+
+def lay_out() -> Parts:
+    """Leave a place for the ranking, which comes with the visitor."""
+    return Parts(live("", "ranked"))
+
+
+def event(hall: Hall, states: States, looking: list, shown: list[gr.HTML]) -> dict:
+    """Describe the event that ranks anew: ranking, artists and table."""
+    inputs = [states.ticked, *looking]
+    return {"fn": Handlers(hall).rank, "inputs": inputs, "outputs": shown, **QUICK}
+
+
+def connect(hall: Hall, parts: Parts, states: States, count: gr.Textbox) -> None:
+    """Count what is ticked."""
+    one_by_one = QUICK | TICK | {"trigger_mode": "multiple"}
+    parts.ranked.tick(Handlers(hall).tick, states.ticked, [states.ticked, count], **one_by_one)

@@ -1,0 +1,67 @@
+"""What if: the picture, drawn again by a model that was made to forget some training images."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from attribution.page.desk import ANY
+from attribution.page.events import LONG, PRIVATE, PROGRESS, QUICK, RAW, STOPPED, on_gpu, plainly
+from attribution.page.hall import Hall, Stopped
+from attribution.page.session import Session
+from attribution.page.states import States
+from attribution.page.views import Views
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the panel is made of."""
+
+    count: gr.Textbox
+    whose: gr.Dropdown
+    forget: gr.Button
+    cease: gr.Button
+    different: gr.HTML
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What happens when somebody leaves training images out."""
+
+    hall: Hall
+
+    @plainly
+    def without(
+        self, session: Session | None, ticked: list, artist: object, request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> str:  # fmt: skip
+        """Draw the picture again without some training images."""
+        desk, limit = self.hall.desk, self.hall.limit
+        left_out = desk.left_out(ticked, artist)
+        on_step = self.hall.steps(request, progress, "Forgetting", limit)
+        try:
+            found = desk.without(session, left_out, on_step)
+        except Stopped:
+            return desk.views.message(STOPPED)
+        return desk.views.what_if(found, left_out)
+
+
+def lay_out(views: Views) -> Parts:
+    """Lay out the tab."""
+    with gr.Tab("What if"):
+        gr.HTML(views.explained("what_if"))
+        with gr.Row(equal_height=True):
+            count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
+            whose = gr.Dropdown([ANY], label="or everything by", min_width=200)
+            forget = gr.Button("Make it without these", variant="primary", min_width=180)
+            cease = gr.Button("Stop", min_width=80)
+        different = gr.HTML(elem_id="different", min_height=60)
+    return Parts(count, whose, forget, cease, different)
+
+
+def connect(hall: Hall, parts: Parts, states: States) -> None:
+    """Forget at a press, and stop at another."""
+    parts.forget.click(
+        on_gpu(Handlers(hall).without), [states.session, states.ticked, parts.whose],
+        parts.different, show_progress_on=parts.different, **LONG, **PRIVATE, **RAW,
+    )  # fmt: skip
+    parts.cease.click(hall.stop, None, None, **QUICK)

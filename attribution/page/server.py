@@ -1,0 +1,42 @@
+"""Serve the page: behind its doors, with its style, and with nothing of this machine open.
+
+In: a `Hall` and settings. Out: a server that runs.
+"""
+
+from pathlib import Path
+
+import gradio as gr
+
+from attribution.page.guards import doors, guard_queue
+from attribution.page.hall import Hall
+from attribution.page.layout import create_demo
+from attribution.page.settings import Settings
+
+FOLDER = Path(__file__).parent
+
+
+def read_file(name: str) -> str:
+    """Read a file of the page: its style, or what runs in the browser."""
+    return (FOLDER / name).read_text()
+
+
+def serve(
+    hall: Hall, host: str, port: int, settings: Settings | None = None, block: bool = True
+) -> gr.Blocks:
+    """Serve the page; no file of this machine is open but pictures that were drawn for programs."""
+    settings = settings or Settings()
+    most, script = settings.max_upload_mb * 2**20, read_file("page.js")
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
+    demo = create_demo(hall)
+    demo.queue(max_size=None, default_concurrency_limit=8)
+    guard_queue(demo, settings.queue_size)
+    demo.launch(
+        server_name=host, server_port=port, prevent_thread_lock=not block,
+        css=read_file("page.css"), head=f"<script>{script}</script>",
+        theme=gr.themes.Base(primary_hue="teal", neutral_hue="stone", **fonts),
+        allowed_paths=[], max_file_size=most, state_session_capacity=1000,
+        show_error=False, run_history=False, enable_monitoring=False, footer_links=[],
+        ssr_mode=False, share=False, mcp_server=settings.mcp,
+        app_kwargs={"middleware": [doors(hall.uploads, most, script, settings.mcp)]},
+    )  # fmt: skip
+    return demo
