@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
+ROOMS = $(patsubst %/__init__.py,%,$(wildcard attribution/*/__init__.py))
+MODULES = $(subst /,.,$(ROOMS) $(basename $(wildcard attribution/[a-z]*.py)))
 
-.PHONY: app test lint
+.PHONY: app test lint docs
 
 app: .venv/app
 	$(BIN)/python app.py
@@ -12,6 +14,9 @@ test: .venv/test
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: .venv/test
+	$(BIN)/pdoc attribution $(MODULES) --output-directory docs/api
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

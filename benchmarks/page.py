@@ -1,6 +1,6 @@
 """Measure what a visitor waits for, from the press of a button to what the browser shows.
 
-PYTHONPATH=. python benchmarks/page.py
+python -m benchmarks.page
 """
 
 import json

@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from attribution.errors import InputError
 from attribution.gradients.projector import GradientProjector
+from precompute import tables
 from precompute.evaluate import domains
 from precompute.evaluate.elsewhere import digits, docstrings, halves
 from precompute.evaluate.elsewhere.domain import losses, train
@@ -106,7 +107,7 @@ def test_a_small_run_gives_rows_in_bounds(small_domain, monkeypatch):
         assert -1 <= row["ceiling"] <= 1
         assert row["weights"] != "equalised" or row["gain_over_equalised"] == 0
         assert (row["subsets"], row["seeds"], row["queries"]) == (5, 2, 10)
-    assert domains.table(rows).count("\n") == len(rows) + 1
+    assert tables.domains(rows).count("\n") == len(rows) + 1
     json.dumps(rows)
 
 

@@ -11,6 +11,7 @@ from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
+from precompute import tables
 from precompute.evaluate import EvaluateConfig, exemplars
 from precompute.evaluate.statistics import average_precision, chance_precision, recall
 from precompute.evaluate.truth import planted
@@ -127,7 +128,7 @@ def test_it_runs_end_to_end_and_does_not_train_again(
         assert 0 <= row["low"] <= row["recall_at_10"] <= row["high"] <= 1
         assert 0 < row["mean_average_precision"] <= 1
         assert all(np.isfinite(v) for v in row.values() if isinstance(v, float))
-    assert exemplars.table(rows).count("\n") == len(rows) + 1
+    assert tables.exemplars(rows).count("\n") == len(rows) + 1
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it trained again")

@@ -19,8 +19,9 @@ from attribution.gradients.grid import shares
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.regions import blend, cell_features, heat
 from attribution.pictures.collection import load_collection
+from precompute import tables
 from precompute.__main__ import main
-from precompute.evaluate.regions import composites, join, judge, maps_of, row_of, table
+from precompute.evaluate.regions import composites, join, judge, maps_of, row_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -179,7 +180,7 @@ def test_every_kind_of_map_has_a_line(attributor):
     values = np.array([[1.0, 0.75], [0.5, 0.25]])
     row = row_of("d-trak", "style", "drawn", values, seed=0)
     assert row["low"] <= row["pointing_accuracy"] == 0.75 <= row["high"]
-    assert "| d-trak | style | drawn | 0.750" in table([row])
+    assert "| d-trak | style | drawn | 0.750" in tables.regions([row])
 
 
 def test_a_collection_with_too_few_images_that_differ_is_refused(attributor, small_model, capsys):

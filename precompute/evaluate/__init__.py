@@ -11,7 +11,7 @@
   own             does a phrase that is learned on the spot find what it means?
   unlearning      does the picture change when the images that were named are unlearned?
 
-Each measurement is a module of this package with `measure(config) -> rows` and `table(rows) -> Markdown`. A row is
+Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the
 results file, where rows of other methods stay.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from attribution.files import write_whole
 from precompute.evaluate.config import EvaluateConfig
+from precompute.tables import TABLES
 
 __all__ = ["EvaluateConfig", "run"]
 
@@ -38,4 +39,4 @@ def run(config: EvaluateConfig) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(row) for row in rows)
         write_whole(path, f"[\n{lines}\n]\n")
-    print(json.dumps(rows) if config.json else module.table(rows))
+    print(json.dumps(rows) if config.json else TABLES[config.what](rows))

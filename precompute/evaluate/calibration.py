@@ -171,16 +171,3 @@ def ask_new(model: DiffusionModel, collection: Collection, count: int = 48) -> F
             evidence_as_upload(model, collection, draw(shapes, values["style"], shop, rng))
         )
     return found
-
-
-def table(rows: list[dict]) -> str:
-    """Lay rows out as a Markdown table: a line for each set of pictures and question."""
-    heads = " | ".join(f"p ≤ {level:.0%}" for level in LEVELS)
-    lines = [f"| figure | pictures | question | {heads} |", "|---" * (3 + len(LEVELS)) + "|"]
-    by_line: dict[tuple, list[str]] = {}
-    for row in rows:
-        cell = f"{row['share']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        by_line.setdefault((row["figure"], row["pictures"], row["question"]), []).append(cell)
-    return "\n".join(
-        lines + [f"| {' | '.join([*key, *cells])} |" for key, cells in by_line.items()]
-    )

@@ -143,14 +143,3 @@ def before(scores: Float[Tensor, "train"], flipped: list[int]) -> np.ndarray:
     return np.array(
         [((rest < s).float() + 0.5 * (rest == s).float()).mean().item() for s in scores[flipped]]
     )
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = ["| method | weights | AUC (chance .5) | gain over equalised |", "|---|---|---|---|"]
-    lines += [
-        f"| {r['method']} | {r['weights']} | {r['auc']:.3f} [{r['low']:.3f}, {r['high']:.3f}] "
-        f"| {r['gain_over_equalised']:+.3f} [{r['gain_low']:+.3f}, {r['gain_high']:+.3f}] |"
-        for r in rows
-    ]
-    return "\n".join(lines)

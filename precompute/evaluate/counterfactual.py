@@ -219,27 +219,3 @@ def factor_rows(found: Results, named: list[Named], count: int, seed: int) -> li
             }
         )
     return rows
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = [
-        "| removed | change of loss | x of latents' | change of picture |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['method']} | {r['loss_change']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}] "
-        f"| {r['over_latents']:.2f} [{r['over_latents_low']:.2f}, {r['over_latents_high']:.2f}] "
-        f"| {r['picture_change']:.3f} [{r['picture_low']:.3f}, {r['picture_high']:.3f}] |"
-        for r in rows
-        if "over_latents" in r
-    ]
-    lines += ["", "| removed | pictures that name it | pictures that name the other | difference |",
-              "|---|---|---|---|"]  # fmt: skip
-    lines += [
-        f"| {r['method']} | {r['loss_change']:+.4f} | {r['loss_change_of_other_factor']:+.4f} "
-        f"| {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}] |"
-        for r in rows
-        if "difference" in r
-    ]
-    return "\n".join(lines)

@@ -90,19 +90,3 @@ def take_features(domain: Domain, network: nn.Module, proj_dim: int) -> Features
 
     queries = {purpose: features(examples) for purpose, examples in domain.queries.items()}
     return Features(features(domain.train), features(domain.unlabelled(network)), queries)
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = [
-        "| domain | method | weights | LDS | gain over equalised | relative | ceiling |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['domain']} | {row['method']} | {row['weights']} "
-            f"| {row['lds']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
-            f"| {row['gain_over_equalised']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}] "
-            f"| {row['relative_gain'] or 0:+.0%} | {row['ceiling']:.3f} |"
-        )
-    return "\n".join(lines)

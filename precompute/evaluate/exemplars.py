@@ -198,19 +198,3 @@ def summarise(
             }
         )
     return rows
-
-
-def table(rows: list[dict]) -> str:
-    """Lay rows out as a Markdown table: Recall@10 and mean average precision, with their intervals."""
-    lines = [
-        "| method | weights | concept | planted | Recall@10 | chance | mAP | chance |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        lines.append(
-            f"| {r['method']} | {r['weights']} | {r['concept']} | {r['planted']} "
-            f"| {r['recall_at_10']:.3f} [{r['low']:.3f}, {r['high']:.3f}] | {r['chance']:.3f} "
-            f"| {r['mean_average_precision']:.3f} [{r['map_low']:.3f}, {r['map_high']:.3f}] "
-            f"| {r['map_chance']:.3f} |"
-        )
-    return "\n".join(lines)

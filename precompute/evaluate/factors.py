@@ -234,27 +234,3 @@ def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
         kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
         queries = apply_kernel(raw, kernel)
     return queries.flatten(1) @ train.flatten(1).T
-
-
-def table(rows: list[dict]) -> str:
-    """Lay rows out as a Markdown table: a line for each method and weights, a column for each factor."""
-    factors = list(dict.fromkeys(row["factor"] for row in rows))
-    chance = {row["factor"]: row["chance"] for row in rows}
-    names = " | ".join(f"{f}@1 | @5 | @10 (chance {chance[f]:.3f})" for f in factors)
-    lines = [f"| method | weights | {names} |", "|---" * (2 + 3 * len(factors)) + "|"]
-    for method, weights in dict.fromkeys((row["method"], row["weights"]) for row in rows):
-        cells = [
-            f"{figure(row, 1)} | {figure(row, 5)} | "
-            f"{figure(row, TOP)} [{row['low']:.3f}, {row['high']:.3f}]"
-            for factor in factors
-            for row in rows
-            if (row["method"], row["weights"], row["factor"]) == (method, weights, factor)
-        ]
-        lines.append(f"| {method} | {weights} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def figure(row: dict, count: int) -> str:
-    """Write one precision; rows of older runs have some of them."""
-    value = row.get(f"precision_at_{count}")
-    return "-" if value is None else f"{value:.3f}"

@@ -112,24 +112,3 @@ def ensemble_scores(
     with_it = losses.T @ seen / seen.sum(0).clamp_min(1)
     without = losses.T @ (1 - seen) / (1 - seen).sum(0).clamp_min(1)
     return without - with_it
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = [
-        f"ceiling {rows[0]['ceiling']:.3f}; one training's losses reach {rows[0]['retraining']:.3f} of another's",
-        "",
-        "| method | weights | LDS | gain over equalised | relative |",
-        "|---|---|---|---|---|",
-    ]
-    for r in rows:
-        gain = "| - | - |"
-        if "gain_low" in r:
-            gain = (
-                f"| {r['gain_over_equalised']:+.3f} [{r['gain_low']:+.3f}, {r['gain_high']:+.3f}] "
-            )
-            gain += f"| {r['relative_gain'] or 0:+.0%} |"
-        lines.append(
-            f"| {r['method']} | {r['weights']} | {r['lds']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {gain}"
-        )
-    return "\n".join(lines)

@@ -151,20 +151,3 @@ def p_value_of(attributor: Attributor, phrase: str, query: Query) -> float:
     found = evidence(attributor.model, query.image, {GENERAL: query.prompt, "own": phrase})
     whole = attributor.calibration.p_values({GENERAL: found[GENERAL]})
     return own_p_value(attributor.calibration, whole, found["own"])
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = [
-        "| phrase | means | chance | own weights | equalised | shipped concept | p ≤ 5 %: shown / not | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        phrase = r["phrase"] + (" (no caption has it)" if r["unknown_words"] else "")
-        shipped = "-" if r["shipped"] is None else f"{r['shipped']:.3f}"
-        lines.append(
-            f"| {phrase} | {r['means']} | {r['chance']:.3f} | **{r['precision_at_10']:.3f}** "
-            f"[{r['low']:.3f}, {r['high']:.3f}] | {r['equalised']:.3f} | {shipped} "
-            f"| {r['shown']:.2f} / {r['not_shown']:.2f} | {r['seconds']:.0f} |"
-        )
-    return "\n".join(lines)

@@ -162,20 +162,3 @@ def row_of(method: str, weights: str, kind: str, values: np.ndarray, seed: int) 
         "composites": len(values),
         "measured_on": f"{len(values)} composites of two training images, two maps each",
     }
-
-
-def table(rows: list[dict]) -> str:
-    """Lay rows out as a Markdown table: a line for each set of weights."""
-    lines = [
-        "| method | weights | map | pointing game (chance 0.5) | positive evidence in the right half |",
-        "|---" * 5 + "|",
-    ]
-    for row in rows:
-        pointing = f"{row['pointing_accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        share = (
-            f"{row['share_in_right_half']:.3f} [{row['share_low']:.3f}, {row['share_high']:.3f}]"
-        )
-        lines.append(
-            f"| {row['method']} | {row['weights']} | {row['map']} | {pointing} | {share} |"
-        )
-    return "\n".join(lines)

@@ -198,31 +198,3 @@ def concept_row(name: str, changes: list[dict], seed: int) -> dict:
         "measured_on": f"{len(own)} generated pictures of held-out combinations; the {REMOVED} images first for "
         f"their {name} unlearned",
     }
-
-
-def table(rows: list[dict]) -> str:
-    """Give the rows as Markdown."""
-    lines = [
-        "| unlearned | change of loss | x of random's | change of picture | an unrelated picture's loss |",
-        "|---|---|---|---|---|",
-    ]
-    for r in (row for row in rows if "over_random" in row):
-        ratio = "not known"
-        if r["over_random"] is not None:
-            ratio = (
-                f"{r['over_random']:.1f} [{r['over_random_low']:.1f}, {r['over_random_high']:.1f}]"
-            )
-        lines.append(
-            f"| {r['method']} | {r['loss_change']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}] | {ratio} "
-            f"| {r['picture_change']:.3f} [{r['picture_low']:.3f}, {r['picture_high']:.3f}] "
-            f"| {r['unrelated_change']:+.3f} [{r['unrelated_low']:+.3f}, {r['unrelated_high']:+.3f}] |"
-        )
-    lines += ["", "| unlearned | under the style's phrase | under the subject's | own less other |",
-              "|---|---|---|---|"]  # fmt: skip
-    lines += [
-        f"| {r['method']} | {r['loss_change_of_style']:+.3f} | {r['loss_change_of_subject']:+.3f} "
-        f"| {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}] |"
-        for r in rows
-        if "difference" in r
-    ]
-    return "\n".join(lines)
