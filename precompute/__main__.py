@@ -24,6 +24,9 @@ import types
 import typing
 from multiprocessing import active_children
 
+from attribution.errors import InputError
+from precompute.implied import refuse_implied
+
 STEPS = {
     "collection": "shipped.collection:CollectionConfig",
     "train": "shipped.train:TrainConfig",
@@ -90,9 +93,6 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     name = given.pop("step")
     module, config = step_named(name)
-    from attribution.errors import InputError  # with torch, so that Ctrl-C is ours by then
-    from precompute.implied import refuse_implied
-
     try:
         refuse_implied(name, config, given)
         return module.run(config(**given)) or 0
@@ -113,6 +113,11 @@ def stop(*_: object) -> None:
     os._exit(STOPPED)
 
 
-if __name__ == "__main__":
+def program() -> int:
+    """Run one step as a process of its own, which Ctrl-C ends."""
     signal.signal(signal.SIGINT, stop)
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(program())

@@ -61,4 +61,6 @@ def test_a_signal_during_a_job_ends_the_page_quietly(started, number):
     assert process.returncode == 128 + number
     assert "terminate called" not in said
     assert "Traceback" not in said
+    assert "torchvision" not in said
+    assert "Loading weights" not in said
     assert not list(folder.glob("attribution-page-*"))

@@ -28,6 +28,7 @@ from attribution.models.configs import (
     check_configs,
     read_config,
 )
+from attribution.quiet import without_bars
 
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -88,7 +89,10 @@ def _network(folder: Path, part: str) -> ModelMixin | CLIPTextModel:
     """Load a network's parameters, every one of them."""
     options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
     try:
-        network, about = NETWORKS[part].from_pretrained(folder, output_loading_info=True, **options)
+        with without_bars():
+            network, about = NETWORKS[part].from_pretrained(
+                folder, output_loading_info=True, **options
+            )
     except Exception as error:  # as above
         raise _not_loaded(folder, error) from error
     if missing := sorted(about["missing_keys"]):

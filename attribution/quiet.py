@@ -1,0 +1,34 @@
+"""Keep off the terminal what libraries say of themselves and means nothing to a person.
+
+What they say of a model or of a download is left alone, and so is what others log. It imports neither torch nor them.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IMPORTS = "transformers.utils.import_utils"  # the logger
+
+
+def drop_import_warnings() -> None:
+    """Drop transformers' word, whenever diffusers is imported, on image processors that no step of ours uses."""
+    logging.getLogger(IMPORTS).addFilter(is_news)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a record says more than that an image processor does without torchvision."""
+    return "ImageProcessor` requires torchvision" not in str(record.msg)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide transformers' bars over parameters, which are read in a moment; the Hub's stay on for downloads."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # the Hub's, too
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
