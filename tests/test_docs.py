@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
+from precompute.evaluate.config import MEASUREMENTS
+from precompute.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -44,6 +46,10 @@ def test_every_table_is_shown_once_and_none_has_an_empty_column():
             assert lines, found[2]
             for place, name in enumerate(head):
                 assert any(line[place].strip() for line in lines if place < len(line)), name
+
+
+def test_every_measurement_has_a_table():
+    assert sorted(TABLES) == sorted(MEASUREMENTS)
 
 
 def test_tables_need_no_torch():
