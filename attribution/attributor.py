@@ -4,7 +4,6 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from attribution.answer.questions import GENERAL, query_features
 from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
-from attribution.files import Wanted, hash_of, read_json, read_tensors
 from attribution.gradients.features import FeatureExtractor
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
@@ -192,31 +191,3 @@ class Attributor:
         found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
         place = self.order.argsort()  # row of the collection -> row of the cache
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
-
-
-WEIGHTS = {"belongs_to": object, "checksum": str, "settings": object, "fit": {str: object}}
-
-
-def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
-    """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
-    path = cache.folder / "weights.json"
-    if not path.is_file():
-        raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
-    advice = "run python -m precompute weights"
-    header, tensors_path = read_json(path, advice, WEIGHTS), cache.folder / "weights.safetensors"
-    if header["belongs_to"] != belongs_to(cache):
-        raise InputError(f"the weights in {cache.folder} are of another cache; {advice}")
-    if GENERAL not in header["fit"] or not {"scales", "equalised"}.isdisjoint(header["fit"]):
-        raise InputError(f"{path} is damaged: its questions cannot be so; {advice}")
-    each = Wanted(torch.float32, (len(cache.groups),), 0.0)
-    wanted = dict.fromkeys(header["fit"], each) | {"scales": replace(each, low=1e-30)}
-    tensors = read_tensors(tensors_path, header["checksum"], wanted, advice)
-    scales = tensors.pop("scales")
-    return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
-
-
-def belongs_to(cache: Cache) -> dict:
-    """Say what weights depend on: images may come and go, model, features and method may not."""
-    kept = {key: cache.header[key] for key in ("method", "damping", "features", "groups")}
-    kept["groups"] = hash_of(kept["groups"])
-    return kept | {"model": cache.header["fingerprints"]["model"]}

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from attribution.answer.answer import standardise
+from attribution.answer.damping import GRID
+from attribution.answer.queries import Query, questions
 from attribution.answer.questions import query_features
 from attribution.attributor import Attributor
 from attribution.cache.kernel import fit_kernel
@@ -18,9 +20,7 @@ from attribution.gradients.methods import METHODS, concept_loss, denoising_loss
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.damping import GRID
 from precompute.evaluate.factors import check
-from precompute.queries import Query, questions
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac")

@@ -10,13 +10,12 @@ from PIL import Image
 from attribution.answer.answer import standardise
 from attribution.answer.calibration import Calibration
 from attribution.answer.questions import query_features
-from attribution.attributor import Attributor, read_weights
+from attribution.attributor import Attributor
 from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import weighted
-from attribution.cache.weights import FitConfig, fit_weights, take_statistics
+from attribution.cache.weights import FitConfig, fit_weights, read_weights, take_statistics
 from attribution.errors import InputError
 from attribution.looks.own import (
-    FIRST_SEED,
     MAX_QUERIES,
     checked,
     learn_concept,
@@ -26,7 +25,7 @@ from attribution.looks.own import (
     with_concept,
 )
 from attribution.pictures.collection import Collection
-from precompute import queries
+from attribution.seeds import FIRST_SEED
 from precompute.__main__ import main
 from precompute.evaluate.own import PHRASES, means
 
@@ -74,7 +73,7 @@ def test_the_same_phrase_gives_the_same_weights_and_another_phrase_others(attrib
 
 def test_weights_are_the_plain_fit_to_the_drawn_pictures(attributor, concept):
     prompts = prompts_with("thick outlines", attributor.collection, 10, 0)
-    seeds = [FIRST_SEED + i for i in range(10)]
+    seeds = [FIRST_SEED["own"] + i for i in range(10)]
     images = attributor.model.generate(prompts[:8], seeds[:8])
     images += attributor.model.generate(prompts[8:], seeds[8:])
     asked = query_features(attributor.extractor, images, {"x": ["thick outlines"] * 10})["x"]
@@ -236,8 +235,7 @@ def test_without_a_calibration_there_is_no_p_value(attributor, concept, answer, 
 
 
 def test_seeds_are_of_no_other_purpose():
-    firsts = sorted(queries.FIRST_SEED.values())
-    assert queries.FIRST_SEED["own"] == FIRST_SEED
+    firsts = sorted(FIRST_SEED.values())
     assert min(b - a for a, b in itertools.pairwise(firsts)) >= 10_000_000
 
 

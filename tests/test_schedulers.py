@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from attribution.answer.queries import Query
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.looks.unlearning import copy_of
@@ -19,7 +20,6 @@ from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.truth.study import Study
-from precompute.queries import Query
 
 NO_SDE = not diffusers.utils.is_torchsde_available()
 HERE = [name for name in SAMPLERS if name != "DPMSolverSDEScheduler" or not NO_SDE]

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.cache.weights import GENERAL
 from attribution.gradients.features import FeatureExtractor, unit
 
-GENERAL = "general"
 Questions = dict[str, list[str]]  # "general" or a concept -> a phrase for every picture
 
 

@@ -25,11 +25,11 @@ from attribution.gradients.methods import (
     concept_loss,
     method_named,
 )
-from attribution.gradients.projection import generator
 from attribution.gradients.projector import GradientProjector
 from attribution.gradients.trials import RULES, Trials
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import to_pixels
+from attribution.seeds import generator
 
 
 class FeatureExtractor:

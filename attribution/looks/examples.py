@@ -17,10 +17,11 @@ from torch import Tensor
 
 from attribution.answer.answer import Attribution, standardise
 from attribution.answer.questions import GENERAL
-from attribution.attributor import Attributor, belongs_to
+from attribution.attributor import Attributor
 from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
+from attribution.cache.weights import belongs_to
 from attribution.errors import InputError
 from attribution.files import (
     Wanted,

@@ -23,16 +23,15 @@ from torch import Tensor
 from attribution.answer.answer import Attribution
 from attribution.answer.calibration import Calibration, evidence, p_value
 from attribution.answer.questions import GENERAL, query_features
-from attribution.attributor import Attributor, read_weights
+from attribution.attributor import Attributor
 from attribution.cache.kernel import apply_kernel
-from attribution.cache.scoring import chunks
-from attribution.cache.weights import FitConfig, fit_weights, report_of, take_statistics
+from attribution.cache.weights import FitConfig, fit_queries, read_weights
 from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
+from attribution.seeds import FIRST_SEED
 
-FIRST_SEED = 60_000_000  # of the pictures drawn here; precompute/queries.py has all other ranges
 MAX_QUERIES = 1000  # so many seeds are kept for every `seed`
 BATCH = 8
 DRAWING, GRADIENTS, PASS = 1, 2, 1  # how long each takes, for the progress
@@ -76,17 +75,13 @@ def learn_concept(
     features = torch.cat(list(asked_pictures(attributor, phrase, prompts, seed, progress)))
     kernelised = apply_kernel(features, attributor.cache.kernel)
 
-    def passes() -> Iterator[tuple[int, Tensor]]:
-        yield from chunks(kernelised, attributor.cache)
-        progress.advance(PASS)
-
     scales = 1 / read_weights(attributor.cache)["equalised"]
-    weights, curve = fit_weights(passes, take_statistics(passes), scales, fit)
+    fitted = fit_queries(kernelised, attributor.cache, fit, scales, lambda: progress.advance(PASS))
     progress.finish()
     return OwnConcept(
         phrase,
-        weights / scales,
-        report_of(weights, curve),
+        fitted.weights / scales,
+        fitted.report,
         queries,
         round(time.perf_counter() - started, 1),
         tuple(unknown_words(phrase, attributor.collection)),
@@ -174,7 +169,7 @@ def asked_pictures(
     """Draw some pictures at a time and give their features under the phrase's question."""
     for start in range(0, len(prompts), BATCH):
         some = prompts[start : start + BATCH]
-        first = FIRST_SEED + seed * MAX_QUERIES + start
+        first = FIRST_SEED["own"] + seed * MAX_QUERIES + start
         images = attributor.model.generate(some, list(range(first, first + len(some))))
         progress.advance(DRAWING)
         question = {OWN: [phrase] * len(some)}

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from attribution.concepts import denoising_losses
 from attribution.errors import InputError
-from attribution.gradients.projection import generator
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, to_pixels
+from attribution.seeds import generator
 
 MOVING = ("attn2.to_k.weight", "attn2.to_v.weight")  # diffusers' cross-attention keys and values
 MOST = 500  # images that can be removed at once

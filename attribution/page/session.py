@@ -22,7 +22,7 @@ COUNT = 12  # training images shown
 LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
 OWN = "own:"  # begins the name of a visitor's own concept
 SEED = 7
-LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute/queries.py)
+LAST_SEED = 9_999_999  # those above belong to fitting and measuring (seeds.py)
 Marks = tuple[Tensor | None, Stability]  # likeness to every training image, repeats of the answer
 
 

@@ -22,8 +22,11 @@ from attribution.answer.calibration import (
     calibrated_for,
     described,
     evidence,
+    evidence_as_upload,
+    phrases_not_shown,
     read_calibration,
 )
+from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.store import caption_column
 from attribution.concepts import combinations
@@ -31,10 +34,9 @@ from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
-from precompute.calibrate import evidence_as_upload, phrases_not_shown
+from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import clopper_pearson
-from precompute.queries import FIRST_SEED, draw_queries
 from precompute.shipped.scenes import compose
 from precompute.shipped.styles import STYLES, draw
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated

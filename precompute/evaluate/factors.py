@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
-from attribution.attributor import read_weights
 from attribution.cache.kernel import apply_kernel, fit_kernel
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
@@ -31,7 +32,6 @@ from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level
-from precompute.queries import Query, draw_queries, questions
 
 TOP = 10
 QUERIES = 240
