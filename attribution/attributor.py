@@ -1,6 +1,6 @@
 """Put the library together: a picture in, ranked training images out.
 
-In: a model folder, a cache folder and the collection that both were made from. Out: an `Attribution`, which
+In: a model folder, a cache folder and the collection that both were made from. Out: an `Answer`, which
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution, standardise
+from attribution.answer.answer import Answer, standardise
 from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
@@ -134,7 +134,7 @@ class Attributor:
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for a picture, as a whole and for each concept.
 
         `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
@@ -151,7 +151,7 @@ class Attributor:
         image: Image.Image,
         phrases: dict[str, str],
         weights: dict[str, Float[Tensor, "group"]] | None = None,
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for a picture under exactly these phrases, one for every question.
 
         `weights` are those of questions that the cache does not know.
@@ -171,7 +171,7 @@ class Attributor:
         phrases: dict[str, str],
         found: dict[str, float],
         weights: dict[str, Float[Tensor, "group"]] | None = None,
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for questions whose kernelised features and evidence are known.
 
         `weights` are those of questions that the cache does not know.
@@ -184,9 +184,9 @@ class Attributor:
         }
         p_values = self.calibration.p_values(found) if self.calibration else {}
         about = self.collection, p_values, found, asked, used, self.requests
-        return Attribution(scores, phrases, *about)
+        return Answer(scores, phrases, *about)
 
-    def regions(self, image: Image.Image, answer: Attribution) -> Regions:
+    def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
         found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
         place = self.order.argsort()  # row of the collection -> row of the cache

@@ -20,7 +20,7 @@ import app
 from attribution.errors import InputError
 from attribution.files import hash_of
 from attribution.page.desk import ANY, Desk
-from attribution.page.session import COUNT, checked
+from attribution.page.session import COUNT, as_mix
 from precompute.__main__ import main
 
 PROMPT = "a woodcut of a cat in the city"
@@ -498,7 +498,7 @@ def test_examples_to_choose_from_share_few_words(desk):
 )
 def test_a_mix_is_of_numbers_from_0_to_1_and_not_empty(amounts):
     with pytest.raises(InputError):
-        checked(amounts)
+        as_mix(amounts)
 
 
 def test_hostile_words_in_the_collection_are_escaped(desk):

@@ -17,9 +17,9 @@ from attribution.cache.weights import FitConfig, fit_weights, read_weights, take
 from attribution.errors import InputError
 from attribution.looks.own import (
     MAX_QUERIES,
-    checked,
     learn_concept,
     own_p_value,
+    plain_phrase,
     prompts_with,
     unknown_words,
     with_concept,
@@ -169,7 +169,7 @@ def test_a_phrase_that_asks_nothing_is_refused_before_any_picture(attributor):
     for count in (0, MAX_QUERIES + 1):
         with pytest.raises(InputError, match=f"queries is {count}"):
             learn_concept(attributor, "a cat", never, queries=count)
-    assert checked("a" * 1000) == "a" * 1000
+    assert plain_phrase("a" * 1000) == "a" * 1000
 
 
 def test_a_phrase_that_the_model_cannot_tell_from_silence_is_refused(attributor, monkeypatch):

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution, standardise
+from attribution.answer.answer import Answer, standardise
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.cache.kernel import apply_kernel
@@ -71,7 +71,7 @@ class Example:
     image: Image.Image
     prompt: str
     seed: int
-    answer: Attribution
+    answer: Answer
     held_out: bool  # whether no training image shows this combination
     path: Path
 
@@ -116,7 +116,7 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     examples = []
     for number, entry in enumerate(entries):
         names, evidence = list(entry["phrases"]), entry["evidence"]
-        answer = Attribution(
+        answer = Answer(
             {name: scores[name][number] for name in names},
             entry["phrases"],
             attributor.collection,
@@ -187,7 +187,7 @@ def _scores(
 
 
 def leaning_on(
-    answers: list[Attribution], row: int, count: int, **amounts: float | int
+    answers: list[Answer], row: int, count: int, **amounts: float | int
 ) -> list[tuple[int, float]]:
     """Give the answers in which a training image scores highest, best first: each one's place and the score."""
     mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]

@@ -66,32 +66,32 @@ def measure(config: EvaluateConfig) -> list[dict]:
     own = kept(config, belongs_to, "own", lambda: ask_own(model, collection, config))
     new = kept(config, belongs_to, "new", lambda: ask_new(model, collection))
 
-    rows = shares("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
+    rows = rates("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
     for number, family in enumerate(families):
         here = unrelated[number :: len(families)]
-        rows += shares("false alarms", f"unrelated: {family}", here, calibration, [GENERAL])
+        rows += rates("false alarms", f"unrelated: {family}", here, calibration, [GENERAL])
         others = torch.arange(len(calibration.unrelated)) % len(families) != number
         blind = replace(calibration, unrelated=calibration.unrelated[others])
         what = f"unrelated: {family}, calibrated without its own family"
-        rows += shares("false alarms", what, here, blind, [GENERAL])
+        rows += rates("false alarms", what, here, blind, [GENERAL])
     is_foreign = [name in FOREIGN for name in families]
     foreign = [row for n, row in enumerate(unrelated) if is_foreign[n % len(families)]]
     plain = torch.arange(len(calibration.unrelated)) % len(families) < len(FAMILIES)
     blind = replace(calibration, unrelated=calibration.unrelated[plain])
     what = "unrelated: scenes in foreign styles, calibrated without any foreign style"
-    rows += shares("false alarms", what, foreign, blind, [GENERAL])
+    rows += rates("false alarms", what, foreign, blind, [GENERAL])
     concepts = list(collection.concepts)
     what = "generated, asked for what they do not show"
-    rows += shares("false alarms", what, own["wrong"], calibration, concepts)
+    rows += rates("false alarms", what, own["wrong"], calibration, concepts)
     for what, found in own.items():
         if what != "wrong":
-            rows += shares("detected", f"generated, {what}", found, calibration)
-    return rows + shares(
+            rows += rates("detected", f"generated, {what}", found, calibration)
+    return rows + rates(
         "detected", "the collection's code, new pictures, guessed words", new, calibration
     )
 
 
-def shares(
+def rates(
     figure: str,
     what: str,
     found: Found,
