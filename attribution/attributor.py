@@ -22,13 +22,13 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.store import Cache, caption_column, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
@@ -52,7 +52,7 @@ class Attributor:
             opt_out if shared else Requests(collection, Path(opt_out) if opt_out else None)
         )
         self.requests.read()  # refuses what cannot be read before anybody asks
-        self.extractor = FeatureExtractor.of(model, cache)
+        self.extractor = FeatureExtractor.of(model, cache.header, cache.folder)
         self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
             cache.folder, calibrated_for(model, collection.concepts)

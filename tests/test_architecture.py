@@ -6,12 +6,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def imports(path):
+ROOMS = ("pictures", "models", "gradients", "cache", "answer")  # in the order in which data flows
+STEPS = ("gradients", "weights", "calibrate", "likeness", "examples", "index", "verify")
+
+
+def modules(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports(path):
+    return (name.split(".")[0] for name in modules(path))
 
 
 def sources(folder):
@@ -23,6 +32,21 @@ def sources(folder):
 def test_the_library_knows_neither_the_page_nor_the_command_line():
     for path in sources("attribution"):
         assert not {"gradio", "precompute", "app", "matplotlib"} & set(imports(path)), path
+
+
+def test_rooms_know_none_that_data_reaches_later():
+    for place, room in enumerate(ROOMS):
+        later = tuple(
+            f"attribution.{name}" for name in (*ROOMS[place + 1 :], "attributor", "looks")
+        )
+        for path in sources(f"attribution/{room}"):
+            assert not [name for name in modules(path) if name.startswith(later)], path
+
+
+def test_no_measurement_is_made_of_another_steps_command():
+    steps = {f"precompute.{name}" for name in (*STEPS, "__main__", "evaluate.truth.retrain")}
+    for path in sources("precompute/evaluate"):
+        assert not steps & set(modules(path)), path
 
 
 def test_the_command_line_does_not_know_the_page():

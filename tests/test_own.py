@@ -11,10 +11,10 @@ from attribution.answer.answer import standardise
 from attribution.answer.calibration import Calibration
 from attribution.answer.questions import query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import weighted
 from attribution.cache.weights import FitConfig, fit_weights, read_weights, take_statistics
 from attribution.errors import InputError
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import (
     MAX_QUERIES,
     learn_concept,

@@ -11,11 +11,11 @@ from test_gradients import DIM, NETWORKS, ROWS
 from torch import nn
 
 from attribution.answer.answer import standardise
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import weighted
 from attribution.errors import InputError
 from attribution.gradients.features import unit
 from attribution.gradients.grid import cell_parts
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.regions import blend, cell_features, heat
 from attribution.pictures.collection import load_collection

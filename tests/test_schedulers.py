@@ -14,6 +14,7 @@ import torch
 from attribution.answer.queries import Query
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
+from attribution.gradients.methods import PATH
 from attribution.looks.unlearning import copy_of
 from attribution.models.configs import SAMPLERS
 from attribution.models.diffusion import DiffusionModel
@@ -59,7 +60,7 @@ def extractors(small_model):
     config = FeatureConfig("denoising_loss", timesteps=2, ranges=2, proj_dim=4)
     plain = FeatureExtractor(model, config)
     path = copy.copy(plain)
-    path.rule = "path"
+    path.rule = PATH
     return plain, path
 
 

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from attribution import files
 from attribution.attributor import Attributor
 from attribution.cache import shards, store
-from attribution.cache.kernel import fit_kernel
 from attribution.cache.shards import restored, rows_of_shard, write_shard
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
+from attribution.gradients.kernel import fit_kernel
 from attribution.pictures.collection import Row, load_collection
 from precompute.__main__ import main
 

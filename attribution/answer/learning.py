@@ -9,12 +9,12 @@ from pathlib import Path
 
 from attribution.answer.damping import choose_damping
 from attribution.answer.queries import draw_known, questions
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.store import open_cache
 from attribution.cache.weights import FitConfig, Fitted, fit_queries, write_weights
 from attribution.errors import InputError
 from attribution.files import ensure_writable
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection
@@ -41,11 +41,11 @@ def learn_weights(
     ensure_writable(Path(folder))
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
-    if not cache.header["damping"] and method_named(cache.header["method"]).kernel != "identity":
+    if not cache.header["damping"] and method_named(cache.header["method"]).kernel.damped:
         drawn = draw_known(model, collection, config.queries, "validation", config.seed)
         cache = choose_damping(model, cache, drawn, fit)
     drawn = draw_known(model, collection, config.queries, "weights", config.seed)
-    asked = questions(FeatureExtractor.of(model, cache), collection, drawn)
+    asked = questions(FeatureExtractor.of(model, cache.header, cache.folder), collection, drawn)
     fitted, scales = {}, None
     for name, features in asked.items():  # the whole picture comes first, and scales all
         fitted[name] = fit_queries(apply_kernel(features, cache.kernel), cache, fit, scales)

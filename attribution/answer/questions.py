@@ -30,7 +30,7 @@ def query_features(
         for name, phrases in questions.items()
     }
     concepts = [name for name in questions if name != GENERAL]
-    if concepts and extractor.rule != "contrast":
+    if concepts and not extractor.rule.contrasts:
         unconditional = unit(extractor.query(images, [""] * len(images), batch_size))
         for name in concepts:
             features[name] = features[name] - unconditional

@@ -20,7 +20,6 @@ from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
 from attribution.cache.header import form_of, read_header
-from attribution.cache.kernel import fit_kernel
 from attribution.cache.plan import Plan
 from attribution.cache.shards import (
     Form,
@@ -38,6 +37,7 @@ from attribution.cache.store import clean, read_kernel, write_header
 from attribution.errors import InputError
 from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.gradients.curvature import ensure_factors
+from attribution.gradients.kernel import identity
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, fingerprint_of
@@ -78,7 +78,7 @@ def build_cache(
     with writing(site.folder) if state.is_main_process else nullcontext():
         plan, removed = _shared(state, lambda: _prepare(site))
         _make(site, plan.new[state.process_index :: state.num_processes], on_step)
-        if state.is_main_process and method_named(config.method).kernel == "ekfac":
+        if state.is_main_process and method_named(config.method).kernel.before_projection:
             ensure_factors(site.folder, collection, site.extractor, config.factor_images, on_step)
         _finish(site, plan, state)
     return Built(len(collection), len(site.extractor.groups), plan.images, removed)
@@ -230,11 +230,9 @@ def _sum_grams(folder: Path, names: list[str], form: Form) -> Tensor:
 def _close(site: Site, header: dict, shards: list[Shard], gram: Tensor) -> None:
     """Make the kernel and write the header."""
     config = site.config
-    kernel = torch.eye(config.proj_dim).expand(len(gram), -1, -1).clone()
     damping = _damping_of(config, header)
-    if method_named(config.method).kernel == "block" and damping:
-        images = max(1, sum(shard.rows for shard in shards))
-        kernel = fit_kernel(gram, images, damping)
+    fit = method_named(config.method).kernel.fit if damping else identity
+    kernel = fit(gram, max(1, sum(shard.rows for shard in shards)), damping)
     if damping != header.get("damping"):
         header = {key: value for key, value in header.items() if key != "damping_losses"}
     about = {"method": config.method, "damping": damping}

@@ -90,7 +90,7 @@ class Site:
     ) -> "Site":
         """Draw the projections, and refuse at once what the method cannot do with this model."""
         extractor = FeatureExtractor(model, config.features())
-        if method_named(config.method).kernel == "ekfac":
+        if method_named(config.method).kernel.before_projection:
             layers_of(extractor.projector)
         return cls(Path(folder), collection, extractor, config)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from attribution.answer.answer import Answer, standardise
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
 from attribution.cache.weights import belongs_to
@@ -32,6 +31,7 @@ from attribution.files import (
     save_tensors,
     write_whole,
 )
+from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
 
 ADVICE = "run python -m precompute examples"

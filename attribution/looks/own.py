@@ -24,10 +24,10 @@ from attribution.answer.answer import Answer
 from attribution.answer.calibration import Calibration, evidence, p_value
 from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.weights import FitConfig, fit_queries, read_weights
 from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
+from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
 from attribution.progress import OnStep

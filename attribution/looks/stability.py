@@ -15,8 +15,8 @@ from torch import Tensor
 from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import top
+from attribution.gradients.kernel import apply_kernel
 from attribution.progress import OnStep
 
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.questions import GENERAL
 from attribution.cache.build import build_cache
-from attribution.cache.kernel import apply_kernel, fit_kernel
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
@@ -123,10 +123,9 @@ def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[T
 def own_contributions(cache: Cache) -> Float[Tensor, "group train"]:
     """Give <g, K g> of every group and image, with gradients of any norm."""
     train = cache.features(raw=True)
-    if method_named(cache.header["method"]).kernel == "identity":
-        return train.square().sum(2).T
     wide = train.transpose(0, 1).double()
-    kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
+    fit = method_named(cache.header["method"]).kernel.fit
+    kernel = fit(wide.mT @ wide, len(train), cache.header["damping"])
     return (apply_kernel(train, kernel) * train).sum(2).T
 
 

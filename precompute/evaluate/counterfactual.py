@@ -112,7 +112,9 @@ def whole_lists(
 ) -> dict[str, Int[Tensor, "query removed"]]:
     """Rank training images in each of the ways that are compared."""
     images, prompts = [q.image for q in whole], [q.prompt for q in whole]
-    extractor = FeatureExtractor.of(attributor.model, attributor.cache)
+    extractor = FeatureExtractor.of(
+        attributor.model, attributor.cache.header, attributor.cache.folder
+    )
     published = plain_scores(extractor.query(images, prompts), attributor.cache)
     learned = torch.stack(
         [attributor.attribute(*each).scores[GENERAL] for each in zip(images, prompts, strict=True)]

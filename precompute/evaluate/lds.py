@@ -81,7 +81,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
 def take_features(studied: Studied, method: str) -> Features:
     """Make the features of all training images and of all queries with the study's full model."""
     cache = method_cache(studied, method, EKFAC_DAMPING)
-    extractor = FeatureExtractor.of(studied.full(), cache)
+    extractor = FeatureExtractor.of(studied.full(), cache.header, cache.folder)
     collection = studied.study.collection
     drawn = draw_queries(studied.full(), collection, unlabelled(studied), "weights")
     return Features(

@@ -19,10 +19,10 @@ from attribution.answer.calibration import evidence
 from attribution.answer.queries import Query, draw_queries
 from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import top, weighted
 from attribution.cache.weights import read_weights
 from attribution.concepts import combinations
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import OwnConcept, learn_concept, own_p_value
 from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
