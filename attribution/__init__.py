@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attribution.quiet import drop_import_warnings
 
 if TYPE_CHECKING:
-    from attribution.answer.answer import Attribution, Source
+    from attribution.answer.answer import Answer, Source
     from attribution.answer.shares import Share
     from attribution.attributor import Attributor
     from attribution.errors import InputError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attribution.pictures.collection import Collection, load_collection, open_image
 
 __all__ = [
-    "Attribution",
+    "Answer",
     "Attributor",
     "Collection",
     "DiffusionModel",
@@ -28,7 +28,7 @@ __all__ = [
     "open_image",
 ]
 PLACES = {
-    "Attribution": "answer.answer",
+    "Answer": "answer.answer",
     "Attributor": "attributor",
     "Collection": "pictures.collection",
     "DiffusionModel": "models.diffusion",

@@ -1,10 +1,9 @@
 """Put the library together: a picture in, ranked training images out.
 
-In: a model folder, a cache folder and the collection that both were made from. Out: an `Attribution`, which
+In: a model folder, a cache folder and the collection that both were made from. Out: an `Answer`, which
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution, standardise
+from attribution.answer.answer import Answer, standardise
 from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
@@ -23,13 +22,13 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
-from attribution.files import Wanted, hash_of, read_json, read_tensors
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
@@ -53,7 +52,7 @@ class Attributor:
             opt_out if shared else Requests(collection, Path(opt_out) if opt_out else None)
         )
         self.requests.read()  # refuses what cannot be read before anybody asks
-        self.extractor = FeatureExtractor.of(model, cache)
+        self.extractor = FeatureExtractor.of(model, cache.header, cache.folder)
         self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
             cache.folder, calibrated_for(model, collection.concepts)
@@ -135,7 +134,7 @@ class Attributor:
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for a picture, as a whole and for each concept.
 
         `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
@@ -152,7 +151,7 @@ class Attributor:
         image: Image.Image,
         phrases: dict[str, str],
         weights: dict[str, Float[Tensor, "group"]] | None = None,
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for a picture under exactly these phrases, one for every question.
 
         `weights` are those of questions that the cache does not know.
@@ -172,7 +171,7 @@ class Attributor:
         phrases: dict[str, str],
         found: dict[str, float],
         weights: dict[str, Float[Tensor, "group"]] | None = None,
-    ) -> Attribution:
+    ) -> Answer:
         """Score every training image for questions whose kernelised features and evidence are known.
 
         `weights` are those of questions that the cache does not know.
@@ -185,38 +184,10 @@ class Attributor:
         }
         p_values = self.calibration.p_values(found) if self.calibration else {}
         about = self.collection, p_values, found, asked, used, self.requests
-        return Attribution(scores, phrases, *about)
+        return Answer(scores, phrases, *about)
 
-    def regions(self, image: Image.Image, answer: Attribution) -> Regions:
+    def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
         found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
         place = self.order.argsort()  # row of the collection -> row of the cache
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
-
-
-WEIGHTS = {"belongs_to": object, "checksum": str, "settings": object, "fit": {str: object}}
-
-
-def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
-    """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
-    path = cache.folder / "weights.json"
-    if not path.is_file():
-        raise InputError(f"{cache.folder} has no weights; run python -m precompute weights")
-    advice = "run python -m precompute weights"
-    header, tensors_path = read_json(path, advice, WEIGHTS), cache.folder / "weights.safetensors"
-    if header["belongs_to"] != belongs_to(cache):
-        raise InputError(f"the weights in {cache.folder} are of another cache; {advice}")
-    if GENERAL not in header["fit"] or not {"scales", "equalised"}.isdisjoint(header["fit"]):
-        raise InputError(f"{path} is damaged: its questions cannot be so; {advice}")
-    each = Wanted(torch.float32, (len(cache.groups),), 0.0)
-    wanted = dict.fromkeys(header["fit"], each) | {"scales": replace(each, low=1e-30)}
-    tensors = read_tensors(tensors_path, header["checksum"], wanted, advice)
-    scales = tensors.pop("scales")
-    return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
-
-
-def belongs_to(cache: Cache) -> dict:
-    """Say what weights depend on: images may come and go, model, features and method may not."""
-    kept = {key: cache.header[key] for key in ("method", "damping", "features", "groups")}
-    kept["groups"] = hash_of(kept["groups"])
-    return kept | {"model": cache.header["fingerprints"]["model"]}

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.gradients.projection import generator
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import CONCEPTS, Collection
+from attribution.seeds import generator
 
 PHRASES_AT_ONCE = 4  # in one forward pass
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase

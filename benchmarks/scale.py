@@ -30,11 +30,11 @@ import torch
 from tqdm import tqdm
 
 from attribution.cache.index import Index, build_index
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import best, contributions, top, weighted
 from attribution.cache.shards import describe_shard, gram_of, shard_path, write_shard
 from attribution.cache.store import Cache, open_cache, write_header
 from attribution.files import file_hash, load_tensors
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import FeatureConfig
 from attribution.pictures.collection import Row, fingerprint_of
 

@@ -8,26 +8,26 @@ subject, a style and a background that they do not show.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
-    described,
     evidence,
+    evidence_as_upload,
+    phrases_not_shown,
     write_calibration,
 )
+from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.store import caption_column
-from attribution.concepts import captioned, combinations, recognise
+from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
-from attribution.pictures.collection import Collection, load_collection
-from precompute.queries import FIRST_SEED, draw_queries
+from attribution.pictures.collection import load_collection
+from attribution.seeds import FIRST_SEED
 from precompute.unrelated import draw_unrelated
 
 
@@ -79,25 +79,3 @@ def run(config: CalibrateConfig) -> None:
             calibrated_for(model, collection.concepts),
             asdict(config),
         )
-
-
-def evidence_as_upload(
-    model: DiffusionModel, collection: Collection, image: Image.Image, caption: str = ""
-) -> dict[str, float]:
-    """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
-    phrases = recognise(model, image, collection.concepts) if collection.concepts else {}
-    return evidence(model, image, described(phrases, caption))
-
-
-def phrases_not_shown(
-    collection: Collection, values: list[dict[str, str]], seed: int
-) -> list[dict[str, str]]:
-    """Choose for every picture and concept a phrase of another value, at random."""
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            c: str(rng.choice([p for v, p in phrases.items() if v != shown[c]]))
-            for c, phrases in collection.concepts.items()
-        }
-        for shown in values
-    ]

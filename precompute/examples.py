@@ -10,13 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attribution.answer.calibration import described, evidence
+from attribution.answer.queries import Query, questions
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.looks.examples import Drawn, write_examples
 from attribution.pictures.collection import Collection
-from precompute.queries import Query, questions
 
 
 @dataclass(frozen=True)

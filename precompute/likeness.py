@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attribution.answer.likeness import write_look_alikes
+from attribution.answer.queries import encode
 from attribution.cache.store import caption_column, open_cache
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
-from precompute.queries import encode
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,17 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
+from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.attributor import Attributor
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
+from attribution.cache.store import open_cache
 from attribution.looks.unlearning import UnlearnConfig
+from attribution.models.diffusion import DiffusionModel
 from attribution.page.hall import Hall, load
 from attribution.page.server import serve
 from attribution.page.settings import Settings
 from attribution.pictures.collection import load_collection
-from precompute.__main__ import main
 from precompute.shipped.autoencoder import new_autoencoder
 from precompute.shipped.denoiser import new_scheduler, new_text_encoder, new_tokenizer
 
@@ -84,13 +88,11 @@ def small_model(small_collection, tmp_path_factory):
 def attributor(small_model, small_collection, tmp_path_factory):
     """The small model with a cache of few timesteps and weights from few queries."""
     folder = tmp_path_factory.mktemp("cache")
-    names = ["--pretrained_model_name_or_path", str(small_model)]
-    names += ["--train_data_dir", str(small_collection)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, "--output_dir", str(folder), *shape]) == 0
-    learn = ["--cache_dir", str(folder), "--queries", "4", "--top_k", "3"]
-    assert main(["weights", *names, *learn]) == 0
-    return Attributor.from_pretrained(small_model, folder, small_collection)
+    model = DiffusionModel.from_pretrained(small_model)
+    collection = load_collection(small_collection)
+    build_cache(model, collection, folder, CacheConfig(timesteps=4, proj_dim=8, shard_size=8))
+    learn_weights(model, collection, folder, LearnConfig(queries=4, top_k=3))
+    return Attributor(model, collection, open_cache(folder, {}))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from attribution.page.hall import Hall
 from attribution.page.layout import TITLE, create_demo
 from attribution.page.panels import ways
 from attribution.page.panels.ways import STRIP
-from attribution.page.session import COUNT, checked
+from attribution.page.session import COUNT, as_mix
 from precompute.__main__ import main
 
 PROMPT = "a woodcut of a cat in the city"
@@ -503,7 +503,7 @@ def test_examples_to_choose_from_share_few_words(desk):
 )
 def test_a_mix_is_of_numbers_from_0_to_1_and_not_empty(amounts):
     with pytest.raises(InputError):
-        checked(amounts)
+        as_mix(amounts)
 
 
 def test_hostile_words_in_the_collection_are_escaped(desk):

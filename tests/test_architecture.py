@@ -7,18 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
-
-
-def sources(folder):
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
+ROOMS = ("pictures", "models", "gradients", "cache", "answer")  # in the order in which data flows
+STEPS = ("gradients", "weights", "calibrate", "likeness", "examples", "index", "verify")
 
 
 def modules(path):
@@ -26,7 +16,18 @@ def modules(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports(path):
+    return (name.split(".")[0] for name in modules(path))
+
+
+def sources(folder):
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
 
 
 def test_the_library_does_not_know_the_command_line():
@@ -40,6 +41,21 @@ def test_the_page_alone_knows_gradio_and_nothing_knows_the_page():
         if not path.is_relative_to(page):
             assert "gradio" not in set(imports(path)), path
             assert not [name for name in modules(path) if name.startswith("attribution.page")], path
+
+
+def test_rooms_know_none_that_data_reaches_later():
+    for place, room in enumerate(ROOMS):
+        later = tuple(
+            f"attribution.{name}" for name in (*ROOMS[place + 1 :], "attributor", "looks")
+        )
+        for path in sources(f"attribution/{room}"):
+            assert not [name for name in modules(path) if name.startswith(later)], path
+
+
+def test_no_measurement_is_made_of_another_steps_command():
+    steps = {f"precompute.{name}" for name in (*STEPS, "__main__", "evaluate.truth.retrain")}
+    for path in sources("precompute/evaluate"):
+        assert not steps & set(modules(path)), path
 
 
 def test_the_command_line_does_not_know_the_page():

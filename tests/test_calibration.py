@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
@@ -162,7 +162,7 @@ def test_scores_without_any_spread_have_no_shares():
 
 
 def test_a_collection_without_artists_is_told_so(collection):
-    answer = Attribution({"general": torch.arange(30.0)}, {}, collection)
+    answer = Answer({"general": torch.arange(30.0)}, {}, collection)
     assert {share.artist for share in answer.artists()} <= {
         labels["artist"] for labels in collection.labels
     }

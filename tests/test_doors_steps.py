@@ -186,7 +186,7 @@ def test_a_tenth_goes_unasked(names, cache, small_collection, tmp_path, capsys):
     other = some_of(small_collection, tmp_path / "other", range(3, 30))
     argv = ["gradients", *names[:2], "--train_data_dir", str(other), "--output_dir", str(cache)]
     assert main([*argv, *SIZES]) == 0
-    assert "0 images to add, 3 removed" in capsys.readouterr().err
+    assert "0 images added, 3 removed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

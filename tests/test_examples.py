@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_store import shrunk
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.looks.examples import leaning_on, load_examples
@@ -160,7 +160,7 @@ def test_every_held_out_combination_has_its_example():
 def test_the_reverse_question_ranks_answers_by_one_image(attributor):
     rows = torch.tensor([[0.0, 3, 1], [5, 1, 2], [1, 2, 4]])
     collection = attributor.collection
-    answers = [Attribution({"general": row, "style": -row}, {}, collection) for row in rows]
+    answers = [Answer({"general": row, "style": -row}, {}, collection) for row in rows]
     assert leaning_on(answers, 0, 2) == [(1, 5.0), (2, 1.0)]
     assert leaning_on(answers, 2, 9, style=1) == [(0, -1.0), (1, -2.0), (2, -4.0)]
     assert leaning_on(answers, 1, 1, general=3, style=1) == [(0, 1.5)]

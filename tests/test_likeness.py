@@ -7,11 +7,11 @@ import torch
 from test_store import shrunk
 
 from attribution.answer.likeness import disagreement, ranks, read_look_alikes
+from attribution.answer.queries import encode
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from precompute.__main__ import main
-from precompute.queries import encode
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from attribution.answer.answer import standardise
+from attribution.answer.damping import GRID
+from attribution.answer.queries import Query, questions
 from attribution.answer.questions import query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import fit_kernel
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
-from attribution.gradients.methods import METHODS, concept_loss, denoising_loss
+from attribution.gradients.kernel import fit_kernel
+from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.damping import GRID
 from precompute.evaluate.factors import check
-from precompute.queries import Query, questions
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac")
@@ -134,7 +134,7 @@ def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pict
     assert torch.allclose(asked, seen.float(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["path", "contrast"])
+@pytest.mark.parametrize("rule", [PATH, CONTRAST])
 def test_queries_depend_on_neither_batch_nor_order(model, pictures, rule):
     images, prompts = pictures
     extractor = FeatureExtractor(
@@ -160,8 +160,8 @@ def test_estimates_make_the_noisy_latents_again(small_model, kind):
 
 def test_the_first_trial_on_the_path_noises_the_models_idea_of_the_picture(model, pictures):
     config = FeatureConfig("denoising_loss", timesteps=4, proj_dim=6)
-    extractor = FeatureExtractor(model, config, "path")
-    path, plain = extractor.trials(*pictures, "path"), extractor.trials(*pictures)
+    extractor = FeatureExtractor(model, config, PATH)
+    path, plain = extractor.trials(*pictures, PATH.trials), extractor.trials(*pictures)
     latents, conditions = model.latents(pictures[0]), model.conditions(pictures[1])
     here = extractor.timesteps[:1].expand(3)
     with torch.no_grad():
@@ -194,7 +194,7 @@ def test_the_contrast_pulls_as_the_denoising_loss_of_an_image_of_the_concept_doe
 def test_nothing_is_subtracted_where_the_objective_is_the_contrast(model, pictures, monkeypatch):
     config = FeatureConfig("denoising_loss", timesteps=2, proj_dim=6, each_timestep="unit")
     images, words = pictures[0], ["a cat"] * 3
-    contrast = FeatureExtractor(model, config, "contrast")
+    contrast = FeatureExtractor(model, config, CONTRAST)
     want = unit(contrast.query(images, words))
     asked, query = [], contrast.query
     monkeypatch.setattr(contrast, "query", lambda *given: asked.append(given[1]) or query(*given))
@@ -209,7 +209,7 @@ def test_nothing_is_subtracted_where_the_objective_is_the_contrast(model, pictur
 
 def test_a_contrast_with_no_words_and_constant_scores_are_refused(model, pictures):
     config = FeatureConfig("denoising_loss", timesteps=2, proj_dim=6)
-    silent = FeatureExtractor(model, config, "contrast").query(pictures[0], [""] * 3)
+    silent = FeatureExtractor(model, config, CONTRAST).query(pictures[0], [""] * 3)
     assert not silent.any()
     for scores in (torch.zeros(2, 5), torch.full((1, 5), 3.0), torch.full((1, 5), torch.nan)):
         with pytest.raises(InputError, match="every training image scores the same"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.answer.answer import Attribution, standardise
+from attribution.answer.answer import Answer, standardise
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.page.desk import Desk
@@ -41,7 +41,7 @@ def answered(collection, file):
 
     def answer(**requests):
         file.write_text(json.dumps(requests))
-        return Attribution(scores, {}, collection, requests=Requests(collection, file))
+        return Answer(scores, {}, collection, requests=Requests(collection, file))
 
     return answer
 
@@ -162,7 +162,7 @@ def test_a_name_or_a_style_that_only_withheld_rows_have_is_in_no_list(collection
 def test_an_answer_that_is_kept_honours_requests_that_come_later(collection, file):
     file.write_text("{}")
     scores = {"general": torch.arange(30.0)}
-    answer = Attribution(scores, {}, collection, requests=Requests(collection, file))
+    answer = Answer(scores, {}, collection, requests=Requests(collection, file))
     assert answer.rank(1)[0].index == 29
     file.write_text(json.dumps({"files": [collection.files[29]]}))
     assert answer.rank(1)[0].index == 28

@@ -10,23 +10,22 @@ from PIL import Image
 from attribution.answer.answer import standardise
 from attribution.answer.calibration import Calibration
 from attribution.answer.questions import query_features
-from attribution.attributor import Attributor, read_weights
-from attribution.cache.kernel import apply_kernel
+from attribution.attributor import Attributor
 from attribution.cache.scoring import weighted
-from attribution.cache.weights import FitConfig, fit_weights, take_statistics
+from attribution.cache.weights import FitConfig, fit_weights, read_weights, take_statistics
 from attribution.errors import InputError
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import (
-    FIRST_SEED,
     MAX_QUERIES,
-    checked,
     learn_concept,
     own_p_value,
+    plain_phrase,
     prompts_with,
     unknown_words,
     with_concept,
 )
 from attribution.pictures.collection import Collection
-from precompute import queries
+from attribution.seeds import FIRST_SEED
 from precompute.__main__ import main
 from precompute.evaluate.own import PHRASES, means
 
@@ -74,7 +73,7 @@ def test_the_same_phrase_gives_the_same_weights_and_another_phrase_others(attrib
 
 def test_weights_are_the_plain_fit_to_the_drawn_pictures(attributor, concept):
     prompts = prompts_with("thick outlines", attributor.collection, 10, 0)
-    seeds = [FIRST_SEED + i for i in range(10)]
+    seeds = [FIRST_SEED["own"] + i for i in range(10)]
     images = attributor.model.generate(prompts[:8], seeds[:8])
     images += attributor.model.generate(prompts[8:], seeds[8:])
     asked = query_features(attributor.extractor, images, {"x": ["thick outlines"] * 10})["x"]
@@ -170,7 +169,7 @@ def test_a_phrase_that_asks_nothing_is_refused_before_any_picture(attributor):
     for count in (0, MAX_QUERIES + 1):
         with pytest.raises(InputError, match=f"queries is {count}"):
             learn_concept(attributor, "a cat", never, queries=count)
-    assert checked("a" * 1000) == "a" * 1000
+    assert plain_phrase("a" * 1000) == "a" * 1000
 
 
 def test_a_phrase_that_the_model_cannot_tell_from_silence_is_refused(attributor, monkeypatch):
@@ -236,8 +235,7 @@ def test_without_a_calibration_there_is_no_p_value(attributor, concept, answer, 
 
 
 def test_seeds_are_of_no_other_purpose():
-    firsts = sorted(queries.FIRST_SEED.values())
-    assert queries.FIRST_SEED["own"] == FIRST_SEED
+    firsts = sorted(FIRST_SEED.values())
     assert min(b - a for a, b in itertools.pairwise(firsts)) >= 10_000_000
 
 

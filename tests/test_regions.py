@@ -11,11 +11,11 @@ from test_gradients import DIM, NETWORKS, ROWS
 from torch import nn
 
 from attribution.answer.answer import standardise
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import weighted
 from attribution.errors import InputError
 from attribution.gradients.features import unit
-from attribution.gradients.grid import shares
+from attribution.gradients.grid import cell_parts
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.regions import blend, cell_features, heat
 from attribution.pictures.collection import load_collection
@@ -75,7 +75,7 @@ def test_a_cells_share_is_the_whole_feature_of_an_objective_that_reads_this_cell
 
 @pytest.mark.parametrize("layout", [(4, 4), (16, 16), (3, 5), (16,), (7,), (1,), ()])
 def test_what_is_shared_out_keeps_its_sum(layout):
-    share = shares(layout, 8)
+    share = cell_parts(layout, 8)
     assert share.shape == (65, int(np.prod(layout)))
     assert torch.allclose(share.sum(0), torch.ones(share.shape[1]))
     placed = layout in ((4, 4), (16, 16), (3, 5), (16,))
@@ -83,10 +83,10 @@ def test_what_is_shared_out_keeps_its_sum(layout):
 
 
 def test_coarse_positions_cover_the_cells_under_them():
-    share = shares((4, 4), 8)
+    share = cell_parts((4, 4), 8)
     lit = share[:64, 5].view(8, 8).nonzero().tolist()  # the second row's second position
     assert lit == [[2, 2], [2, 3], [3, 2], [3, 3]]
-    assert torch.equal(shares((16,), 8), share)
+    assert torch.equal(cell_parts((16,), 8), share)
 
 
 def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from attribution.answer.queries import Query
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
+from attribution.gradients.methods import PATH
 from attribution.looks.unlearning import copy_of
 from attribution.models.configs import SAMPLERS
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.truth.study import Study
-from precompute.queries import Query
 
 NO_SDE = not diffusers.utils.is_torchsde_available()
 HERE = [name for name in SAMPLERS if name != "DPMSolverSDEScheduler" or not NO_SDE]
@@ -59,7 +60,7 @@ def extractors(small_model):
     config = FeatureConfig("denoising_loss", timesteps=2, ranges=2, proj_dim=4)
     plain = FeatureExtractor(model, config)
     path = copy.copy(plain)
-    path.rule = "path"
+    path.rule = PATH
     return plain, path
 
 

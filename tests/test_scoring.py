@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from attribution.cache.index import Index, build_index
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import best, chunks, contributions, top, weighted
 from attribution.cache.shards import describe_shard, shard_path, write_shard
 from attribution.cache.store import listed_shards, open_cache, read_header, write_header
 from attribution.errors import InputError
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import FeatureConfig
 from attribution.pictures.collection import Row, fingerprint_of
 from precompute.__main__ import main

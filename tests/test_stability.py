@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.looks.stability import Stability, stability
 
 
@@ -30,7 +30,7 @@ def test_the_same_noise_repeats_the_answer_and_other_noise_does_not(attributor, 
 def test_what_stays_is_a_share_of_repeats(attributor):
     rows = torch.tensor([[5.0, 4, 3, 2, 1], [5, 1, 2, 3, 4]])
     collection = attributor.collection
-    repeats = Stability([Attribution({"general": r, "style": -r}, {}, collection) for r in rows])
+    repeats = Stability([Answer({"general": r, "style": -r}, {}, collection) for r in rows])
     assert repeats.stays(1).tolist() == [1, 0.5, 0, 0, 0.5]
     assert repeats.stays(1, style=1).tolist() == [0, 0.5, 0.5, 0.5, 0.5]
     assert repeats.stays(9).tolist() == [1] * 5

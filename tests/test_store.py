@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from attribution import files
 from attribution.attributor import Attributor
 from attribution.cache import shards, store
-from attribution.cache.kernel import fit_kernel
 from attribution.cache.shards import restored, rows_of_shard, write_shard
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
+from attribution.gradients.kernel import fit_kernel
 from attribution.pictures.collection import Row, load_collection
 from precompute.__main__ import main
 
@@ -355,7 +355,7 @@ def test_images_are_added_without_taking_old_gradients_again(
     assert main(command(small_model, smaller, output)) == 0
     old = {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}
     assert main(command(small_model, small_collection, output)) == 0
-    assert "3 images to add, 0 removed" in capsys.readouterr().err
+    assert "3 images added, 0 removed" in capsys.readouterr().err
     assert old.items() <= {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}.items()
     same(cache, output, exact=False)  # batches differ, so rounding does
 
@@ -375,7 +375,7 @@ def test_a_removed_image_is_gone_from_disk_kernel_and_results(
     with pytest.raises(InputError, match="made for another collection"):
         Attributor.from_pretrained(small_model, copy, smaller)
     assert main(command(small_model, smaller, copy, "--remove")) == 0
-    assert "0 images to add, 10 removed" in capsys.readouterr().err
+    assert "0 images added, 10 removed" in capsys.readouterr().err
     after, opened = by_row(copy)
     assert after.keys() == {row for row in before if row.file not in names}
     assert all(torch.equal(after[row][0], before[row][0]) for row in after)
@@ -398,7 +398,7 @@ def test_a_changed_caption_is_a_changed_image(
     rows[2]["text"] = "something else"
     (changed / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(command(small_model, changed, copy)) == 0
-    assert "1 images to add, 1 removed" in capsys.readouterr().err
+    assert "1 images added, 1 removed" in capsys.readouterr().err
 
 
 # Kills.

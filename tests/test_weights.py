@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from attribution.cache.kernel import apply_kernel, fit_kernel
 from attribution.cache.scoring import top, weighted
 from attribution.cache.weights import (
     FitConfig,
@@ -14,6 +13,7 @@ from attribution.cache.weights import (
 )
 from attribution.errors import InputError
 from attribution.gradients.features import unit
+from attribution.gradients.kernel import apply_kernel, fit_kernel
 
 QUERIES, GROUPS, TRAIN, DIM, CLASSES = 24, 12, 300, 16, 10
 SIGNAL = (2, 7)  # the groups that know a row's class

@@ -32,7 +32,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Answer:
     """The scores of one picture, kept by concept so that mixing them is instant."""
 
     scores: dict[str, Float[Tensor, "train"]]  # concept -> standardised scores

@@ -16,13 +16,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from attribution.answer.questions import GENERAL
-from attribution.concepts import Phrases, denoising_losses
+from attribution.concepts import Phrases, denoising_losses, recognise
 from attribution.errors import InputError
 from attribution.files import (
     Wanted,
@@ -34,6 +35,7 @@ from attribution.files import (
     write_whole,
 )
 from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection
 
 ADVICE = "run python -m precompute calibrate"
 SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "pictures": {str: int}}
@@ -75,6 +77,28 @@ def evidence(model: DiffusionModel, image: Image.Image, words: dict[str, str]) -
 def described(phrases: dict[str, str], prompt: str = "") -> dict[str, str]:
     """Give the words of every question: of the whole picture, all phrases, or the prompt without any."""
     return {GENERAL: ", ".join(phrases.values()) or prompt} | phrases
+
+
+def evidence_as_upload(
+    model: DiffusionModel, collection: Collection, image: Image.Image, caption: str = ""
+) -> dict[str, float]:
+    """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
+    phrases = recognise(model, image, collection.concepts) if collection.concepts else {}
+    return evidence(model, image, described(phrases, caption))
+
+
+def phrases_not_shown(
+    collection: Collection, values: list[dict[str, str]], seed: int
+) -> list[dict[str, str]]:
+    """Choose for every picture and concept a phrase of another value, at random."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            c: str(rng.choice([p for v, p in phrases.items() if v != shown[c]]))
+            for c, phrases in collection.concepts.items()
+        }
+        for shown in values
+    ]
 
 
 def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.cache.weights import GENERAL
 from attribution.gradients.features import FeatureExtractor, unit
 
-GENERAL = "general"
 Questions = dict[str, list[str]]  # "general" or a concept -> a phrase for every picture
 
 
@@ -30,7 +30,7 @@ def query_features(
         for name, phrases in questions.items()
     }
     concepts = [name for name in questions if name != GENERAL]
-    if concepts and extractor.rule != "contrast":
+    if concepts and not extractor.rule.contrasts:
         unconditional = unit(extractor.query(images, [""] * len(images), batch_size))
         for name in concepts:
             features[name] = features[name] - unconditional

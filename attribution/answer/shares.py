@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attribution.gradients.projection import generator
+from attribution.seeds import generator
 
 LEVEL = 2.0  # standard deviations above the average training image
 RESAMPLES = 1000

@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import Best, top
 from attribution.cache.shards import restored
 from attribution.cache.store import Cache
@@ -28,6 +27,7 @@ from attribution.files import (
     save_tensors,
     write_whole,
 )
+from attribution.gradients.kernel import apply_kernel
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINING_ROWS = 40  # for each cell, as faiss advises

@@ -7,18 +7,34 @@ For queries that the model generated, the best-scored training images should sta
 
 The norm needs only each query's Gram matrix, ||s||^2 = w^T G_q w with G_q = sum_n C[:, n] C[:, n]^T, and the
 top-k only the images that may be in it: so memory does not grow with the training set. In: contributions, in
-passes. Out: weights `[group]`, mean one. It does not know what a query shows.
+passes. Out: weights `[group]`, mean one, and their two files in the cache's folder. It does not know what a query shows.
 """
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attribution.cache.scoring import chunks
+from attribution.cache.store import Cache
 from attribution.errors import InputError
+from attribution.files import (
+    Wanted,
+    file_hash,
+    hash_of,
+    read_json,
+    read_tensors,
+    save_tensors,
+    write_whole,
+    writing,
+)
 
+GENERAL = "general"  # the question about the whole picture, which every cache has weights for
+ADVICE = "run python -m precompute weights"
+SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "fit": {str: object}}
 Pass = Callable[[], Iterator[tuple[int, Tensor]]]  # first row, contributions [query, group, row]
 
 
@@ -68,14 +84,23 @@ def effective_groups(weights: Float[Tensor, "group"]) -> float:
     return (weights.sum() ** 2 / weights.square().sum()).item()
 
 
-def report_of(weights: Float[Tensor, "group"], curve: list[float]) -> dict[str, float]:
-    """Say what fitting did: how many groups are in use, and the loss before and after."""
-    return {
-        "effective_groups": round(effective_groups(weights), 1),
-        "steps": len(curve),
-        "loss_at_uniform": round(curve[0], 4),
-        "loss": round(curve[-1], 4),
-    }
+@dataclass(frozen=True)
+class Fitted:
+    """A question's weights, and how fitting went."""
+
+    weights: Float[Tensor, "group"]  # mean one, for contributions divided by the scales
+    scales: Float[Tensor, "group"]
+    curve: list[float]  # the loss at every step
+
+    @property
+    def report(self) -> dict[str, float]:
+        """Say what fitting did: how many groups are in use, and the loss before and after."""
+        return {
+            "effective_groups": round(effective_groups(self.weights), 1),
+            "steps": len(self.curve),
+            "loss_at_uniform": round(self.curve[0], 4),
+            "loss": round(self.curve[-1], 4),
+        }
 
 
 @dataclass(frozen=True)
@@ -112,6 +137,29 @@ def take_best(passes: Pass, weights: Float[Tensor, "group"], count: int) -> Pool
         valid = torch.ones_like(order, dtype=torch.bool)
         pool = Pool(rows.gather(1, order), parts.gather(2, chosen), valid)
     return pool
+
+
+def fit_queries(
+    kernelised: Float[Tensor, "query group dim"],
+    cache: Cache,
+    config: FitConfig,
+    scales: Float[Tensor, "group"] | None = None,
+    on_pass: Callable[[], None] | None = None,
+) -> Fitted:
+    """Fit weights for queries on all of a cache; the scales are the queries' own unless given.
+
+    `on_pass` is told of every pass over the cache: one, and one for each round at most.
+    """
+
+    def passes() -> Iterator[tuple[int, Tensor]]:
+        yield from chunks(kernelised, cache)
+        if on_pass:
+            on_pass()
+
+    statistics = take_statistics(passes)
+    scales = statistics.scales if scales is None else scales
+    weights, curve = fit_weights(passes, statistics, scales, config)
+    return Fitted(weights, scales, curve)
 
 
 def fit_weights(
@@ -177,3 +225,42 @@ def minimise(
         elif step - best_step >= config.patience:
             break
     return (groups * logits.softmax(0)).detach(), curve
+
+
+def write_weights(cache: Cache, fitted: dict[str, Fitted], settings: dict) -> None:
+    """Write `weights.safetensors`, and `weights.json` last; all share the scales of the whole picture's."""
+    path = cache.folder / "weights.safetensors"
+    tensors = {name: each.weights for name, each in fitted.items()}
+    with writing(cache.folder):
+        save_tensors(path, {"scales": fitted[GENERAL].scales} | tensors)
+        header = {
+            "belongs_to": belongs_to(cache),
+            "checksum": file_hash(path),
+            "settings": settings,
+            "fit": {name: each.report for name, each in fitted.items()},
+        }
+        write_whole(cache.folder / "weights.json", json.dumps(header, indent=1) + "\n")
+
+
+def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
+    """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
+    path = cache.folder / "weights.json"
+    if not path.is_file():
+        raise InputError(f"{cache.folder} has no weights; {ADVICE}")
+    header, tensors_path = read_json(path, ADVICE, SHAPE), cache.folder / "weights.safetensors"
+    if header["belongs_to"] != belongs_to(cache):
+        raise InputError(f"the weights in {cache.folder} are of another cache; {ADVICE}")
+    if GENERAL not in header["fit"] or not {"scales", "equalised"}.isdisjoint(header["fit"]):
+        raise InputError(f"{path} is damaged: its questions cannot be so; {ADVICE}")
+    each = Wanted(torch.float32, (len(cache.groups),), 0.0)
+    wanted = dict.fromkeys(header["fit"], each) | {"scales": replace(each, low=1e-30)}
+    tensors = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)
+    scales = tensors.pop("scales")
+    return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
+
+
+def belongs_to(cache: Cache) -> dict:
+    """Say what weights depend on: images may come and go, model, features and method may not."""
+    kept = {key: cache.header[key] for key in ("method", "damping", "features", "groups")}
+    kept["groups"] = hash_of(kept["groups"])
+    return kept | {"model": cache.header["fingerprints"]["model"]}

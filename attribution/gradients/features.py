@@ -9,27 +9,28 @@ gradient that is preconditioned before it is projected (ekfac.py).
 import copy
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.cache.store import Cache
 from attribution.errors import InputError
 from attribution.gradients.ekfac import Preconditioner, read_factors
 from attribution.gradients.methods import (
     OBJECTIVES,
+    SAME,
     FeatureConfig,
     Objective,
-    concept_loss,
+    QueryRule,
     method_named,
 )
-from attribution.gradients.projection import generator
 from attribution.gradients.projector import GradientProjector
-from attribution.gradients.trials import RULES, Trials
+from attribution.gradients.trials import Rule, Trials, same
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import to_pixels
+from attribution.seeds import generator
 
 
 class FeatureExtractor:
@@ -38,7 +39,9 @@ class FeatureExtractor:
     Called, it makes training features; `query` makes those of queries.
     """
 
-    def __init__(self, model: DiffusionModel, config: FeatureConfig, rule: str = "same") -> None:
+    def __init__(
+        self, model: DiffusionModel, config: FeatureConfig, rule: QueryRule = SAME
+    ) -> None:
         if config.timesteps > model.num_timesteps:
             raise InputError(
                 f"timesteps is {config.timesteps}, and the model has {model.num_timesteps}; take fewer"
@@ -54,18 +57,16 @@ class FeatureExtractor:
         self.noise_seed = config.seed
 
     @classmethod
-    def of(cls, model: DiffusionModel, cache: Cache) -> "FeatureExtractor":
-        """Make features as a cache and its method want them."""
-        method = method_named(cache.header["method"])
-        extractor = cls(model, FeatureConfig(**cache.header["features"]), method.query)
-        if extractor.groups != cache.groups:
-            raise InputError(
-                f"the cache {cache.folder} has other groups than the model; make it again"
-            )
-        if method.kernel == "ekfac":
+    def of(cls, model: DiffusionModel, header: dict, folder: Path) -> "FeatureExtractor":
+        """Make features as the cache in a folder and its method want them."""
+        method = method_named(header["method"])
+        extractor = cls(model, FeatureConfig(**header["features"]), method.query)
+        if extractor.groups != header["groups"]:
+            raise InputError(f"the cache {folder} has other groups than the model; make it again")
+        if method.kernel.before_projection:
             projector = extractor.projector
-            factors = read_factors(cache.folder, model.fingerprint, projector)
-            extractor.preconditioner = Preconditioner(projector, factors, cache.header["damping"])
+            factors = read_factors(folder, model.fingerprint, projector)
+            extractor.preconditioner = Preconditioner(projector, factors, header["damping"])
         return extractor
 
     def with_noise(self, seed: int) -> "FeatureExtractor":
@@ -105,10 +106,10 @@ class FeatureExtractor:
         With a `grid`, features come in parts that sum to them: one for each of grid x grid cells of the
         picture, row by row, and one for what has no place in it.
         """
-        objective = concept_loss if self.rule == "contrast" else self.objective
+        objective = self.rule.objective or self.objective
 
         def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
-            trials = self.trials(images, prompts, self.rule)
+            trials = self.trials(images, prompts, self.rule.trials)
             if not self.preconditioner:
                 return self._project(trials, objective, grid)[0]
             if grid:
@@ -117,14 +118,12 @@ class FeatureExtractor:
 
         return self._joined(make, images, prompts, batch_size)
 
-    def trials(self, images: list[Image.Image], prompts: list[str], rule: str = "same") -> Trials:
+    def trials(self, images: list[Image.Image], prompts: list[str], rule: Rule = same) -> Trials:
         """Prepare the rows on which the denoiser is run, every timestep of every picture."""
         latents = self.model.latents(images)
         keys = picture_keys(images, self.model)
         noise = torch.cat([self._noise(key, latents.shape[1:]) for key in keys])
-        return RULES[rule](
-            self.model, latents, noise.to(self.model.device), self.timesteps, prompts
-        )
+        return rule(self.model, latents, noise.to(self.model.device), self.timesteps, prompts)
 
     def _joined(
         self,

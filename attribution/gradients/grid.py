@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def shares(layout: tuple[int, ...], grid: int) -> Float[Tensor, "cell position"]:
+def cell_parts(layout: tuple[int, ...], grid: int) -> Float[Tensor, "cell position"]:
     """Give the part of each position's area that each of grid x grid cells covers, row by row.
 
     A layout is (height, width) or a number of tokens, which are a square picture's where they are a square

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attribution.errors import InputError
+from attribution.gradients.kernel import BLOCK, EKFAC, IDENTITY, Kernel
+from attribution.gradients.trials import Rule, contrast, path, same
 from attribution.shape import MOST_NUMBER
 
 MOST_TIMESTEPS = 1000  # more than a model was trained with would come twice
@@ -95,17 +97,29 @@ class FeatureConfig:
 
 
 @dataclass(frozen=True)
+class QueryRule:
+    """What a method asks of a query."""
+
+    trials: Rule
+    objective: Objective | None = None  # None: that of training images
+    contrasts: bool = False  # whether it is the difference that words make, as it stands
+
+
+SAME = QueryRule(same)
+PATH = QueryRule(path)
+CONTRAST = QueryRule(contrast, concept_loss, contrasts=True)
+
+
+@dataclass(frozen=True)
 class Method:
     """One base method."""
 
     name: str
     source: str
     objective: str  # a name in OBJECTIVES, for training images
-    kernel: str = (
-        "block"  # "block": (mean of g g^T + damping)^-1 in each group, "identity" or "ekfac"
-    )
+    kernel: Kernel = BLOCK
     each_timestep: str = "mean"  # or "unit": norm one at every timestep, before the mean
-    query: str = "same"  # a name in trials.RULES; "contrast" takes concept_loss for queries
+    query: QueryRule = SAME
     residual: bool = False  # training features times the root mean square training residual
 
 
@@ -114,9 +128,9 @@ METHODS = {
     for method in (
         Method("d-trak", "Zheng et al. 2024, arXiv 2311.00500", "output_square"),
         Method("trak", "Park et al. 2023, arXiv 2303.14186", "denoising_loss"),
-        Method("tracin", "Pruthi et al. 2020, arXiv 2002.08484", "denoising_loss", "identity"),
+        Method("tracin", "Pruthi et al. 2020, arXiv 2002.08484", "denoising_loss", IDENTITY),
         Method(
-            "journey-trak", "Georgiev et al. 2023, arXiv 2312.06205", "denoising_loss", query="path"
+            "journey-trak", "Georgiev et al. 2023, arXiv 2312.06205", "denoising_loss", query=PATH
         ),
         Method(
             "das",
@@ -125,13 +139,13 @@ METHODS = {
             each_timestep="unit",
             residual=True,
         ),
-        Method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", "denoising_loss", "ekfac"),
+        Method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", "denoising_loss", EKFAC),
         Method(  # a departure: the paper's training loss follows posterior sampling, here it is the plain one
             "concept-trak",
             "Park et al. 2026, arXiv 2507.06547",
             "denoising_loss",
             each_timestep="unit",
-            query="contrast",
+            query=CONTRAST,
         ),
     )
 }

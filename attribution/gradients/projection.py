@@ -6,7 +6,6 @@ inner products survive on average and nothing needs a multiplication by a dense 
 network.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -15,11 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-
-def generator(*key: object) -> torch.Generator:
-    """Make a CPU generator seeded by SHA-256 of the key, so that no two uses share a stream."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+from attribution.seeds import generator
 
 
 def signs(count: int, *key: object) -> Float[Tensor, "count"]:

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from attribution.errors import InputError
-from attribution.gradients.grid import shares
+from attribution.gradients.grid import cell_parts
 from attribution.gradients.layers import LayerProjection, NormProjection
 
 
@@ -41,7 +41,7 @@ def features_by_cell(
     channels = len(layer.normalized_shape) if isinstance(layer, nn.LayerNorm) else 1
     channels_first = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
     layout = gradient.shape[2:] if channels_first else gradient.shape[1:-channels]
-    share = shares(tuple(layout), grid).to(gradient.device)
+    share = cell_parts(tuple(layout), grid).to(gradient.device)
     return [share @ each for each in projection.by_position(kept, gradient, examples)]
 
 

@@ -89,9 +89,6 @@ def contrast(
     return replace(trials, target=replace(trials, conditions=empty).predict(model))
 
 
-RULES: dict[str, Rule] = {"same": same, "path": path, "contrast": contrast}
-
-
 def _noised(
     model: DiffusionModel, clean: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
 ) -> Trials:

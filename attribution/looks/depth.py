@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 
@@ -28,7 +28,7 @@ class Depth:
     parts: Float[Tensor, "range layer"]  # range 0 holds the least noise; their sum is the score
 
 
-def depth(attributor: Attributor, answer: Attribution, row: int, **amounts: float | int) -> Depth:
+def depth(attributor: Attributor, answer: Answer, row: int, **amounts: float | int) -> Depth:
     """Share one training image's score in a mix among ranges of noise and layers."""
     amounts = amounts or {GENERAL: 1.0}
     answer.mix(**amounts)  # refuses amounts that make no mix
@@ -44,7 +44,7 @@ def depth(attributor: Attributor, answer: Attribution, row: int, **amounts: floa
 
 
 def question_parts(
-    attributor: Attributor, answer: Attribution, name: str, row: int
+    attributor: Attributor, answer: Answer, name: str, row: int
 ) -> Float[Tensor, "group"]:
     """Give every group's part of a training image's score for one question."""
     asked = answer.asked[name] * answer.weights[name][:, None]

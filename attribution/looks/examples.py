@@ -15,12 +15,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution, standardise
+from attribution.answer.answer import Answer, standardise
 from attribution.answer.questions import GENERAL
-from attribution.attributor import Attributor, belongs_to
-from attribution.cache.kernel import apply_kernel
+from attribution.attributor import Attributor
 from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
+from attribution.cache.weights import belongs_to
 from attribution.errors import InputError
 from attribution.files import (
     Wanted,
@@ -31,6 +31,7 @@ from attribution.files import (
     save_tensors,
     write_whole,
 )
+from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
 
 ADVICE = "run python -m precompute examples"
@@ -70,7 +71,7 @@ class Example:
     image: Image.Image
     prompt: str
     seed: int
-    answer: Attribution
+    answer: Answer
     held_out: bool  # whether no training image shows this combination
     path: Path
 
@@ -115,7 +116,7 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     examples = []
     for number, entry in enumerate(entries):
         names, evidence = list(entry["phrases"]), entry["evidence"]
-        answer = Attribution(
+        answer = Answer(
             {name: scores[name][number] for name in names},
             entry["phrases"],
             attributor.collection,
@@ -186,7 +187,7 @@ def _scores(
 
 
 def leaning_on(
-    answers: list[Attribution], row: int, count: int, **amounts: float | int
+    answers: list[Answer], row: int, count: int, **amounts: float | int
 ) -> list[tuple[int, float]]:
     """Give the answers in which a training image scores highest, best first: each one's place and the score."""
     mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]

@@ -3,7 +3,7 @@
 As for the concepts that a cache knows (weights.py), but on the spot, from fewer pictures: the model draws prompts that
 name the phrase beside the collection's own, each picture is asked about the phrase alone (questions.py), and weights are
 fitted on contributions in the cache's scales. In: an `Attributor` and a phrase. Out: an `OwnConcept`, and an
-`Attribution` with one more question.
+`Answer` with one more question.
 
 It does not know whether the phrase means anything to the model. Words that no caption of the collection contains
 are listed, not refused: the text encoder spells them out of pieces, and what comes of that is arbitrary.
@@ -12,7 +12,7 @@ are listed, not refused: the text encoder spells them out of pieces, and what co
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,26 +20,24 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.answer.calibration import Calibration, evidence, p_value
 from attribution.answer.questions import GENERAL, query_features
-from attribution.attributor import Attributor, read_weights
-from attribution.cache.kernel import apply_kernel
-from attribution.cache.scoring import chunks
-from attribution.cache.weights import FitConfig, fit_weights, report_of, take_statistics
+from attribution.attributor import Attributor
+from attribution.cache.weights import FitConfig, fit_queries, read_weights
 from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
+from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
+from attribution.progress import OnStep
+from attribution.seeds import FIRST_SEED
 
-FIRST_SEED = 60_000_000  # of the pictures drawn here; precompute/queries.py has all other ranges
 MAX_QUERIES = 1000  # so many seeds are kept for every `seed`
 BATCH = 8
 DRAWING, GRADIENTS, PASS = 1, 2, 1  # how long each takes, for the progress
-OWN = "own"  # any name but that of the whole picture
+ASKED = "asked"  # any name but that of the whole picture
 SAME = 1e-3  # norm of a unit feature's change that may be rounding
-
-OnStep = Callable[[int, int], None]  # done, total
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def learn_concept(
     `on_step(done, total)` is told of progress, in no unit; what it raises stops the work, and nothing is changed.
     The same phrase, queries and seed give the same weights.
     """
-    phrase, started = checked(phrase), time.perf_counter()
+    phrase, started = plain_phrase(phrase), time.perf_counter()
     if not 1 <= queries <= MAX_QUERIES:
         raise InputError(f"queries is {queries}; it must be 1 to {MAX_QUERIES}")
     prompts = prompts_with(phrase, attributor.collection, queries, seed)
@@ -76,17 +74,13 @@ def learn_concept(
     features = torch.cat(list(asked_pictures(attributor, phrase, prompts, seed, progress)))
     kernelised = apply_kernel(features, attributor.cache.kernel)
 
-    def passes() -> Iterator[tuple[int, Tensor]]:
-        yield from chunks(kernelised, attributor.cache)
-        progress.advance(PASS)
-
     scales = 1 / read_weights(attributor.cache)["equalised"]
-    weights, curve = fit_weights(passes, take_statistics(passes), scales, fit)
+    fitted = fit_queries(kernelised, attributor.cache, fit, scales, lambda: progress.advance(PASS))
     progress.finish()
     return OwnConcept(
         phrase,
-        weights / scales,
-        report_of(weights, curve),
+        fitted.weights / scales,
+        fitted.report,
         queries,
         round(time.perf_counter() - started, 1),
         tuple(unknown_words(phrase, attributor.collection)),
@@ -94,8 +88,8 @@ def learn_concept(
 
 
 def with_concept(
-    attributor: Attributor, image: Image.Image, answer: Attribution, name: str, concept: OwnConcept
-) -> Attribution:
+    attributor: Attributor, image: Image.Image, answer: Answer, name: str, concept: OwnConcept
+) -> Answer:
     """Ask one more question of the picture of an answer; its other questions stay as they are.
 
     `name`, such as "own:thick outlines", is that of the slider, and none that the cache has.
@@ -133,7 +127,7 @@ def own_p_value(calibration: Calibration, known: dict[str, float], value: float)
     return max(known.get(GENERAL, 1.0), *(p_value(null, value) for null in nulls))
 
 
-def checked(phrase: str) -> str:
+def plain_phrase(phrase: str) -> str:
     """Refuse a phrase that asks nothing; give it with single spaces."""
     phrase = " ".join(phrase.split())
     if len(phrase) > MAX_PROMPT:
@@ -174,11 +168,11 @@ def asked_pictures(
     """Draw some pictures at a time and give their features under the phrase's question."""
     for start in range(0, len(prompts), BATCH):
         some = prompts[start : start + BATCH]
-        first = FIRST_SEED + seed * MAX_QUERIES + start
+        first = FIRST_SEED["own"] + seed * MAX_QUERIES + start
         images = attributor.model.generate(some, list(range(first, first + len(some))))
         progress.advance(DRAWING)
-        question = {OWN: [phrase] * len(some)}
-        asked = query_features(attributor.extractor, images, question)[OWN]
+        question = {ASKED: [phrase] * len(some)}
+        asked = query_features(attributor.extractor, images, question)[ASKED]
         if not asked.norm(dim=-1).max() > SAME:  # NaN, too, ends here
             raise InputError(
                 f"{phrase!r} makes no difference to the model; use words of its captions"

@@ -5,7 +5,6 @@ picture. Out: the same questions' answers, repeated, and the share of them in wh
 know whether an answer is right.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,18 +12,19 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import top
+from attribution.gradients.kernel import apply_kernel
+from attribution.progress import OnStep
 
 
 @dataclass(frozen=True)
 class Stability:
     """An answer's repeats, kept so that another mix is instant."""
 
-    repeats: list[Attribution]
+    repeats: list[Answer]
 
     def stays(self, count: int = 12, **amounts: float | int) -> Float[Tensor, "train"]:
         """Give the share of repeats in which a training image is among the first 2 x count of a mix."""
@@ -35,9 +35,9 @@ class Stability:
 def stability(
     attributor: Attributor,
     image: Image.Image,
-    answer: Attribution,
+    answer: Answer,
     seeds: tuple[int, ...] = (1, 2),
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Stability:
     """Ask an answer's questions again, once for each seed of the noise; `on_step(done, seeds)` is told of progress."""
     questions = {name: [answer.phrases[name]] for name in answer.asked}

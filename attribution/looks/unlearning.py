@@ -8,7 +8,6 @@ these images, in a push that is stronger than their true absence from a large co
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,16 +18,16 @@ from torch import Tensor
 
 from attribution.concepts import denoising_losses
 from attribution.errors import InputError
-from attribution.gradients.projection import generator
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, to_pixels
+from attribution.progress import OnStep
+from attribution.seeds import generator
 
 MOVING = ("attn2.to_k.weight", "attn2.to_v.weight")  # diffusers' cross-attention keys and values
 MOST = 500  # images that can be removed at once
 ENCODED_AT_ONCE = 32
 DRAWING = 25  # steps of a picture
 FIXED_SEED = 0  # of pictures whose own seed is not known
-OnStep = Callable[[int, int], None] | None  # (done, total)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def what_if(
     seed: int | None = None,
     image: Image.Image | None = None,
     config: UnlearnConfig | None = None,
-    on_step: OnStep = None,
+    on_step: OnStep | None = None,
 ) -> WhatIf:
     """Draw a prompt and seed with a model that unlearned some training images, and with a control.
 
@@ -90,7 +89,7 @@ def what_if(
     raises stops all; the model is never changed.
     """
     config, started, done = config or UnlearnConfig(), time.monotonic(), 0
-    rows, used = checked(rows, collection), FIXED_SEED if seed is None else seed
+    rows, used = removable(rows, collection), FIXED_SEED if seed is None else seed
     total = 3 * DRAWING + 2 * config.steps
 
     def tick(*_: int) -> None:
@@ -122,7 +121,7 @@ def unlearn(
     collection: Collection,
     rows: list[int | float],
     config: UnlearnConfig | None = None,
-    on_step: OnStep = None,
+    on_step: OnStep | None = None,
 ) -> DiffusionModel:
     """Give a copy of a model that was pushed away from some training images and held to the others.
 
@@ -130,7 +129,7 @@ def unlearn(
     zero, is this project's bound: what is forgotten is not pushed further.
     """
     config = config or UnlearnConfig()
-    rows = checked(rows, collection)
+    rows = removable(rows, collection)
     copy = copy_of(model, MOVING)
     moving = [p for name, p in copy.pipeline.unet.named_parameters() if name.endswith(MOVING)]
     if not moving:
@@ -190,7 +189,7 @@ def copy_of(model: DiffusionModel, moving: tuple[str, ...] = ()) -> DiffusionMod
     return replace(model, pipeline=copy)
 
 
-def checked(rows: list[int | float], collection: Collection) -> list[int]:
+def removable(rows: list[int | float], collection: Collection) -> list[int]:
     """Sort rows and drop repetitions; refuse what is no row, and too many."""
     wrong = [r for r in rows if not isinstance(r, int) or not 0 <= r < len(collection)]
     if wrong:

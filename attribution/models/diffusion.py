@@ -4,7 +4,6 @@ In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. It 
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from attribution.errors import InputError
 from attribution.models.parts import check, load
 from attribution.pictures.collection import to_pixels
 from attribution.pictures.hub import model_folder
+from attribution.progress import OnStep
 
 MAX_PROMPT = 1000  # characters
 STEPS, GUIDANCE = 25, 3.0  # of drawing
@@ -168,7 +168,7 @@ class DiffusionModel:
         seeds: list[int],
         steps: int = STEPS,
         guidance: float = GUIDANCE,
-        on_step: Callable[[int, int], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Image.Image]:
         """Draw one picture per prompt and seed; `on_step(done, steps)` is told of progress.
 

@@ -5,7 +5,6 @@ desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,10 +24,11 @@ from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
 from attribution.page.inputs import whole, words
-from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, checked
+from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, as_mix
 from attribution.page.views import QUESTIONS, Views, as_data
 from attribution.pictures.collection import CONCEPTS, Collection
 from attribution.pictures.optout import Visible
+from attribution.progress import OnStep
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import make_report
 
@@ -36,7 +36,6 @@ ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
 PAGE_SIZE = 24  # training images on a page of the collection
 LEANING = 8  # pictures that lean on a training image
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ class Desk:
             raise InputError("make or upload a picture first")
         answer = replace(session.answer, requests=self.attributor.requests)
         names = [*QUESTIONS.values(), *(OWN + concept.phrase for concept in own)]
-        mix = checked(dict(zip(names, amounts, strict=False)), answer)
+        mix = as_mix(dict(zip(names, amounts, strict=False)), answer)
         likeness, stable = marks or (None, None)
         artist = words(artist, "the artist", 200)
         if artist and artist not in self.visible.names("artist"):

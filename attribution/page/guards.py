@@ -323,14 +323,14 @@ def guard_queue(demo: Any, most: int) -> None:
     """Check every event before it waits: Gradio would count light ones, and take any caller's path for a file."""
     push = demo._queue.push
 
-    async def checked(body: Any, request: Any, username: Any) -> Any:
+    async def push_checked(body: Any, request: Any, username: Any) -> Any:
         body.session_hash = body.session_hash or None  # an empty one would stop the queue for all
         why = refused(demo, body, request, most)
         if why:
             return False, *why
         return await push(body=body, request=request, username=username)
 
-    demo._queue.push = checked
+    demo._queue.push = push_checked
 
 
 def wanted() -> Callable[[], bool]:

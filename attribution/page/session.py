@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from attribution.answer.answer import Attribution, Source
+from attribution.answer.answer import Answer, Source
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
 from attribution.looks.regions import Regions
@@ -22,7 +22,7 @@ COUNT = 12  # training images shown
 LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
 OWN = "own:"  # begins the name of a visitor's own concept
 SEED = 7
-LAST_SEED = 9_999_999  # those above belong to fitting and measuring (precompute/queries.py)
+LAST_SEED = 9_999_999  # those above belong to fitting and measuring (seeds.py)
 Marks = tuple[Tensor | None, Stability]  # likeness to every training image, repeats of the answer
 
 
@@ -31,7 +31,7 @@ class Session:
     """One visitor's picture and answer, and how they look at it."""
 
     image: Image.Image
-    answer: Attribution
+    answer: Answer
     method: str
     prompt: str
     seed: int | None  # None for an upload
@@ -75,7 +75,7 @@ class Session:
         return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
 
 
-def checked(amounts: dict[str, object], answer: Attribution | None = None) -> dict[str, float]:
+def as_mix(amounts: dict[str, object], answer: Answer | None = None) -> dict[str, float]:
     """Keep the amounts above zero; refuse what is no amount, and a mix of nothing."""
     mix = {}
     for name, amount in amounts.items():

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from attribution.answer.answer import Attribution
+from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share
 from attribution.attributor import Attributor
@@ -82,7 +82,7 @@ SHAPE = {
 
 
 def make_report(
-    attributor: Attributor, image: Image.Image, answer: Attribution, *, prompt: str = "",
+    attributor: Attributor, image: Image.Image, answer: Answer, *, prompt: str = "",
     seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
     date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE,
 ) -> Report:  # fmt: skip
@@ -144,12 +144,12 @@ def make_report(
                 "low": round(share.low, DIGITS),
                 "high": round(share.high, DIGITS),
             }
-            for share in shares(answer, mix)
+            for share in artists_of(answer, mix)
         ],
     }
 
 
-def shares(answer: Attribution, mix: dict[str, float | int]) -> list[Share]:
+def artists_of(answer: Answer, mix: dict[str, float | int]) -> list[Share]:
     """Give the artists who have a share; none where the collection names no artists."""
     if not answer.visible.has("artist"):
         return []

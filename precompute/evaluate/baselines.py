@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attribution.answer.nda import nda_scores
+from attribution.answer.queries import Query
 from attribution.answer.similarity import caption_scores, latent_scores, pixel_scores
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, to_pixels
-from precompute.queries import Query
 
 TIMESTEPS = 10
 BATCH = 64

@@ -22,8 +22,11 @@ from attribution.answer.calibration import (
     calibrated_for,
     described,
     evidence,
+    evidence_as_upload,
+    phrases_not_shown,
     read_calibration,
 )
+from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.store import caption_column
 from attribution.concepts import combinations
@@ -31,10 +34,9 @@ from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
-from precompute.calibrate import evidence_as_upload, phrases_not_shown
+from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import clopper_pearson
-from precompute.queries import FIRST_SEED, draw_queries
 from precompute.shipped.scenes import compose
 from precompute.shipped.styles import STYLES, draw
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated
@@ -64,32 +66,32 @@ def measure(config: EvaluateConfig) -> list[dict]:
     own = kept(config, belongs_to, "own", lambda: ask_own(model, collection, config))
     new = kept(config, belongs_to, "new", lambda: ask_new(model, collection))
 
-    rows = shares("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
+    rows = rates("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
     for number, family in enumerate(families):
         here = unrelated[number :: len(families)]
-        rows += shares("false alarms", f"unrelated: {family}", here, calibration, [GENERAL])
+        rows += rates("false alarms", f"unrelated: {family}", here, calibration, [GENERAL])
         others = torch.arange(len(calibration.unrelated)) % len(families) != number
         blind = replace(calibration, unrelated=calibration.unrelated[others])
         what = f"unrelated: {family}, calibrated without its own family"
-        rows += shares("false alarms", what, here, blind, [GENERAL])
+        rows += rates("false alarms", what, here, blind, [GENERAL])
     is_foreign = [name in FOREIGN for name in families]
     foreign = [row for n, row in enumerate(unrelated) if is_foreign[n % len(families)]]
     plain = torch.arange(len(calibration.unrelated)) % len(families) < len(FAMILIES)
     blind = replace(calibration, unrelated=calibration.unrelated[plain])
     what = "unrelated: scenes in foreign styles, calibrated without any foreign style"
-    rows += shares("false alarms", what, foreign, blind, [GENERAL])
+    rows += rates("false alarms", what, foreign, blind, [GENERAL])
     concepts = list(collection.concepts)
     what = "generated, asked for what they do not show"
-    rows += shares("false alarms", what, own["wrong"], calibration, concepts)
+    rows += rates("false alarms", what, own["wrong"], calibration, concepts)
     for what, found in own.items():
         if what != "wrong":
-            rows += shares("detected", f"generated, {what}", found, calibration)
-    return rows + shares(
+            rows += rates("detected", f"generated, {what}", found, calibration)
+    return rows + rates(
         "detected", "the collection's code, new pictures, guessed words", new, calibration
     )
 
 
-def shares(
+def rates(
     figure: str,
     what: str,
     found: Found,

@@ -19,20 +19,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.questions import GENERAL
-from attribution.attributor import read_weights
-from attribution.cache.kernel import apply_kernel, fit_kernel
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
+from attribution.cache.weights import read_weights
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import method_named
+from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
+from precompute.bar import bar
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
-from precompute.evaluate.truth.retrain import full_model
-from precompute.evaluate.truth.study import STEPS, Study, write_collection
-from precompute.gradients import GradientsConfig
-from precompute.gradients import run as make_cache
-from precompute.weights import WeightsConfig
-from precompute.weights import run as learn_weights
+from precompute.evaluate.truth.study import STEPS, Study, full_model, write_collection
 
 SHARE = 0.05
 REPEATS = 2
@@ -104,17 +104,12 @@ def write_flipped(config: EvaluateConfig, folder: Path, repeat: int) -> list[int
 
 def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[Tensor, "train"]]:
     """Make a method's cache and weights, and give every image's influence on itself."""
-    collection, cache_dir = str(study.collection.folder), folder / method
-    make_cache(
-        GradientsConfig(
-            str(folder / "model"), collection, output_dir=str(cache_dir), method=method,
-            proj_dim=PROJ_DIM,
-        )
-    )  # fmt: skip
+    model, cache_dir = DiffusionModel.from_pretrained(folder / "model"), folder / method
+    config = CacheConfig(method=method, proj_dim=PROJ_DIM)
+    with bar("gradients", "image") as on_step:
+        build_cache(model, study.collection, cache_dir, config, on_step)
     if not (cache_dir / "weights.json").is_file():
-        learn_weights(
-            WeightsConfig(str(folder / "model"), collection, str(cache_dir), queries=UNLABELLED)
-        )
+        learn_weights(model, study.collection, cache_dir, LearnConfig(queries=UNLABELLED))
     cache = open_cache(cache_dir, {})
     order = cache.order_in(study.collection.rows)
     parts = own_contributions(cache)
@@ -128,10 +123,9 @@ def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[T
 def own_contributions(cache: Cache) -> Float[Tensor, "group train"]:
     """Give <g, K g> of every group and image, with gradients of any norm."""
     train = cache.features(raw=True)
-    if method_named(cache.header["method"]).kernel == "identity":
-        return train.square().sum(2).T
     wide = train.transpose(0, 1).double()
-    kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
+    fit = method_named(cache.header["method"]).kernel.fit
+    kernel = fit(wide.mT @ wide, len(train), cache.header["damping"])
     return (apply_kernel(train, kernel) * train).sum(2).T
 
 

@@ -17,20 +17,21 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attribution.answer.learning import LearnConfig, learn_weights
+from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
 from attribution.cache.scoring import top
 from attribution.gradients.features import FeatureExtractor
+from attribution.models.diffusion import DiffusionModel
+from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio
 from precompute.evaluate.studied import UNLABELLED, Studied, method_cache, open_studied
-from precompute.evaluate.truth.retrain import FULL_SEED
+from precompute.evaluate.truth.study import FULL_SEED
 from precompute.evaluate.truth.trainings import Asked, Bench, Training, train_all
-from precompute.queries import FIRST_SEED, draw_queries
-from precompute.weights import WeightsConfig
-from precompute.weights import run as learn_weights
 
 QUERIES = 30
 REMOVED = 50
@@ -58,8 +59,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     folder, count = str(studied.study.collection.folder), config.queries or QUERIES
     if not (cache.folder / "weights.json").is_file():
         learn_weights(
-            WeightsConfig(str(studied.model), folder, str(cache.folder), queries=UNLABELLED)
-        )
+            DiffusionModel.from_pretrained(studied.model), studied.study.collection, cache.folder,
+            LearnConfig(queries=UNLABELLED),
+        )  # fmt: skip
     attributor = Attributor.from_pretrained(studied.model, cache.folder, folder)
     whole, named = studied.queries["evaluation"][:count], name_alone(studied)
     removed = {
@@ -110,7 +112,9 @@ def whole_lists(
 ) -> dict[str, Int[Tensor, "query removed"]]:
     """Rank training images in each of the ways that are compared."""
     images, prompts = [q.image for q in whole], [q.prompt for q in whole]
-    extractor = FeatureExtractor.of(attributor.model, attributor.cache)
+    extractor = FeatureExtractor.of(
+        attributor.model, attributor.cache.header, attributor.cache.folder
+    )
     published = plain_scores(extractor.query(images, prompts), attributor.cache)
     learned = torch.stack(
         [attributor.attribute(*each).scores[GENERAL] for each in zip(images, prompts, strict=True)]

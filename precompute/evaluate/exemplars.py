@@ -20,13 +20,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
-from attribution.attributor import read_weights
-from attribution.cache.kernel import apply_kernel
 from attribution.cache.scoring import contributions, weighted
 from attribution.cache.store import Cache, open_cache
+from attribution.cache.weights import read_weights
 from attribution.concepts import full_prompt
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
@@ -35,7 +36,6 @@ from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
 from precompute.evaluate.truth.planted import PlantedConfig, prepare
 from precompute.evaluate.truth.plantings import Planting, combinations, phrases
-from precompute.queries import Query, draw_queries, questions
 
 TOP = 10
 PICTURES = 6  # of each planting
@@ -98,7 +98,7 @@ def score(
     owners: list[Planting],
 ) -> Scores:
     """Score all training images by gradients: each set of weights, then the controls."""
-    extractor = FeatureExtractor.of(model, cache)
+    extractor = FeatureExtractor.of(model, cache.header, cache.folder)
     learned = read_weights(cache)
     order = cache.order_in(collection.rows)
     method = cache.header["method"]

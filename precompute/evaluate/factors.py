@@ -16,22 +16,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
-from attribution.attributor import read_weights
-from attribution.cache.kernel import apply_kernel, fit_kernel
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
+from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import METHODS, method_named
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level
-from precompute.queries import Query, draw_queries, questions
 
 TOP = 10
 QUERIES = 240
@@ -52,7 +52,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     count = config.queries or SLOW.get(method, QUERIES)
     wanted = combinations(collection, held_out=True, count=count, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "evaluation")
-    extractor = FeatureExtractor.of(model, cache)
+    extractor = FeatureExtractor.of(model, cache.header, cache.folder)
     order = cache.order_in(collection.rows)
 
     def ranking(features: torch.Tensor, name: str) -> torch.Tensor:
@@ -228,9 +228,7 @@ def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
 
     A method's residual (DAS) is in these norms alone, and so in its kernel here, a departure from the paper.
     """
-    train, queries = cache.features(raw=True), raw
-    if method_named(cache.header["method"]).kernel == "block":
-        wide = train.transpose(0, 1).double()  # [group, train, dim]
-        kernel = fit_kernel(wide.mT @ wide, len(train), cache.header["damping"])
-        queries = apply_kernel(raw, kernel)
-    return queries.flatten(1) @ train.flatten(1).T
+    train, fit = cache.features(raw=True), method_named(cache.header["method"]).kernel.fit
+    wide = train.transpose(0, 1).double()  # [group, train, dim]
+    kernel = fit(wide.mT @ wide, len(train), cache.header["damping"])
+    return apply_kernel(raw, kernel).flatten(1) @ train.flatten(1).T

@@ -12,6 +12,7 @@ of them saw, so that a picture's influence is what the loss gains where it was l
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attribution.answer.queries import Query, draw_queries
 from attribution.concepts import combinations, full_prompt
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import METHODS, method_named
@@ -32,7 +33,6 @@ from precompute.evaluate.truth.datamodels import (
     retraining,
     rows_of_chosen,
 )
-from precompute.queries import Query, draw_queries
 
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # of the mean diagonal
 EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the mean eigenvalue
@@ -81,7 +81,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
 def take_features(studied: Studied, method: str) -> Features:
     """Make the features of all training images and of all queries with the study's full model."""
     cache = method_cache(studied, method, EKFAC_DAMPING)
-    extractor = FeatureExtractor.of(studied.full(), cache)
+    extractor = FeatureExtractor.of(studied.full(), cache.header, cache.folder)
     collection = studied.study.collection
     drawn = draw_queries(studied.full(), collection, unlabelled(studied), "weights")
     return Features(

@@ -16,16 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attribution.answer.calibration import evidence
+from attribution.answer.queries import Query, draw_queries
 from attribution.answer.questions import GENERAL, query_features
-from attribution.attributor import Attributor, read_weights
-from attribution.cache.kernel import apply_kernel
+from attribution.attributor import Attributor
 from attribution.cache.scoring import top, weighted
+from attribution.cache.weights import read_weights
 from attribution.concepts import combinations
+from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import OwnConcept, learn_concept, own_p_value
 from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, clopper_pearson
-from precompute.queries import Query, draw_queries
 
 TOP = 10
 QUERIES = 30  # pictures that show what is meant, and as many that do not

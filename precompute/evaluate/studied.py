@@ -13,18 +13,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.errors import InputError
 from attribution.files import load_tensors
 from attribution.models.diffusion import DiffusionModel
+from attribution.seeds import FIRST_SEED
+from precompute.bar import bar
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.truth.datamodels import Truth
-from precompute.evaluate.truth.retrain import denoiser
-from precompute.evaluate.truth.study import Study, write_collection
+from precompute.evaluate.truth.study import Study, denoiser, write_collection
 from precompute.evaluate.truth.trainings import Asked
-from precompute.gradients import GradientsConfig
-from precompute.gradients import run as make_cache
-from precompute.queries import FIRST_SEED
 
 GROUND_TRUTH = Path("benchmarks/ground_truth/study.safetensors")
 PROJ_DIM = 64
@@ -83,14 +83,12 @@ def open_studied(config: EvaluateConfig) -> Studied:
 
 
 def method_cache(studied: Studied, method: str, damping: float = 1.0) -> Cache:
-    """Make a method's cache of the full model with the command's own step, or open it."""
+    """Make a method's cache of the full model, or open it."""
     folder = studied.work / "caches" / method
-    make_cache(
-        GradientsConfig(
-            str(studied.model), str(studied.study.collection.folder), output_dir=str(folder),
-            method=method, proj_dim=PROJ_DIM, damping=damping,
-        )
-    )  # fmt: skip
+    model = DiffusionModel.from_pretrained(studied.model)
+    config = CacheConfig(method=method, proj_dim=PROJ_DIM, damping=damping)
+    with bar("gradients", "image") as on_step:
+        build_cache(model, studied.study.collection, folder, config, on_step)
     return open_cache(folder, {"model": studied.full().fingerprint})
 
 

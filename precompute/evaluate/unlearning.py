@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attribution.answer.queries import Query, draw_queries, encode
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
@@ -25,12 +26,11 @@ from attribution.cache.scoring import top
 from attribution.concepts import combinations, denoising_losses
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
-from attribution.gradients.projection import generator
 from attribution.looks.unlearning import UnlearnConfig, difference, unlearn
 from attribution.models.diffusion import DiffusionModel
+from attribution.seeds import FIRST_SEED, generator
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio, clopper_pearson
-from precompute.queries import FIRST_SEED, Query, draw_queries, encode
 
 QUERIES = 24
 BY_CONCEPT = 10  # pictures, of these, whose style and subject are unlearned

@@ -13,11 +13,11 @@ import matplotlib
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
+from attribution.answer.queries import draw_queries
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection, to_pixels
-from precompute.queries import draw_queries
 from precompute.shipped.autoencoder import encode, new_autoencoder, train_autoencoder
 from precompute.shipped.denoiser import (
     new_scheduler,

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attribution.gradients.projection import generator
+from attribution.seeds import generator
 from precompute.evaluate.elsewhere.domain import Domain, Examples, rows_of
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from attribution.files import load_tensors
-from attribution.gradients.projection import generator
+from attribution.seeds import generator
 from precompute.evaluate.elsewhere.domain import Domain, Examples
 
 MODULES = (

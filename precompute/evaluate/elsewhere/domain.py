@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attribution.files import hash_of
-from attribution.gradients.projection import generator
+from attribution.seeds import generator
 
 Examples = tuple[Tensor, ...]  # as many rows in each
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from attribution.errors import InputError
 from attribution.files import load_tensors, save_tensors
-from attribution.gradients.projection import generator
+from attribution.seeds import generator
 from precompute.evaluate.elsewhere.domain import Domain, losses, train
 from precompute.evaluate.truth.datamodels import Truth
 

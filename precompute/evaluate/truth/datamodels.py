@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attribution.cache.kernel import apply_kernel, fit_kernel
 from attribution.cache.scoring import products, weighted
 from attribution.cache.shards import gram_of
 from attribution.cache.weights import FitConfig, fit_weights, take_statistics
 from attribution.gradients.features import unit
+from attribution.gradients.kernel import apply_kernel, fit_kernel
 from precompute.evaluate.statistics import (
     bootstrap_lds,
     linear_datamodeling_score,

@@ -13,13 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from attribution.answer.learning import LearnConfig, learn_weights
+from attribution.answer.queries import encode
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
 from attribution.errors import InputError
 from attribution.files import read_json, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
-from precompute import gradients, weights
+from precompute.bar import bar
 from precompute.evaluate.truth.plantings import PLANTINGS, Planting, plant
-from precompute.queries import encode
 from precompute.shipped.denoiser import train_denoiser
 
 
@@ -59,13 +62,13 @@ def prepare(
     plant(Path(source), images, config.plantings, config.seed)
     if not model.is_dir():
         finetune(model_folder, load_collection(images), folder, config)
-    names = {"pretrained_model_name_or_path": str(model), "train_data_dir": str(images)}
-    names |= {"device": device, "seed": config.seed}
-    sizes = {"timesteps": config.timesteps, "proj_dim": config.proj_dim}
-    gradients.run(gradients.GradientsConfig(**names, output_dir=str(cache), **sizes))
+    tuned, collection = DiffusionModel.from_pretrained(model, device), load_collection(images)
+    sizes = CacheConfig(timesteps=config.timesteps, proj_dim=config.proj_dim, seed=config.seed)
+    with bar("gradients", "image") as on_step:
+        build_cache(tuned, collection, cache, sizes, on_step)
     if not (cache / "weights.json").is_file():
-        weights.run(
-            weights.WeightsConfig(**names, cache_dir=str(cache), queries=config.weight_queries)
+        learn_weights(
+            tuned, collection, cache, LearnConfig(queries=config.weight_queries, seed=config.seed)
         )
 
 

@@ -16,14 +16,13 @@ from diffusers import UNet2DConditionModel
 from jaxtyping import Bool
 from torch import Tensor
 
+from attribution.answer.queries import draw_queries
 from attribution.concepts import combinations
 from attribution.errors import InputError
-from attribution.files import load_tensors, save_tensors, write_whole
-from precompute.evaluate.truth.study import STEPS, Study, new_small_unet, write_collection
+from attribution.files import save_tensors, write_whole
+from attribution.seeds import FIRST_SEED
+from precompute.evaluate.truth.study import STEPS, Study, full_model, write_collection
 from precompute.evaluate.truth.trainings import Asked, Bench, Training, train_all
-from precompute.queries import FIRST_SEED, draw_queries
-
-FULL_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -112,22 +111,6 @@ def _check(path: Path, settings: dict) -> None:
             f"{path.parent} holds trainings of other settings; remove it or choose another work_dir"
         )
     write_whole(path, json.dumps(settings) + "\n")
-
-
-def full_model(study: Study, path: Path, steps: int) -> UNet2DConditionModel:
-    """Train on all pictures, or load what was trained; in half precision, as it is kept."""
-    if not path.is_file():
-        everything = torch.ones(len(study.collection), dtype=torch.bool)
-        trained = study.train(everything, FULL_SEED, steps)
-        save_tensors(path, {k: v.half() for k, v in trained.state_dict().items()})
-    return denoiser(load_tensors(path))
-
-
-def denoiser(tensors: dict[str, Tensor]) -> UNet2DConditionModel:
-    """Make a small denoiser from its parameters in half precision."""
-    unet = new_small_unet()
-    unet.load_state_dict({k: v.float() for k, v in tensors.items()})
-    return unet.eval().requires_grad_(False)
 
 
 def draw_all(study: Study, full: UNet2DConditionModel, config: RetrainConfig) -> list[Asked]:

@@ -17,16 +17,17 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from attribution.files import write_whole
-from attribution.gradients.projection import generator
+from attribution.files import load_tensors, save_tensors, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
+from attribution.seeds import generator
 from precompute.shipped.optimizer import MatrixOptimizer
 
 BATCH = 32
 LEARNING_RATE = 6e-3
 STEPS = 250  # of a training from nothing; 20 seconds on one core
 DROPPED = 0.1  # share of captions that are left out
+FULL_SEED = 0  # of the training on all pictures
 NOISES = 3  # draws for each timestep of a loss
 
 
@@ -159,3 +160,19 @@ class Study:
         """Give the whole model with another denoiser, to draw pictures or to take gradients."""
         self.model.pipeline.unet = unet
         return DiffusionModel(self.model.pipeline, self.model.name)
+
+
+def full_model(study: Study, path: Path, steps: int) -> UNet2DConditionModel:
+    """Train on all pictures, or load what was trained; in half precision, as it is kept."""
+    if not path.is_file():
+        everything = torch.ones(len(study.collection), dtype=torch.bool)
+        trained = study.train(everything, FULL_SEED, steps)
+        save_tensors(path, {k: v.half() for k, v in trained.state_dict().items()})
+    return denoiser(load_tensors(path))
+
+
+def denoiser(tensors: dict[str, Tensor]) -> UNet2DConditionModel:
+    """Make a small denoiser from its parameters in half precision."""
+    unet = new_small_unet()
+    unet.load_state_dict({k: v.float() for k, v in tensors.items()})
+    return unet.eval().requires_grad_(False)

@@ -7,11 +7,11 @@ matrix of the training loss (arXiv 2410.13850, section 3).
 """
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from attribution.errors import InputError
 from attribution.gradients.ekfac import (
@@ -22,17 +22,25 @@ from attribution.gradients.ekfac import (
     save_factors,
 )
 from attribution.gradients.features import FeatureExtractor
-from attribution.gradients.projection import generator
 from attribution.gradients.trials import Trials
 from attribution.pictures.collection import Collection, fingerprint_of
+from attribution.progress import OnStep
+from attribution.seeds import generator
 
 BATCH = 16
 
 
 def ensure_factors(
-    folder: Path, collection: Collection, extractor: FeatureExtractor, images: int
+    folder: Path,
+    collection: Collection,
+    extractor: FeatureExtractor,
+    images: int,
+    on_step: OnStep | None = None,
 ) -> None:
-    """Write the factors unless the folder has those of this model and this sample."""
+    """Write the factors unless the folder has those of this model and this sample.
+
+    `on_step(done, total)` counts every image twice, as there are two passes.
+    """
     order = sorted(range(len(collection)), key=lambda i: collection.rows[i].digest)[:images]
     about = {
         "model": extractor.model.fingerprint,
@@ -42,7 +50,16 @@ def ensure_factors(
     }
     if are_sound(folder, extractor, about):
         return
-    factors = fit_factors(extractor.projector, lambda: closures(collection, extractor, order))
+    told = on_step or (lambda done, total: None)
+    passes = count()
+
+    def once() -> Iterator[Closure]:
+        before = next(passes) * len(order)
+        for done, loss in closures(collection, extractor, order):
+            yield loss
+            told(before + done, 2 * len(order))
+
+    factors = fit_factors(extractor.projector, once)
     save_factors(folder, factors, about)
 
 
@@ -59,10 +76,10 @@ def are_sound(folder: Path, extractor: FeatureExtractor, about: dict) -> bool:
 
 def closures(
     collection: Collection, extractor: FeatureExtractor, order: list[int]
-) -> Iterator[Closure]:
-    """Give the training loss of some images at a time, each at one timestep."""
+) -> Iterator[tuple[int, Closure]]:
+    """Give the training loss of some images at a time, each at one timestep, and the count of images so far."""
     steps = extractor.config.timesteps
-    for first in tqdm(range(0, len(order), BATCH), desc="curvature", unit="batch"):
+    for first in range(0, len(order), BATCH):
         rows = order[first : first + BATCH]
         images = [collection.image(i) for i in rows]
         trials = extractor.trials(images, [collection.captions[i] for i in rows])
@@ -76,4 +93,4 @@ def closures(
             output = trials.predict(extractor.model)
             return extractor.objective(output, output.detach() + drawn)
 
-        yield loss
+        yield first + len(rows), loss

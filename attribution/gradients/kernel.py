@@ -7,6 +7,9 @@ group, it is applied to the query instead of to every training row, <q, K g> = <
 go, only the sum changes, and no row is written again.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -27,6 +30,27 @@ def fit_kernel(
     identity = torch.eye(gram.shape[1], dtype=torch.float64)
     kernel = torch.linalg.inv(moment + damping * mean_diagonal[:, None, None] * identity)
     return (kernel * mean_diagonal[:, None, None]).float()
+
+
+def identity(
+    gram: Float64[Tensor, "group dim dim"], train_count: int, damping: float = 1.0
+) -> Float[Tensor, "group dim dim"]:
+    """Leave features as they are."""
+    return torch.eye(gram.shape[1]).expand(len(gram), -1, -1).clone()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How a method decorrelates."""
+
+    fit: Callable[[Tensor, int, float], Float[Tensor, "group dim dim"]]
+    damped: bool = True  # has a strength, which can be chosen
+    before_projection: bool = False  # queries are preconditioned while they are made (ekfac.py)
+
+
+BLOCK = Kernel(fit_kernel)
+IDENTITY = Kernel(identity, damped=False)
+EKFAC = Kernel(identity, before_projection=True)
 
 
 def apply_kernel(

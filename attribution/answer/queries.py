@@ -1,7 +1,6 @@
 """Draw the generated pictures that weights are fitted on and that answers are measured on.
 
-Sets of seeds never meet: `weights`, `validation` (for choosing settings) and `evaluation`; the page's
-own seeds lie below all of them. In: a model and a collection. Out: lists of `Query`.
+In: a model, a collection and a purpose, which has seeds of its own (seeds.py). Out: lists of `Query`.
 """
 
 from dataclasses import dataclass
@@ -13,21 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.answer.questions import GENERAL, query_features
-from attribution.concepts import full_prompt
+from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
-from attribution.looks.own import FIRST_SEED as OWN_SEED
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection
+from attribution.seeds import FIRST_SEED
 
-FIRST_SEED = {
-    "weights": 10_000_000,
-    "validation": 20_000_000,
-    "evaluation": 30_000_000,
-    "samples": 40_000_000,
-    "calibration": 50_000_000,
-    "own": OWN_SEED,
-}
 BATCH = 32
 
 
@@ -63,6 +54,17 @@ def draw_queries(
         bar.update(len(prompts[part]))
     bar.close()
     return [Query(*row) for row in zip(images, wanted, prompts, strict=True)]
+
+
+def draw_known(
+    model: DiffusionModel, collection: Collection, count: int, purpose: str, seed: int = 0
+) -> list[Query]:
+    """Draw pictures of combinations that the model knows, or of captions where no concept is named."""
+    if collection.concepts:
+        wanted = combinations(collection, held_out=False, count=count, seed=seed)
+        return draw_queries(model, collection, wanted, purpose)
+    prompts = captioned(collection, count, seed)
+    return draw_queries(model, collection, [{}] * count, purpose, prompts)
 
 
 def questions(

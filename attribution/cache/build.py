@@ -1,0 +1,245 @@
+"""Make a cache: the projected gradients of every training image, layer by layer, and the kernel.
+
+In: a model, a collection and a folder. Out: the folder holds a cache that belongs to exactly these two. The same call
+always makes the cache what the collection is now: what was stopped goes on where it was, images that are new are
+added, images (or captions) that are gone are removed from disk and from the kernel's sums, and a damaged shard is made
+anew. The processes of an `accelerate launch` split the work where they share the folder.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
+
+from attribution.cache.header import form_of, read_header
+from attribution.cache.plan import Plan
+from attribution.cache.shards import (
+    Form,
+    Shard,
+    describe_shard,
+    gram_of,
+    number_of,
+    rows_of_shard,
+    shard_path,
+    without,
+    write_shard,
+)
+from attribution.cache.site import CacheConfig, Site
+from attribution.cache.store import clean, read_kernel, write_header
+from attribution.errors import InputError
+from attribution.files import load_tensors, read_json, write_whole, writing
+from attribution.gradients.curvature import ensure_factors
+from attribution.gradients.kernel import identity
+from attribution.gradients.methods import method_named
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection, fingerprint_of
+from attribution.progress import OnStep
+
+SHOWN = 3  # names of images that would go
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a cache holds, and how many images came and went."""
+
+    images: int
+    groups: int
+    added: int
+    removed: int
+
+
+def build_cache(
+    model: DiffusionModel,
+    collection: Collection,
+    folder: str | Path,
+    config: CacheConfig,
+    on_step: OnStep | None = None,
+    state: PartialState | None = None,
+) -> Built:
+    """Make what is missing, remove what is gone, and close the cache.
+
+    `on_step(done, total)` counts this process's images: those whose features it makes, then, for EK-FAC, those that
+    the curvature is estimated on. `state` is accelerate's, else one is made for the model's device.
+    """
+    site = Site.of(model, collection, folder, config)
+    state = state or PartialState(cpu=model.device.type == "cpu")
+    try:
+        site.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output_dir {folder} cannot be made ({error}); choose another") from error
+    with writing(site.folder) if state.is_main_process else nullcontext():
+        plan, removed = _shared(state, lambda: _prepare(site))
+        _make(site, plan.new[state.process_index :: state.num_processes], on_step)
+        if state.is_main_process and method_named(config.method).kernel.before_projection:
+            ensure_factors(site.folder, collection, site.extractor, config.factor_images, on_step)
+        _finish(site, plan, state)
+    return Built(len(collection), len(site.extractor.groups), plan.images, removed)
+
+
+def _shared(state: PartialState, make: Callable[[], tuple[Plan, int]]) -> tuple[Plan, int]:
+    """Make the plan in the main process and hand it, or the reason why there is none, to all."""
+    found: list = [None]
+    if state.is_main_process:
+        try:
+            found = [make()]
+        except InputError as error:
+            found = [error]
+    if state.num_processes > 1:
+        broadcast_object_list(found)
+    if isinstance(found[0], InputError):
+        raise found[0]
+    return found[0]
+
+
+def _prepare(site: Site) -> tuple[Plan, int]:
+    """Check what the folder belongs to, remove what is gone, and plan the rest; count what was removed."""
+    folder, config = site.folder, site.config
+    header = read_header(folder)
+    _check_settings(site, header)
+    plan = site.plan()
+    if plan.removes_much and not config.remove:
+        names = ", ".join(sorted(row.file for row in plan.lost)[:SHOWN])
+        raise InputError(
+            f"{len(plan.lost)} of {len(plan.stored)} images in {folder} would be removed, as {site.collection.folder} "
+            f"lacks them or says something else of them ({names} ...); give --remove if that is meant, "
+            "or another output_dir"
+        )
+    write_whole(folder / "settings.json", json.dumps(site.belongs_to, indent=1) + "\n")
+    rewritten = sum(shard.bytes for shard in plan.kept if shard.name in plan.gone)
+    needed = site.disk_needed(plan.images) + rewritten
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder} needs {needed / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB free; "
+            "free some space or choose another output_dir"
+        )
+    removed = sum(len(rows) for rows in plan.gone.values())
+    if removed:  # before anything is added, which may take days
+        _remove(site, header, plan)
+        plan = site.plan()
+    return plan, removed
+
+
+def _check_settings(site: Site, header: dict | None) -> None:
+    """Refuse a folder, finished or not, whose features are of another kind."""
+    folder, belongs_to, found = site.folder, site.belongs_to, None
+    path = folder / "settings.json"
+    if header:
+        found = {key: header.get(key) for key in ("features", "dtype")}
+        found["model"] = header["fingerprints"]["model"]
+        if header["groups"] != site.extractor.groups:
+            raise InputError(
+                f"{folder}/header.json names other groups than the model has; remove {folder} and start again"
+            )
+    elif path.is_file():
+        found = read_json(path, f"remove {folder} and start again")
+    different = ", ".join(key for key in belongs_to if found and found.get(key) != belongs_to[key])
+    if different:
+        raise InputError(
+            f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
+        )
+
+
+def _remove(site: Site, header: dict, plan: Plan) -> None:
+    """Write shards anew without the rows that are gone, and close the cache on what remains."""
+    folder = site.folder
+    gram = None if plan.rebuild else read_kernel(folder, header)[0]
+    used = {number_of(path.name) for path in folder.glob("features-*.safetensors")}
+    free = (n for n in count(header["next_number"]) if n not in used)
+    shards = []
+    for shard in plan.kept:
+        rest = shard
+        if shard.name in plan.gone:
+            rest, lost = without(folder, shard, plan.gone[shard.name], next(free))
+            gram = None if gram is None else gram - lost
+        shards += [rest] if rest else []
+    if gram is None:
+        gram = _sum_grams(folder, [shard.name for shard in shards], form_of(header))
+    rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
+    fingerprints = header["fingerprints"] | {"collection": fingerprint_of(rows)}
+    _close(site, header | {"fingerprints": fingerprints}, shards, gram)
+
+
+def _make(site: Site, new: list[tuple[int, list[int]]], on_step: OnStep | None) -> None:
+    """Make the features of every new shard, some images at a time."""
+    config, done, total = site.config, 0, sum(len(rows) for _, rows in new)
+    for number, rows in new:
+        features = []
+        for first in range(0, len(rows), config.batch_size):
+            batch = rows[first : first + config.batch_size]
+            features.append(site.features(batch))
+            done += len(batch)
+            if on_step:
+                on_step(done, total)
+        row_ids = [site.collection.rows[i] for i in rows]
+        write_shard(site.folder, number, row_ids, torch.cat(features), config.dtype)
+
+
+def _finish(site: Site, plan: Plan, state: PartialState) -> None:
+    """Sum the Gram matrices over all processes, and let the main one write kernel and header."""
+    folder, config = site.folder, site.config
+    state.wait_for_everyone()
+    added = [*plan.finished, *(shard_path(folder, number).name for number, _ in plan.new)]
+    names = added + ([shard.name for shard in plan.kept] if plan.rebuild else [])
+    gram = _sum_grams(folder, names[state.process_index :: state.num_processes], site.form)
+    if state.num_processes > 1:
+        gram = reduce(gram.to(state.device), "sum").cpu()
+    if state.is_main_process:
+        header = read_header(folder) or {}
+        shards = [*plan.kept, *(describe_shard(folder / name) for name in added)]
+        rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
+        if fingerprint_of(rows) != site.collection.fingerprint():
+            raise InputError(
+                f"{site.collection.folder} changed while its gradients were taken; run the same command again"
+            )
+        if header and not plan.rebuild:
+            gram += read_kernel(folder, header)[0]
+        belongs_to = site.belongs_to
+        about = {
+            "method": config.method,
+            "damping": _damping_of(config, header),
+            "features": belongs_to["features"],
+            "dtype": belongs_to["dtype"],
+            "caption_column": config.caption_column,
+            "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
+            "groups": site.extractor.groups,
+        }
+        if added or plan.rebuild or any(header.get(key) != about[key] for key in about):
+            _close(site, header | about, shards, gram)
+        else:  # nothing to do; a stopped run may have left files
+            clean(folder, header)
+    state.wait_for_everyone()
+
+
+def _sum_grams(folder: Path, names: list[str], form: Form) -> Tensor:
+    """Sum f f^T over the rows of some shards, `[group, dim, dim]`."""
+    gram = torch.zeros(form.groups, form.dim, form.dim, dtype=torch.float64)
+    for name in names:
+        gram += gram_of(load_tensors(folder / name)["features"])
+    return gram
+
+
+def _close(site: Site, header: dict, shards: list[Shard], gram: Tensor) -> None:
+    """Make the kernel and write the header."""
+    config = site.config
+    damping = _damping_of(config, header)
+    fit = method_named(config.method).kernel.fit if damping else identity
+    kernel = fit(gram, max(1, sum(shard.rows for shard in shards)), damping)
+    if damping != header.get("damping"):
+        header = {key: value for key, value in header.items() if key != "damping_losses"}
+    about = {"method": config.method, "damping": damping}
+    write_header(site.folder, header | about, shards, gram, kernel)
+
+
+def _damping_of(config: CacheConfig, header: dict) -> float:
+    """Give the strength that is asked for, or what was chosen for this method; 0: not chosen yet."""
+    chosen = header.get("damping", 0.0) if header.get("method") == config.method else 0.0
+    return config.damping or chosen

@@ -1,0 +1,123 @@
+"""Say what a cache is to be made of, and how its features are made.
+
+In: a model, a collection, a folder and the settings. Out: a `Site`, which knows what every feature depends on, what is to
+be done and what that takes. It writes nothing.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from attribution.cache.plan import Plan, make_plan
+from attribution.cache.shards import DTYPES, Form, bytes_of_row
+from attribution.errors import InputError
+from attribution.gradients.ekfac import layers_of
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.methods import METHODS, FeatureConfig, method_named
+from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What decides a cache, besides model and collection."""
+
+    method: str = field(
+        default="d-trak", metadata={"help": f"of training data attribution: {', '.join(METHODS)}"}
+    )
+    timesteps: int = FeatureConfig.timesteps
+    ranges: int = FeatureConfig.ranges
+    proj_dim: int = FeatureConfig.proj_dim
+    parameters: str = field(
+        default=FeatureConfig.parameters,
+        metadata={"choices": ("weights", "all"), "help": "all: biases and norms, too"},
+    )
+    damping: float = field(
+        default=1.0, metadata={"help": "the kernel's strength; 0: the weights step chooses it"}
+    )
+    factor_images: int = field(
+        default=256, metadata={"help": "on how many images EK-FAC estimates the curvature"}
+    )
+    dtype: str = field(
+        default="float16", metadata={"choices": tuple(DTYPES), "help": "of the stored features"}
+    )
+    caption_column: str = "text"  # that the collection was loaded with
+    shard_size: int = 256
+    batch_size: int = 8
+    seed: int = 0
+    remove: bool = field(
+        default=False, metadata={"help": "even more than a tenth of the images that are there"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("shard_size", "batch_size", "factor_images"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above zero")
+        if not 0 <= self.damping < float("inf"):
+            raise InputError(
+                f"damping is {self.damping}; it must be above zero, or 0 to have it chosen"
+            )
+        self.features()
+
+    def features(self) -> FeatureConfig:
+        """Give the part that decides a feature."""
+        method = method_named(self.method)
+        return FeatureConfig(
+            method.objective,
+            self.timesteps,
+            self.ranges,
+            self.proj_dim,
+            self.parameters,
+            self.seed,
+            method.each_timestep,
+            method.residual,
+        )
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cache's folder, and what it is to be made of."""
+
+    folder: Path
+    collection: Collection
+    extractor: FeatureExtractor
+    config: CacheConfig
+
+    @classmethod
+    def of(
+        cls, model: DiffusionModel, collection: Collection, folder: str | Path, config: CacheConfig
+    ) -> "Site":
+        """Draw the projections, and refuse at once what the method cannot do with this model."""
+        extractor = FeatureExtractor(model, config.features())
+        if method_named(config.method).kernel.before_projection:
+            layers_of(extractor.projector)
+        return cls(Path(folder), collection, extractor, config)
+
+    @property
+    def form(self) -> Form:
+        """Say what every shard should hold of a row."""
+        return Form(len(self.extractor.groups), self.config.proj_dim, self.config.dtype)
+
+    @property
+    def belongs_to(self) -> dict:
+        """Say what every feature depends on."""
+        return {
+            "features": self.config.features().recorded(),
+            "dtype": self.config.dtype,
+            "model": self.extractor.model.fingerprint,
+        }
+
+    def plan(self) -> Plan:
+        """Compare the folder with the collection; write nothing."""
+        return make_plan(self.folder, self.collection, self.config.shard_size, self.form)
+
+    def features(self, rows: list[int]) -> Tensor:
+        """Make the features of some rows of the collection, all at once."""
+        images = [self.collection.image(i) for i in rows]
+        return self.extractor(images, [self.collection.captions[i] for i in rows], len(rows))
+
+    def disk_needed(self, images: int) -> int:
+        """Give the bytes that new images and the kernel take."""
+        groups, dim, dtype = self.form.groups, self.form.dim, self.form.dtype
+        return images * (bytes_of_row(groups, dim, dtype) + 100) + groups * dim**2 * 12
