@@ -26,6 +26,7 @@ from attribution.concepts import captioned, combinations, recognise
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
 from precompute.queries import FIRST_SEED, draw_queries
 from precompute.unrelated import draw_unrelated
@@ -68,7 +69,7 @@ def run(config: CalibrateConfig) -> None:
         queries = draw_queries(model, collection, wanted, "calibration")
         wrong = phrases_not_shown(collection, wanted, config.seed)
         rows = [
-            evidence(model, query.image, words)
+            evidence(Encoded(model, [query.image]), words)
             for query, words in zip(tqdm(queries, "own draws"), wrong, strict=True)
         ]
         unshown = {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}
@@ -85,8 +86,9 @@ def evidence_as_upload(
     model: DiffusionModel, collection: Collection, image: Image.Image, caption: str = ""
 ) -> dict[str, float]:
     """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
-    phrases = recognise(model, image, collection.concepts) if collection.concepts else {}
-    return evidence(model, image, described(phrases, caption))
+    seen = Encoded(model, [image])
+    phrases = recognise(seen, collection.concepts) if collection.concepts else {}
+    return evidence(seen, described(phrases, caption))
 
 
 def phrases_not_shown(

@@ -19,6 +19,7 @@ from attribution.files import writing
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from precompute.queries import Query
 
 GRID = (0.01, 0.1, 1.0, 10.0)  # times the mean diagonal
@@ -36,7 +37,7 @@ def choose_damping(
         if before_projection:
             extractor.preconditioner.damping = damping
         if features is None or before_projection:
-            features = query_features(extractor, images, prompts)[GENERAL]
+            features = query_features(extractor, Encoded(extractor.model, images), prompts)[GENERAL]
         kernel = cache.kernel if before_projection else fit_kernel(cache.gram, len(cache), damping)
         losses[damping] = final_loss(apply_kernel(features, kernel), cache, fit)
     best = min(losses, key=losses.get)

@@ -25,8 +25,8 @@ from attribution.errors import InputError
 from attribution.files import ensure_writable, file_hash, save_tensors, write_whole, writing
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import method_named
-from attribution.looks.depth import block_of, in_order
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.network import block_of, in_order
 from attribution.pictures.collection import Collection, load_collection
 from precompute.damping import choose_damping
 from precompute.queries import Query, draw_queries, questions

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from attribution.answer.questions import GENERAL
@@ -34,6 +33,7 @@ from attribution.files import (
     write_whole,
 )
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 
 ADVICE = "run python -m precompute calibrate"
 SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "pictures": {str: int}}
@@ -62,12 +62,12 @@ def p_value(null: Float[Tensor, "null"], value: float) -> float:
     return (1 + int((null >= value).sum())) / (len(null) + 1)
 
 
-def evidence(model: DiffusionModel, image: Image.Image, words: dict[str, str]) -> dict[str, float]:
+def evidence(seen: Encoded, words: dict[str, str]) -> dict[str, float]:
     """Give the evidence of each question's words, in natural logarithms of the loss."""
     words = {name: phrase for name, phrase in words.items() if phrase}
     if not words:
         return {}
-    losses = denoising_losses(model, image, ["", *words.values()]).log()
+    losses = denoising_losses(seen, ["", *words.values()]).log()
     found = (losses[0] - losses[1:]).mean(1).tolist()
     return dict(zip(words, found, strict=True))
 

@@ -22,6 +22,7 @@ from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
 from attribution.cache.scoring import top
 from attribution.gradients.features import FeatureExtractor
+from attribution.models.encoded import Encoded
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio
@@ -111,7 +112,9 @@ def whole_lists(
     """Rank training images in each of the ways that are compared."""
     images, prompts = [q.image for q in whole], [q.prompt for q in whole]
     extractor = FeatureExtractor.of(attributor.model, attributor.cache)
-    published = plain_scores(extractor.query(images, prompts), attributor.cache)
+    published = plain_scores(
+        extractor.query(Encoded(extractor.model, images), prompts), attributor.cache
+    )
     learned = torch.stack(
         [attributor.attribute(*each).scores[GENERAL] for each in zip(images, prompts, strict=True)]
     )
