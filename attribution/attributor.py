@@ -4,6 +4,7 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
@@ -62,7 +64,7 @@ class Attributor:
                 f"{cache.folder}/calibration.json is of other concepts; run python -m precompute calibrate"
             )
         self.look_alikes: LookAlikes | None = read_look_alikes(
-            cache.folder, collection, cache.header["fingerprints"], model.latent_size
+            cache.folder, collection, cache.header["fingerprints"], math.prod(model.latent_shape)
         )
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
@@ -126,11 +128,11 @@ class Attributor:
             raise InputError(f"{self.cache.folder} has no latents to compare; {ADVICE}")
         return self.look_alikes.alike(self.model.latents([image]).cpu())
 
-    def describe(self, image: Image.Image, prompt: str) -> dict[str, str]:
+    def describe(self, seen: Encoded, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
         named = named_in(prompt, self.collection.concepts)
         unnamed = {c: v for c, v in self.collection.concepts.items() if c not in named}
-        return recognise(self.model, image, unnamed) | named if unnamed else named
+        return recognise(seen, unnamed) | named if unnamed else named
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
@@ -140,15 +142,16 @@ class Attributor:
         `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
         picture and phrases give the same answer.
         """
-        phrases = self.describe(image, prompt) | (concepts or {})
+        seen = Encoded(self.model, [image])
+        phrases = self.describe(seen, prompt) | (concepts or {})
         known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or ", ".join(phrases.values())
-        return self.ask(image, {GENERAL: whole} | phrases)
+        return self.ask(seen, {GENERAL: whole} | phrases)
 
     def ask(
         self,
-        image: Image.Image,
+        seen: Encoded,
         phrases: dict[str, str],
         weights: dict[str, Float[Tensor, "group"]] | None = None,
     ) -> Answer:
@@ -157,12 +160,12 @@ class Attributor:
         `weights` are those of questions that the cache does not know.
         """
         questions = {name: [phrase] for name, phrase in phrases.items()}
-        features = query_features(self.extractor, [image], questions)
+        features = query_features(self.extractor, seen, questions)
         asked = {n: apply_kernel(f, self.cache.kernel)[0] for n, f in features.items()}
         found = {}
         if self.calibration:
             known = {c: p for c, p in phrases.items() if c in self.collection.concepts}
-            found = evidence(self.model, image, described(known, phrases[GENERAL]))
+            found = evidence(seen, described(known, phrases[GENERAL]))
         return self.answer(asked, phrases, found, weights)
 
     def answer(

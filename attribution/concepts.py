@@ -10,11 +10,10 @@ import re
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import CONCEPTS, Collection
 from attribution.seeds import generator
 
@@ -70,16 +69,14 @@ def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
     return found
 
 
-def recognise(
-    model: DiffusionModel, image: Image.Image, phrases: Phrases, draws: int = 8, seed: int = 0
-) -> dict[str, str]:
+def recognise(seen: Encoded, phrases: Phrases, draws: int = 8, seed: int = 0) -> dict[str, str]:
     """Choose for each concept the phrase under which the model denoises the picture best.
 
     A diffusion model is a zero-shot classifier (arXiv 2303.16203, eq. 5), here with noise shared by all
     phrases. Each concept costs `draws` x values rows of a forward pass.
     """
     options = [phrase for values in phrases.values() for phrase in values.values()]
-    losses = denoising_losses(model, image, options, draws, seed).mean(1)
+    losses = denoising_losses(seen, options, draws, seed).mean(1)
     found, first = {}, 0
     for concept, values in phrases.items():
         best = int(losses[first : first + len(values)].argmin())
@@ -90,25 +87,32 @@ def recognise(
 
 @torch.no_grad()
 def denoising_losses(
-    model: DiffusionModel, image: Image.Image, phrases: list[str], draws: int = 8, seed: int = 0
+    seen: Encoded, phrases: list[str], draws: int = 8, seed: int = 0
 ) -> Float[Tensor, "phrase draw"]:
-    """Give the picture's denoising loss under each phrase, at some noise levels shared by all phrases."""
-    latents = model.latents([image])
-    steps = torch.linspace(0.25, 0.85, draws) * model.num_timesteps
-    timesteps = steps.long().to(model.device)
-    noise = torch.stack(
-        [
-            torch.randn(latents.shape[1:], generator=generator("recognise", seed, i))
-            for i in range(draws)
-        ]
-    )
-    noise = noise.to(model.device)
-    clean = latents.expand(draws, -1, -1, -1)
-    noisy, target = model.add_noise(clean, noise, timesteps), model.target(clean, noise, timesteps)
-    losses = []
-    for some in model.conditions(phrases).split(PHRASES_AT_ONCE):
+    """Give a picture's denoising loss under each phrase, at some noise levels shared by all phrases.
+
+    What is known of a phrase is not taken again.
+    """
+    new = [p for p in dict.fromkeys(phrases) if (p, draws, seed) not in seen.losses]
+    if new:
+        noisy, timesteps, target = _draws(seen, draws, seed)
+        conditions = seen.conditions(new)
+    for first in range(0, len(new), PHRASES_AT_ONCE):
+        some = new[first : first + PHRASES_AT_ONCE]
         rows = [each.repeat(len(some), *[1] * (each.dim() - 1)) for each in (noisy, timesteps)]
-        output = model.predict(*rows, some.repeat_interleave(draws, 0))
+        output = seen.model.predict(*rows, conditions[first : first + len(some)].repeat(draws))
         wrong = output.unflatten(0, (len(some), draws)) - target
-        losses.append(wrong.square().flatten(2).mean(2))
-    return torch.cat(losses).cpu()
+        losses = wrong.square().flatten(2).mean(2).cpu()
+        seen.losses |= {(p, draws, seed): x for p, x in zip(some, losses, strict=True)}
+    return torch.stack([seen.losses[phrase, draws, seed] for phrase in phrases])
+
+
+def _draws(seen: Encoded, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give a picture's noisy latents, their timesteps and targets."""
+    model, schedule = seen.model, seen.model.schedule
+    timesteps = (torch.linspace(0.25, 0.85, draws) * schedule.times).long().to(model.device)
+    keyed = [generator("recognise", seed, i) for i in range(draws)]
+    noise = torch.stack([torch.randn(seen.latents.shape[1:], generator=key) for key in keyed])
+    noise, clean = noise.to(model.device), seen.latents.expand(draws, -1, -1, -1)
+    noisy, target = (f(clean, noise, timesteps) for f in (schedule.add_noise, schedule.target))
+    return noisy, timesteps, target

@@ -56,14 +56,13 @@ def page(attributor: Attributor) -> list[dict]:
 
 def engine(attributor: Attributor) -> list[dict]:
     """Time the gradient engine beside a training step and the floor, on the same batch."""
-    unet, projector = attributor.model.pipeline.unet, attributor.extractor.projector
-    config = unet.config
-    noisy = torch.randn(ROWS, config.in_channels, config.sample_size, config.sample_size)
+    unet, projector = attributor.model.denoiser, attributor.extractor.projector
+    noisy = torch.randn(ROWS, *attributor.model.latent_shape)
     timesteps = torch.randint(0, 1000, (ROWS,))
-    conditions = attributor.model.conditions([PROMPT]).expand(ROWS, -1, -1)
+    conditions = attributor.model.conditions([PROMPT]).repeat(ROWS)
 
     def objective(inputs: torch.Tensor) -> torch.Tensor:
-        return unet(inputs, timesteps, conditions).sample.square().flatten(1).mean(1)
+        return attributor.model.predict(inputs, timesteps, conditions).square().flatten(1).mean(1)
 
     def training_step() -> None:
         unet.requires_grad_(True)

@@ -26,6 +26,7 @@ from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from attribution.seeds import FIRST_SEED
 from precompute.unrelated import draw_unrelated
@@ -68,7 +69,7 @@ def run(config: CalibrateConfig) -> None:
         queries = draw_queries(model, collection, wanted, "calibration")
         wrong = phrases_not_shown(collection, wanted, config.seed)
         rows = [
-            evidence(model, query.image, words)
+            evidence(Encoded(model, [query.image]), words)
             for query, words in zip(tqdm(queries, "own draws"), wrong, strict=True)
         ]
         unshown = {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}

@@ -16,6 +16,7 @@ from attribution.attributor import Attributor
 from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.looks.examples import Drawn, write_examples
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 
 
@@ -49,7 +50,7 @@ def run(config: ExamplesConfig) -> None:
     for seed, (prompt, values, held_out) in enumerate(tqdm(wanted, "drawing examples")):
         [image] = model.generate([prompt], [seed])
         phrases = {c: collection.concepts[c][v] for c, v in values.items()}
-        found = evidence(model, image, described(phrases, prompt))
+        found = evidence(Encoded(model, [image]), described(phrases, prompt))
         drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
         queries.append(Query(image, values, prompt))
     features = questions(attributor.extractor, collection, queries)

@@ -14,8 +14,8 @@ from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.cache.store import caption_column, read_header
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
-from attribution.looks.depth import block_of, in_order
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.network import block_of, in_order
 from attribution.pictures.collection import load_collection
 
 matplotlib.use("Agg")

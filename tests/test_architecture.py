@@ -79,3 +79,15 @@ def test_nothing_is_unpickled():
         text = path.read_text()
         assert "torch.load" not in text, path
         assert "pickle" not in set(imports(path)), path
+
+
+def test_only_the_room_of_models_knows_what_a_model_is_made_of():
+    parts = r"pipeline\.|alphas_cumprod|attn2|sample_size|encoder_hidden_states|DDPMScheduler"
+    one_tensor = r"conditions(\(.*\))?(\[0\]|\.(expand|repeat_interleave|split|shape|dim)\b)"
+    rooms = [*sources("attribution"), *sources("precompute")]
+    own = ("attribution/models/", "precompute/shipped/", "precompute/evaluate/truth/")
+    for path in rooms:
+        place = path.relative_to(ROOT).as_posix()
+        if not place.startswith(own):
+            told = re.search(f"{parts}|{one_tensor}", path.read_text())
+            assert not told, f"{place}: {told[0]}"

@@ -9,15 +9,20 @@ from attribution.answer.answer import Answer
 from attribution.answer.calibration import (
     Calibration,
     calibrated_for,
+    described,
     evidence,
     p_value,
     read_calibration,
     write_calibration,
 )
+from attribution.answer.questions import query_features
 from attribution.answer.shares import share_out
 from attribution.concepts import denoising_losses, recognise
 from attribution.errors import InputError
+from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.methods import FeatureConfig
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.evaluate.statistics import clopper_pearson
@@ -58,29 +63,44 @@ def test_a_concept_must_pass_both_nulls():
 
 def test_no_words_are_no_evidence(model, collection):
     image = collection.image(0)
-    found = evidence(model, image, {"general": "", "style": "a woodcut"})
+    seen = Encoded(model, [image])
+    found = evidence(seen, {"general": "", "style": "a woodcut"})
     assert set(found) == {"style"}
     assert abs(found["style"]) > 1e-5
     null = Calibration(torch.full((99,), -1.0), {"style": torch.full((99,), -1.0)})
-    assert null.p_values(evidence(model, image, {"general": ""})) == {"general": 1.0}
+    assert null.p_values(evidence(seen, {"general": ""})) == {"general": 1.0}
     with pytest.raises(InputError, match="no loss"):
         null.p_values({"general": float("nan")})
 
 
 def test_losses_do_not_depend_on_which_phrases_go_together(model, collection):
     image, phrases = collection.image(0), list(collection.concepts["style"].values())
-    together = denoising_losses(model, image, phrases, draws=3)
-    alone = torch.cat([denoising_losses(model, image, [p], draws=3) for p in phrases])
+    together = denoising_losses(Encoded(model, [image]), phrases, draws=3)
+    alone = torch.cat([denoising_losses(Encoded(model, [image]), [p], draws=3) for p in phrases])
     assert together.shape == (len(phrases), 3)
     assert torch.allclose(together, alone, rtol=1e-4)
 
 
 def test_recognised_phrases_have_the_lowest_loss_of_their_concept(model, collection):
     image = collection.image(3)
-    found = recognise(model, image, collection.concepts)
+    found = recognise(Encoded(model, [image]), collection.concepts)
     for concept, values in collection.concepts.items():
-        losses = denoising_losses(model, image, list(values.values())).mean(1)
+        losses = denoising_losses(Encoded(model, [image]), list(values.values())).mean(1)
         assert found[concept] == list(values.values())[int(losses.argmin())]
+
+
+def test_a_picture_is_encoded_once_and_no_words_twice(model, collection, monkeypatch):
+    pictures, words = [], []
+    latents, conditions = model.latents, model.conditions
+    monkeypatch.setattr(model, "latents", lambda some: pictures.extend(some) or latents(some))
+    monkeypatch.setattr(model, "conditions", lambda some: words.extend(some) or conditions(some))
+    seen = Encoded(model, [collection.image(0)])
+    asked = described(recognise(seen, collection.concepts))
+    evidence(seen, asked)
+    extractor = FeatureExtractor(model, FeatureConfig(timesteps=2, proj_dim=6))
+    query_features(extractor, seen, {name: [phrase] for name, phrase in asked.items()})
+    assert len(pictures) == 1
+    assert len(words) == len(set(words))
 
 
 def test_the_step_writes_what_is_read_again_and_nobody_else_may_read(

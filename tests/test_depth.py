@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from attribution.errors import InputError
-from attribution.looks.depth import Depth, block_of, by_block, depth, in_order
+from attribution.looks.depth import Depth, by_block, depth
+from attribution.models.network import block_of, in_order
 
 MIXES = [{}, {"subject": 1}, {"style": 2, "general": 1}, {"background": 0.3, "subject": 1.2}]
 

@@ -1,5 +1,6 @@
 """A training image is most like itself, codes lose next to nothing, and latents follow their collection."""
 
+import math
 import shutil
 
 import pytest
@@ -52,7 +53,7 @@ def test_ranks_count_from_one_and_disagreement_names_both_sides():
 def test_latents_are_found_however_the_collection_is_listed(seen, backwards):
     fingerprints = seen.cache.header["fingerprints"]
     found = read_look_alikes(
-        seen.cache.folder, backwards.collection, fingerprints, seen.model.latent_size
+        seen.cache.folder, backwards.collection, fingerprints, math.prod(seen.model.latent_shape)
     )
     assert torch.equal(found.codes, seen.look_alikes.codes.flip(0))
 
@@ -66,7 +67,7 @@ def test_another_cache_without_latents_takes_these(seen, attributor):
 def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
     folder = shutil.copytree(seen.cache.folder, tmp_path / "cache")
     fingerprints = seen.cache.header["fingerprints"]
-    size = seen.model.latent_size
+    size = math.prod(seen.model.latent_shape)
     assert read_look_alikes(folder, seen.collection, fingerprints, size)
     with pytest.raises(InputError, match="another model or collection"):
         read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"}, size)

@@ -18,6 +18,7 @@ from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.gradients.kernel import fit_kernel
 from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.evaluate.factors import check
@@ -122,7 +123,7 @@ def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pict
         "output_mean", timesteps=2, ranges=2, proj_dim=6, each_timestep="unit", residual=True
     )
     extractor = FeatureExtractor(model, config)
-    trials = extractor.trials(*pictures)
+    trials = extractor.trials(Encoded(model, pictures[0]), pictures[1])
     with torch.no_grad():
         error = trials.target - trials.predict(model)
     residual = error.square().mean((1, 2, 3)).sqrt().view(3, 2, 1)
@@ -130,7 +131,9 @@ def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pict
     seen = norms > 0
     assert seen.float().mean() > 0.9
     assert torch.allclose(norms, residual * seen, rtol=1e-4)
-    asked = extractor.query(*pictures).norm(dim=2).unflatten(1, (2, -1))
+    asked = (
+        extractor.query(Encoded(model, pictures[0]), pictures[1]).norm(dim=2).unflatten(1, (2, -1))
+    )
     assert torch.allclose(asked, seen.float(), rtol=1e-4)
 
 
@@ -140,8 +143,8 @@ def test_queries_depend_on_neither_batch_nor_order(model, pictures, rule):
     extractor = FeatureExtractor(
         model, FeatureConfig("denoising_loss", timesteps=4, proj_dim=6), rule
     )
-    together = extractor.query(images, prompts, batch_size=3)
-    backwards = extractor.query(images[::-1], prompts[::-1], batch_size=2).flip(0)
+    together = extractor.query(Encoded(model, images), prompts, batch_size=3)
+    backwards = extractor.query(Encoded(model, images[::-1]), prompts[::-1], batch_size=2).flip(0)
     assert torch.allclose(unit(together), unit(backwards), atol=1e-3)
     assert not torch.allclose(unit(together), unit(extractor(images, prompts)), atol=1e-2)
 
@@ -152,33 +155,26 @@ def test_estimates_make_the_noisy_latents_again(small_model, kind):
     model.pipeline.scheduler.register_to_config(prediction_type=kind)
     noisy = torch.randn(3, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([10, 400, 900])
-    clean, noise = model.estimate(noisy, timesteps, model.conditions(["a cat"] * 3))
-    assert torch.allclose(model.add_noise(clean, noise, timesteps), noisy, atol=1e-4)
     output = model.predict(noisy, timesteps, model.conditions(["a cat"] * 3))
-    assert torch.allclose(model.target(clean, noise, timesteps), output, atol=1e-4)
+    clean, noise = model.schedule.estimate(noisy, output, timesteps)
+    assert torch.allclose(model.schedule.add_noise(clean, noise, timesteps), noisy, atol=1e-4)
+    assert torch.allclose(model.schedule.target(clean, noise, timesteps), output, atol=1e-4)
 
 
 def test_the_first_trial_on_the_path_noises_the_models_idea_of_the_picture(model, pictures):
     config = FeatureConfig("denoising_loss", timesteps=4, proj_dim=6)
     extractor = FeatureExtractor(model, config, PATH)
-    path, plain = extractor.trials(*pictures, PATH.trials), extractor.trials(*pictures)
+    seen, schedule = Encoded(model, pictures[0]), model.schedule
+    path, plain = (extractor.trials(seen, pictures[1], rule) for rule in (PATH.trials, same))
     latents, conditions = model.latents(pictures[0]), model.conditions(pictures[1])
     here = extractor.timesteps[:1].expand(3)
     with torch.no_grad():
-        _, noise = model.estimate(latents, here, conditions)
-        state = model.add_noise(latents, noise, here)
-        clean, _ = model.estimate(state, here, conditions)
-    keyed = torch.cat(
-        [extractor._noise(key, latents.shape[1:])[:1] for key in keys(pictures, model)]
-    )
-    assert torch.allclose(path.noisy[::4], model.add_noise(clean, keyed, here), atol=1e-4)
+        _, noise = schedule.estimate(latents, model.predict(latents, here, conditions), here)
+        state = schedule.add_noise(latents, noise, here)
+        clean, _ = schedule.estimate(state, model.predict(state, here, conditions), here)
+    keyed = Encoded(model, pictures[0]).noise(config.seed, extractor.timesteps)[::4]
+    assert torch.allclose(path.noisy[::4], schedule.add_noise(clean, keyed, here), atol=1e-4)
     assert not torch.allclose(path.noisy, plain.noisy, atol=1e-2)
-
-
-def keys(pictures, model):
-    from attribution.gradients.features import picture_keys
-
-    return picture_keys(pictures[0], model)
 
 
 def test_the_contrast_pulls_as_the_denoising_loss_of_an_image_of_the_concept_does():
@@ -195,21 +191,22 @@ def test_nothing_is_subtracted_where_the_objective_is_the_contrast(model, pictur
     config = FeatureConfig("denoising_loss", timesteps=2, proj_dim=6, each_timestep="unit")
     images, words = pictures[0], ["a cat"] * 3
     contrast = FeatureExtractor(model, config, CONTRAST)
-    want = unit(contrast.query(images, words))
+    seen = Encoded(model, images)
+    want = unit(contrast.query(seen, words))
     asked, query = [], contrast.query
     monkeypatch.setattr(contrast, "query", lambda *given: asked.append(given[1]) or query(*given))
-    found = query_features(contrast, images, {"subject": words})["subject"]
+    found = query_features(contrast, seen, {"subject": words})["subject"]
     assert torch.allclose(found, want, atol=1e-5)
     assert asked == [words]  # under no words the contrast is zero, to rounding
     plain = FeatureExtractor(model, config)
-    found = query_features(plain, images, {"subject": words})["subject"]
-    want = unit(plain.query(images, words)) - unit(plain.query(images, [""] * 3))
+    found = query_features(plain, seen, {"subject": words})["subject"]
+    want = unit(plain.query(seen, words)) - unit(plain.query(seen, [""] * 3))
     assert torch.allclose(found, want, atol=1e-5)
 
 
 def test_a_contrast_with_no_words_and_constant_scores_are_refused(model, pictures):
     config = FeatureConfig("denoising_loss", timesteps=2, proj_dim=6)
-    silent = FeatureExtractor(model, config, CONTRAST).query(pictures[0], [""] * 3)
+    silent = FeatureExtractor(model, config, CONTRAST).query(Encoded(model, pictures[0]), [""] * 3)
     assert not silent.any()
     for scores in (torch.zeros(2, 5), torch.full((1, 5), 3.0), torch.full((1, 5), torch.nan)):
         with pytest.raises(InputError, match="every training image scores the same"):

@@ -24,6 +24,7 @@ from attribution.looks.own import (
     unknown_words,
     with_concept,
 )
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
 from precompute.__main__ import main
@@ -76,7 +77,9 @@ def test_weights_are_the_plain_fit_to_the_drawn_pictures(attributor, concept):
     seeds = [FIRST_SEED["own"] + i for i in range(10)]
     images = attributor.model.generate(prompts[:8], seeds[:8])
     images += attributor.model.generate(prompts[8:], seeds[8:])
-    asked = query_features(attributor.extractor, images, {"x": ["thick outlines"] * 10})["x"]
+    asked = query_features(
+        attributor.extractor, Encoded(attributor.model, images), {"x": ["thick outlines"] * 10}
+    )["x"]
     parts = attributor.contributions(apply_kernel(asked, attributor.cache.kernel))
     scales = 1 / read_weights(attributor.cache)["equalised"]
 

@@ -18,6 +18,7 @@ from attribution.answer.calibration import Calibration, calibrated_for, write_ca
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from attribution.report.credentials import Credentials
 from attribution.report.document import report_html, sources_csv
@@ -191,7 +192,11 @@ def test_other_fingerprints_come_before_what_follows_from_them(attributor, repor
 def test_a_question_of_ones_own_takes_its_weights_along(attributor, saved):
     image = attributor.collection.image(0)
     own = {"own:outlines": attributor.weights["style"] * 2}
-    answer = attributor.ask(image, {"general": "a cat", "own:outlines": "thick outlines"}, own)
+    answer = attributor.ask(
+        Encoded(attributor.model, [image]),
+        {"general": "a cat", "own:outlines": "thick outlines"},
+        own,
+    )
     mix = {"own:outlines": 1.0}
     report = read_report(saved(make_report(attributor, image, answer, mix=mix, date=DATE)))
     assert verify_report(attributor, report) == []

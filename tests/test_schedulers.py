@@ -15,9 +15,9 @@ from attribution.answer.queries import Query
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.gradients.methods import PATH
-from attribution.looks.unlearning import copy_of
 from attribution.models.configs import SAMPLERS
-from attribution.models.diffusion import DiffusionModel
+from attribution.models.diffusion import DiffusionModel, copy_of
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.truth.study import Study
@@ -80,7 +80,7 @@ def features(extractors, model, pictures):
     for extractor in extractors:
         other = copy.copy(extractor)
         other.model = model
-        found.append(other.query(*pictures))
+        found.append(other.query(Encoded(model, pictures[0]), pictures[1]))
     return torch.stack(found)
 
 
@@ -130,14 +130,14 @@ def test_what_decides_training_carries_over_from_the_samplers_config(
     want = signal(json.loads((folder / "scheduler/scheduler_config.json").read_text()))
     model.generate(["a cat"], [0], steps=3)
     assert model.num_timesteps == len(want)
-    assert np.allclose(model.schedule.alphas_cumprod, want, atol=1e-5)
+    assert np.allclose(model.schedule.signal, want, atol=1e-5)
     timesteps = torch.tensor([3, 40, 99])
     clean, noise = torch.randn(2, 3, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     level = torch.from_numpy(want)[timesteps].float().view(-1, 1, 1, 1)
     noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
     velocity = level.sqrt() * noise - (1 - level).sqrt() * clean
-    assert torch.allclose(model.add_noise(clean, noise, timesteps), noisy, atol=1e-4)
-    assert torch.allclose(model.target(clean, noise, timesteps), velocity, atol=1e-4)
+    assert torch.allclose(model.schedule.add_noise(clean, noise, timesteps), noisy, atol=1e-4)
+    assert torch.allclose(model.schedule.target(clean, noise, timesteps), velocity, atol=1e-4)
 
 
 def signal(config):
@@ -170,7 +170,7 @@ def test_a_setting_that_the_config_leaves_out_is_the_samplers_own(name, small_mo
     left_out = ("beta_start", "beta_end", "beta_schedule")
     path.write_text(json.dumps({k: v for k, v in whole.items() if k not in left_out}))
     model = DiffusionModel.from_pretrained(folder)
-    assert np.allclose(model.schedule.alphas_cumprod, signal(whole), atol=1e-5)
+    assert np.allclose(model.schedule.signal, signal(whole), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*FLOW, *OTHERS])
@@ -262,5 +262,5 @@ def test_a_copy_keeps_the_schedule_of_training(small_model, tmp_path):
     folder = saved_with(small_model, tmp_path / "model", "UniPCMultistepScheduler")
     model = DiffusionModel.from_pretrained(folder)
     model.generate(["a cat"], [0], steps=3)
-    copied = copy_of(model).schedule.alphas_cumprod
-    assert torch.equal(copied, model.schedule.alphas_cumprod)
+    copied = copy_of(model).schedule.signal
+    assert torch.equal(copied, model.schedule.signal)

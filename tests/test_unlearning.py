@@ -8,8 +8,8 @@ import torch
 
 from attribution.errors import InputError
 from attribution.looks import unlearning
-from attribution.looks.unlearning import UnlearnConfig, copy_of, losses_of, unlearn, what_if
-from attribution.models.diffusion import DiffusionModel
+from attribution.looks.unlearning import UnlearnConfig, losses_of, unlearn, what_if
+from attribution.models.diffusion import DiffusionModel, copy_of, moving_names
 from attribution.pictures.collection import load_collection
 from precompute import tables
 from precompute.evaluate.unlearning import LISTS, concept_row, row_of
@@ -38,13 +38,13 @@ def pixels(image):
 
 
 def test_a_copy_draws_the_same_and_shares_all_but_what_moves(model):
-    copy = copy_of(model, unlearning.MOVING)
+    copy = copy_of(model, moving=True)
     assert copy.fingerprint == model.fingerprint
     one, other = (each.generate([PROMPT], [3], 4)[0] for each in (model, copy))
     assert pixels(one) == pixels(other)
     mine = dict(model.pipeline.unet.named_parameters())
     for name, parameter in copy.pipeline.unet.named_parameters():
-        assert (parameter.data_ptr() == mine[name].data_ptr()) != name.endswith(unlearning.MOVING)
+        assert (parameter.data_ptr() == mine[name].data_ptr()) != (name in moving_names(model))
 
 
 def test_a_copy_leaves_hooks_and_the_global_stream_alone(model):
@@ -61,7 +61,7 @@ def test_unlearning_changes_cross_attention_of_the_copy_and_nothing_else(model, 
     before = parameters(model)
     changed = parameters(unlearn(model, collection, [0, 5], SHORT))
     for name, value in before.items():
-        assert torch.equal(changed[name], value) != name.endswith(unlearning.MOVING), name
+        assert torch.equal(changed[name], value) != (name in moving_names(model)), name
     assert all(torch.equal(x, before[n]) for n, x in parameters(model).items())
     assert not any(p.requires_grad for p in model.pipeline.unet.parameters())
     fresh = replace(model)  # whose fingerprint is not remembered

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from attribution.answer.questions import GENERAL
@@ -35,6 +34,7 @@ from attribution.files import (
     write_whole,
 )
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 
 ADVICE = "run python -m precompute calibrate"
@@ -64,12 +64,12 @@ def p_value(null: Float[Tensor, "null"], value: float) -> float:
     return (1 + int((null >= value).sum())) / (len(null) + 1)
 
 
-def evidence(model: DiffusionModel, image: Image.Image, words: dict[str, str]) -> dict[str, float]:
+def evidence(seen: Encoded, words: dict[str, str]) -> dict[str, float]:
     """Give the evidence of each question's words, in natural logarithms of the loss."""
     words = {name: phrase for name, phrase in words.items() if phrase}
     if not words:
         return {}
-    losses = denoising_losses(model, image, ["", *words.values()]).log()
+    losses = denoising_losses(seen, ["", *words.values()]).log()
     found = (losses[0] - losses[1:]).mean(1).tolist()
     return dict(zip(words, found, strict=True))
 
@@ -83,8 +83,9 @@ def evidence_as_upload(
     model: DiffusionModel, collection: Collection, image: Image.Image, caption: str = ""
 ) -> dict[str, float]:
     """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
-    phrases = recognise(model, image, collection.concepts) if collection.concepts else {}
-    return evidence(model, image, described(phrases, caption))
+    seen = Encoded(model, [image])
+    phrases = recognise(seen, collection.concepts) if collection.concepts else {}
+    return evidence(seen, described(phrases, caption))
 
 
 def phrases_not_shown(

@@ -14,6 +14,7 @@ from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 
 GRID = (0.01, 0.1, 1.0, 10.0)  # times the mean diagonal
 
@@ -30,7 +31,8 @@ def choose_damping(
         if kernel.before_projection:
             extractor.preconditioner.damping = damping
         if features is None or kernel.before_projection:
-            features = query_features(extractor, images, prompts)[GENERAL]
+            seen = Encoded(extractor.model, images)
+            features = query_features(extractor, seen, prompts)[GENERAL]
         asked = apply_kernel(features, kernel.fit(cache.gram, len(cache), damping))
         losses[damping] = fit_queries(asked, cache, fit).curve[-1]
     best = min(losses, key=losses.get)

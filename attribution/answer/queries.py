@@ -16,6 +16,7 @@ from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
 
@@ -92,9 +93,9 @@ def questions(
     parts = []
     for start in tqdm(range(0, len(queries), BATCH), desc="gradients of queries", unit="batch"):
         part = slice(start, start + BATCH)
-        images = [q.image for q in queries[part]]
+        seen = Encoded(extractor.model, [q.image for q in queries[part]])
         parts.append(
-            query_features(extractor, images, {name: words[part] for name, words in asked.items()})
+            query_features(extractor, seen, {name: words[part] for name, words in asked.items()})
         )
     return {name: torch.cat([part[name] for part in parts]) for name in asked}
 

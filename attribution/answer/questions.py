@@ -9,29 +9,29 @@ question.
 """
 
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from attribution.cache.weights import GENERAL
 from attribution.gradients.features import FeatureExtractor, unit
+from attribution.models.encoded import Encoded
 
+WORDLESS = ""  # no concept has this name
 Questions = dict[str, list[str]]  # "general" or a concept -> a phrase for every picture
 
 
 def query_features(
-    extractor: FeatureExtractor,
-    images: list[Image.Image],
-    questions: Questions,
-    batch_size: int = 8,
+    extractor: FeatureExtractor, seen: Encoded, questions: Questions, batch_size: int = 8
 ) -> dict[str, Float[Tensor, "query group dim"]]:
-    """Make the query features of every question about every picture."""
-    features = {
-        name: unit(extractor.query(images, phrases, batch_size))
-        for name, phrases in questions.items()
-    }
+    """Make the query features of every question about every picture, the questions of a picture together."""
+    asked = dict(questions)
     concepts = [name for name in questions if name != GENERAL]
-    if concepts and not extractor.rule.contrasts:
-        unconditional = unit(extractor.query(images, [""] * len(images), batch_size))
-        for name in concepts:
-            features[name] = features[name] - unconditional
-    return features
+    contrasted = bool(concepts) and not extractor.rule.contrasts
+    if contrasted:
+        asked[WORDLESS] = [""] * len(seen)
+    rows = [row for row in range(len(seen)) for _ in asked]
+    phrases = [words[row] for row in range(len(seen)) for words in asked.values()]
+    found = unit(extractor.query(seen.at(rows), phrases, batch_size))
+    found = found.unflatten(0, (len(seen), len(asked)))  # [query, question, group, dim]
+    features = dict(zip(asked, found.unbind(1), strict=True))
+    wordless = features.pop(WORDLESS) if contrasted else 0
+    return {n: f if n == GENERAL else f - wordless for n, f in features.items()}

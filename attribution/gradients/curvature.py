@@ -23,6 +23,7 @@ from attribution.gradients.ekfac import (
 )
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.trials import Trials
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, fingerprint_of
 from attribution.progress import OnStep
 from attribution.seeds import generator
@@ -81,8 +82,8 @@ def closures(
     steps = extractor.config.timesteps
     for first in range(0, len(order), BATCH):
         rows = order[first : first + BATCH]
-        images = [collection.image(i) for i in rows]
-        trials = extractor.trials(images, [collection.captions[i] for i in rows])
+        seen = Encoded(extractor.model, [collection.image(i) for i in rows])
+        trials = extractor.trials(seen, [collection.captions[i] for i in rows])
         turn = torch.arange(len(rows))
         trials = trials.at(turn * steps + (first + turn) % steps)
         drawn = torch.randn(

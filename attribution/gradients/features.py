@@ -7,7 +7,6 @@ gradient that is preconditioned before it is projected (ekfac.py).
 """
 
 import copy
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +28,7 @@ from attribution.gradients.methods import (
 from attribution.gradients.projector import GradientProjector
 from attribution.gradients.trials import Rule, Trials, same
 from attribution.models.diffusion import DiffusionModel
-from attribution.pictures.collection import to_pixels
-from attribution.seeds import generator
+from attribution.models.encoded import Encoded
 
 
 class FeatureExtractor:
@@ -49,7 +47,7 @@ class FeatureExtractor:
         self.model, self.config, self.rule = model, config, rule
         self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
-            model.pipeline.unet, config.proj_dim, config.seed, config.parameters
+            model.denoiser, config.proj_dim, config.seed, config.parameters
         )
         spacing = model.num_timesteps / config.timesteps
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
@@ -91,15 +89,15 @@ class FeatureExtractor:
         a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in its norms.
         """
 
-        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
-            trials = self.trials(images, prompts)
+        def make(some: Encoded, prompts: list[str]) -> Tensor:
+            trials = self.trials(some, prompts)
             features, residual = self._project(trials, self.objective)
             return features * residual[..., None, None] if self.config.residual else features
 
-        return self._joined(make, images, prompts, batch_size)
+        return self._joined(make, Encoded(self.model, images), prompts, batch_size)
 
     def query(
-        self, images: list[Image.Image], prompts: list[str], batch_size: int = 8, grid: int = 0
+        self, seen: Encoded, prompts: list[str], batch_size: int = 8, grid: int = 0
     ) -> Float[Tensor, "image group *cell dim"]:
         """Make the features of queries as the method wants them; most want those of a training image.
 
@@ -108,33 +106,31 @@ class FeatureExtractor:
         """
         objective = self.rule.objective or self.objective
 
-        def make(images: list[Image.Image], prompts: list[str]) -> Tensor:
-            trials = self.trials(images, prompts, self.rule.trials)
+        def make(some: Encoded, prompts: list[str]) -> Tensor:
+            trials = self.trials(some, prompts, self.rule.trials)
             if not self.preconditioner:
                 return self._project(trials, objective, grid)[0]
             if grid:
                 raise InputError("EK-FAC's features have no places; choose another method for maps")
             return self._precondition(trials, objective, self.preconditioner)
 
-        return self._joined(make, images, prompts, batch_size)
+        return self._joined(make, seen, prompts, batch_size)
 
-    def trials(self, images: list[Image.Image], prompts: list[str], rule: Rule = same) -> Trials:
+    def trials(self, seen: Encoded, prompts: list[str], rule: Rule = same) -> Trials:
         """Prepare the rows on which the denoiser is run, every timestep of every picture."""
-        latents = self.model.latents(images)
-        keys = picture_keys(images, self.model)
-        noise = torch.cat([self._noise(key, latents.shape[1:]) for key in keys])
-        return rule(self.model, latents, noise.to(self.model.device), self.timesteps, prompts)
+        noise = seen.noise(self.noise_seed, self.timesteps)
+        return rule(seen, noise, self.timesteps, prompts)
 
     def _joined(
         self,
-        make: Callable[[list[Image.Image], list[str]], Tensor],
-        images: list[Image.Image],
+        make: Callable[[Encoded, list[str]], Tensor],
+        seen: Encoded,
         prompts: list[str],
         batch_size: int,
     ) -> Tensor:
         """Make `[image, range, layer, dim]` in batches; give ranges and layers as groups."""
-        starts = range(0, len(images), batch_size)
-        parts = [make(images[i : i + batch_size], prompts[i : i + batch_size]) for i in starts]
+        rows = [list(range(len(seen)))[i : i + batch_size] for i in range(0, len(seen), batch_size)]
+        parts = [make(seen.at(some), [prompts[row] for row in some]) for some in rows]
         return torch.cat(parts).flatten(1, 2).float().cpu()
 
     def _project(
@@ -175,19 +171,6 @@ class FeatureExtractor:
                 )
             )
         return torch.stack(parts).unflatten(0, (-1, self.config.ranges))
-
-    def _noise(self, key: str, shape: torch.Size) -> Tensor:
-        steps = [
-            torch.randn(shape, generator=generator("noise", self.noise_seed, key, int(timestep)))
-            for timestep in self.timesteps
-        ]
-        return torch.stack(steps)
-
-
-def picture_keys(images: list[Image.Image], model: DiffusionModel) -> list[str]:
-    """Identify pictures by their pixels at the model's resolution (SHA-256)."""
-    pixels = ((to_pixels(images, model.resolution) + 1) * 127.5).round().byte()
-    return [hashlib.sha256(p.numpy().tobytes()).hexdigest() for p in pixels]
 
 
 def unit(features: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:

@@ -11,21 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attribution.models.network import sides
+
 
 @lru_cache(maxsize=64)
 def cell_parts(layout: tuple[int, ...], grid: int) -> Float[Tensor, "cell position"]:
     """Give the part of each position's area that each of grid x grid cells covers, row by row.
 
-    A layout is (height, width) or a number of tokens, which are a square picture's where they are a square
-    number above one. Any other has no place in the picture: all of it goes to one more cell, the last.
+    What has no place in the picture goes to one more cell, the last.
     """
     positions = math.prod(layout)
-    side = math.isqrt(positions)
-    if len(layout) == 1 and side * side == positions:
-        layout = (side, side)
-    if len(layout) != 2 or positions == 1:
+    placed = sides(layout)
+    if placed is None:
         return torch.eye(grid * grid + 1)[:, -1:].expand(-1, positions)
-    height, width = (overlap(side, grid) for side in layout)
+    height, width = (overlap(side, grid) for side in placed)
     return torch.cat([torch.kron(height, width), torch.zeros(1, positions)])
 
 

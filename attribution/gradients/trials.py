@@ -1,6 +1,6 @@
 """Prepare what the denoiser is tried on: a noisy latent for each picture and timestep, and its target.
 
-In: clean latents, noise, timesteps and prompts. Out: `Trials`. What a method asks of a query is a rule:
+In: encoded pictures, noise, timesteps and prompts. Out: `Trials`. What a method asks of a query is a rule:
 
   same      as a training image: noise on the picture, the target of training
   path      as Journey-TRAK (arXiv 2312.06205): the clean latents that the model has in mind on its way to the
@@ -18,7 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attribution.models.conditions import Conditions
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Trials:
 
     noisy: Float[Tensor, "row channel height width"]
     timesteps: Int[Tensor, "row"]
-    conditions: Float[Tensor, "row token feature"]
+    conditions: Conditions
     target: Float[Tensor, "row channel height width"]
 
     def at(self, rows: slice | Int[Tensor, "some"]) -> "Trials":
@@ -41,59 +43,60 @@ class Trials:
         return model.predict(self.noisy, self.timesteps, self.conditions)
 
 
-Rule = Callable[[DiffusionModel, Tensor, Tensor, Tensor, list[str]], Trials]
+Rule = Callable[[Encoded, Tensor, Tensor, list[str]], Trials]
 
 
 def same(
-    model: DiffusionModel,
-    latents: Float[Tensor, "picture channel height width"],
+    seen: Encoded,
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
 ) -> Trials:
     """Noise each picture at every timestep."""
-    return _noised(model, latents.repeat_interleave(len(timesteps), 0), noise, timesteps, prompts)
+    clean = seen.latents.repeat_interleave(len(timesteps), 0)
+    return _noised(seen, clean, noise, timesteps, prompts)
 
 
 @torch.no_grad()
 def path(
-    model: DiffusionModel,
-    latents: Float[Tensor, "picture channel height width"],
+    seen: Encoded,
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
 ) -> Trials:
     """Noise what the model takes for the clean latents at every timestep of the picture's own path."""
-    conditions = model.conditions(prompts)
-    clean, found = latents, []
-    _, direction = model.estimate(latents, timesteps[:1].expand(len(latents)), conditions)
+    conditions, schedule = seen.conditions(prompts), seen.model.schedule
+
+    def estimate(state: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+        return schedule.estimate(state, seen.model.predict(state, here, conditions), here)
+
+    clean, found = seen.latents, []
+    _, direction = estimate(clean, timesteps[:1].expand(len(clean)))
     for timestep in timesteps:  # from the picture up to noise
-        here = timestep.expand(len(latents))
-        state = model.add_noise(clean, direction, here)
-        clean, direction = model.estimate(state, here, conditions)
+        here = timestep.expand(len(clean))
+        clean, direction = estimate(schedule.add_noise(clean, direction, here), here)
         found.append(clean)
-    return _noised(model, torch.stack(found, 1).flatten(0, 1), noise, timesteps, prompts)
+    return _noised(seen, torch.stack(found, 1).flatten(0, 1), noise, timesteps, prompts)
 
 
 @torch.no_grad()
 def contrast(
-    model: DiffusionModel,
-    latents: Float[Tensor, "picture channel height width"],
+    seen: Encoded,
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
 ) -> Trials:
     """Noise each picture; the target is the output under no words."""
-    trials = same(model, latents, noise, timesteps, prompts)
-    empty = model.conditions([""]).expand(len(noise), -1, -1)
-    return replace(trials, target=replace(trials, conditions=empty).predict(model))
+    trials = same(seen, noise, timesteps, prompts)
+    empty = seen.conditions([""]).repeat(len(noise))
+    return replace(trials, target=replace(trials, conditions=empty).predict(seen.model))
 
 
 def _noised(
-    model: DiffusionModel, clean: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
+    seen: Encoded, clean: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
 ) -> Trials:
     rows = timesteps.repeat(len(prompts))
-    noisy = model.add_noise(clean, noise, rows)
-    target = model.target(clean, noise, rows)
-    conditions = model.conditions(prompts).repeat_interleave(len(timesteps), 0)
+    noisy = seen.model.schedule.add_noise(clean, noise, rows)
+    target = seen.model.schedule.target(clean, noise, rows)
+    conditions = seen.conditions(prompts).repeat(len(timesteps))
     return Trials(noisy, rows, conditions, target)

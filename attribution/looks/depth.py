@@ -16,8 +16,7 @@ from torch import Tensor
 from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-
-DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
+from attribution.models.network import block_of, in_order
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,6 @@ def question_parts(
     # The spread follows from any image whose score is known, best from one far above the average.
     best = int(answer.scores[name].argmax())
     return centred(row) * (answer.scores[name][best] / centred(best).sum())
-
-
-def in_order(layers: list[str]) -> list[int]:
-    """Order layers as a picture passes them: a UNet lists its middle last; unknown ones stay first."""
-    return sorted(
-        range(len(layers)),
-        key=lambda i: next((d for d, part in enumerate(DEPTH) if layers[i].startswith(part)), 0),
-    )
-
-
-def block_of(layer: str) -> str:
-    """Name a layer's block: down_blocks.0 of down_blocks.0.resnets.1.conv1, mid_block, conv_in."""
-    first, *rest = layer.split(".")
-    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
 
 
 def by_block(depth: Depth) -> dict[str, Float[Tensor, "range"]]:

@@ -29,6 +29,7 @@ from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
 from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import MAX_PROMPT
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.progress import OnStep
 from attribution.seeds import FIRST_SEED
@@ -98,11 +99,12 @@ def with_concept(
         raise InputError(f"{name!r} is a question of the cache; choose another name")
     if concept.weights.shape != attributor.weights[GENERAL].shape:
         raise InputError(f"{concept.phrase!r} was learned with another model; learn it again")
-    features = query_features(attributor.extractor, [image], {name: [concept.phrase]})[name]
+    seen = Encoded(attributor.model, [image])
+    features = query_features(attributor.extractor, seen, {name: [concept.phrase]})[name]
     [asked] = apply_kernel(features, attributor.cache.kernel)
     phrases, found, p_values = {name: concept.phrase}, {}, {}
     if attributor.calibration:
-        found = evidence(attributor.model, image, phrases)
+        found = evidence(seen, phrases)
         p_values = {name: own_p_value(attributor.calibration, answer.p_values, found[name])}
     more = attributor.answer({name: asked}, phrases, found, {name: concept.weights})
     return replace(
@@ -172,7 +174,8 @@ def asked_pictures(
         images = attributor.model.generate(some, list(range(first, first + len(some))))
         progress.advance(DRAWING)
         question = {ASKED: [phrase] * len(some)}
-        asked = query_features(attributor.extractor, images, question)[ASKED]
+        seen = Encoded(attributor.model, images)
+        asked = query_features(attributor.extractor, seen, question)[ASKED]
         if not asked.norm(dim=-1).max() > SAME:  # NaN, too, ends here
             raise InputError(
                 f"{phrase!r} makes no difference to the model; use words of its captions"

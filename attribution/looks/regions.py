@@ -29,9 +29,10 @@ from attribution.cache.scoring import sums
 from attribution.cache.store import Cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
+from attribution.models.encoded import Encoded
+from attribution.models.network import reads_prompt
 
 GRID = 16  # a map's side is that of the latents, but no finer than this
-PROMPT_LAYERS = (".attn2.to_k", ".attn2.to_v")  # their positions are the prompt's tokens
 SMOOTHING = (
     0.25,
     0.5,
@@ -63,13 +64,13 @@ def cell_features(
     extractor: FeatureExtractor, image: Image.Image, phrases: list[str]
 ) -> Float[Tensor, "phrase group cell dim"]:
     """Make a picture's unit features under each phrase, in parts: one for each cell, the last for elsewhere."""
-    grid = min(extractor.model.pipeline.unet.config.sample_size, GRID)
+    grid = min(*extractor.model.latent_shape[1:], GRID)
+    seen = Encoded(extractor.model, [image]).at([0] * len(phrases))
     # In larger batches the blocks of all positions leave the memory that is used again and again.
-    found = extractor.query([image] * len(phrases), phrases, batch_size=2, grid=grid)
+    found = extractor.query(seen, phrases, batch_size=2, grid=grid)
     clearer = (extractor.config.ranges + 1) // 2
     placeless = [
-        group.endswith(PROMPT_LAYERS) or int(group.split(":")[0]) >= clearer
-        for group in extractor.groups
+        reads_prompt(group) or int(group.split(":")[0]) >= clearer for group in extractor.groups
     ]
     whole = found.sum(2, keepdim=True)
     found[:, placeless] = functional.pad(whole[:, placeless], (0, 0, grid * grid, 0))

@@ -17,6 +17,7 @@ from attribution.answer.questions import GENERAL, query_features
 from attribution.attributor import Attributor
 from attribution.cache.scoring import top
 from attribution.gradients.kernel import apply_kernel
+from attribution.models.encoded import Encoded
 from attribution.progress import OnStep
 
 
@@ -41,9 +42,9 @@ def stability(
 ) -> Stability:
     """Ask an answer's questions again, once for each seed of the noise; `on_step(done, seeds)` is told of progress."""
     questions = {name: [answer.phrases[name]] for name in answer.asked}
-    repeats = []
+    repeats, seen = [], Encoded(attributor.model, [image])
     for done, seed in enumerate(seeds, 1):
-        features = query_features(attributor.extractor.with_noise(seed), [image], questions)
+        features = query_features(attributor.extractor.with_noise(seed), seen, questions)
         asked = {n: apply_kernel(f, attributor.cache.kernel)[0] for n, f in features.items()}
         repeats.append(attributor.answer(asked, answer.phrases, answer.evidence, answer.weights))
         if on_step:

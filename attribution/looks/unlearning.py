@@ -8,22 +8,21 @@ these images, in a push that is stronger than their true absence from a large co
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from diffusers import StableDiffusionPipeline
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from attribution.concepts import denoising_losses
 from attribution.errors import InputError
-from attribution.models.diffusion import DiffusionModel
+from attribution.models.diffusion import DiffusionModel, copy_of, moving_names
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, to_pixels
 from attribution.progress import OnStep
 from attribution.seeds import generator
 
-MOVING = ("attn2.to_k.weight", "attn2.to_v.weight")  # diffusers' cross-attention keys and values
 MOST = 500  # images that can be removed at once
 ENCODED_AT_ONCE = 32
 DRAWING = 25  # steps of a picture
@@ -100,7 +99,8 @@ def what_if(
 
     def look(drawing: DiffusionModel) -> tuple[Image.Image, float]:
         [drawn] = drawing.generate([prompt], [used], DRAWING, on_step=tick)
-        return drawn, denoising_losses(drawing, image or drawn, [prompt]).mean().item()
+        seen = Encoded(drawing, [image or drawn])
+        return drawn, denoising_losses(seen, [prompt]).mean().item()
 
     before, loss_before = look(copy_of(model))
     image = image or before
@@ -130,8 +130,8 @@ def unlearn(
     """
     config = config or UnlearnConfig()
     rows = removable(rows, collection)
-    copy = copy_of(model, MOVING)
-    moving = [p for name, p in copy.pipeline.unet.named_parameters() if name.endswith(MOVING)]
+    copy = copy_of(model, moving=True)
+    moving = [copy.denoiser.get_parameter(name) for name in moving_names(copy)]
     if not moving:
         raise InputError(f"{model.name} has no cross-attention; unlearning moves nothing else")
     for parameter in moving:
@@ -152,7 +152,7 @@ def unlearn(
         optimizer.step()
         if on_step:
             on_step(step + 1, config.steps)
-    copy.pipeline.unet.requires_grad_(False)
+    copy.denoiser.requires_grad_(False)
     return copy
 
 
@@ -165,28 +165,10 @@ def losses_of(
     """Give each row's denoising loss at a random timestep, and what predicting zero would cost."""
     timesteps = torch.randint(model.num_timesteps, (len(clean),), generator=draw).to(clean.device)
     noise = torch.randn(clean.shape, generator=draw).to(clean.device)
-    target = model.target(clean, noise, timesteps)
-    noisy = model.add_noise(clean, noise, timesteps)
+    target = model.schedule.target(clean, noise, timesteps)
+    noisy = model.schedule.add_noise(clean, noise, timesteps)
     predicted = model.predict(noisy, timesteps, model.conditions(captions))
     return tuple(x.square().flatten(1).mean(1) for x in (predicted - target, target))
-
-
-def copy_of(model: DiffusionModel, moving: tuple[str, ...] = ()) -> DiffusionModel:
-    """Copy a model: it owns its schedule and parameters that end in `moving`, and shares all others.
-
-    Nothing is drawn from torch's global stream, and hooks that another thread has set stay behind.
-    """
-    pipeline = model.pipeline
-    with torch.device("meta"):  # no memory, no initial values
-        unet = type(pipeline.unet).from_config(pipeline.unet.config)
-    tensors = pipeline.unet.state_dict()
-    own = {n: x.clone() if moving and n.endswith(moving) else x for n, x in tensors.items()}
-    unet.load_state_dict(own, assign=True)
-    schedule = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    parts = pipeline.components | {"unet": unet.requires_grad_(False).eval(), "scheduler": schedule}
-    copy = StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    copy.set_progress_bar_config(disable=True)
-    return replace(model, pipeline=copy)
 
 
 def removable(rows: list[int | float], collection: Collection) -> list[int]:

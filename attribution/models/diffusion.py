@@ -4,18 +4,21 @@ In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. It 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
-from jaxtyping import Float, Int
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from attribution.errors import InputError
+from attribution.models.conditions import Conditions
+from attribution.models.network import READING
 from attribution.models.parts import check, load
+from attribution.models.schedule import Schedule
 from attribution.pictures.collection import to_pixels
 from attribution.pictures.hub import model_folder
 from attribution.progress import OnStep
@@ -23,18 +26,13 @@ from attribution.progress import OnStep
 MAX_PROMPT = 1000  # characters
 STEPS, GUIDANCE = 25, 3.0  # of drawing
 PRECISIONS = ("no", "bf16")  # of `mixed_precision`
-TRAINING = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
-    "prediction_type",
-)  # what a sampler's config says of training  # fmt: skip
 
 
 @dataclass
 class DiffusionModel:
     """A frozen pipeline whose denoiser predicts noise, v or the clean latents.
 
-    Its scheduler only draws. Samplers keep noise levels in orders and units of their own, and a drawing changes
-    them; noise, velocity and levels of training come from `schedule`.
+    Its scheduler only draws; noise, targets and levels of training come from `schedule`.
     """
 
     pipeline: StableDiffusionPipeline
@@ -51,10 +49,19 @@ class DiffusionModel:
             part.requires_grad_(False).eval().to(device)
         return cls(pipeline, str(name))
 
+    def save(self, folder: Path) -> None:
+        """Write the model as diffusers does."""
+        self.pipeline.save_pretrained(folder)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """Give the network whose gradients are taken."""
+        return self.pipeline.unet
+
     @property
     def device(self) -> torch.device:
         """Give the device that everything runs on."""
-        return self.pipeline.unet.device
+        return self.denoiser.device
 
     @property
     def resolution(self) -> int:
@@ -62,25 +69,20 @@ class DiffusionModel:
         return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
 
     @property
-    def latent_size(self) -> int:
-        """Give how many numbers a picture's latents are."""
-        config = self.pipeline.unet.config
-        return self.pipeline.vae.config.latent_channels * config.sample_size**2
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Give the channels, height and width of a picture's latents."""
+        side = self.pipeline.unet.config.sample_size
+        return self.pipeline.vae.config.latent_channels, side, side
 
     @property
     def num_timesteps(self) -> int:
         """Give T, the number of timesteps of training."""
-        return self.schedule.config.num_train_timesteps
+        return self.schedule.times
 
     @cached_property
-    def schedule(self) -> DDPMScheduler:
-        """Make the noise schedule of training; which sampler was saved with the model does not change it.
-
-        Settings are handed over by name, as `from_config` would replace what a sampler's config left out by
-        DDPM's own defaults.
-        """
-        config = self.pipeline.scheduler.config
-        return DDPMScheduler(**{key: config[key] for key in TRAINING if key in config})
+    def schedule(self) -> Schedule:
+        """Give the noise schedule of training."""
+        return Schedule.of(self.pipeline.scheduler)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -108,7 +110,7 @@ class DiffusionModel:
         return self.pipeline.image_processor.postprocess(self.pipeline.vae.decode(mean).sample)
 
     @torch.no_grad()
-    def conditions(self, prompts: list[str]) -> Float[Tensor, "batch token width"]:
+    def conditions(self, prompts: list[str]) -> Conditions:
         """Encode prompts; what is longer than the tokenizer's limit is cut."""
         for prompt in prompts:
             if len(prompt) > MAX_PROMPT:
@@ -118,48 +120,18 @@ class DiffusionModel:
         tokens = self.pipeline.tokenizer(
             prompts, padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids
-        return self.pipeline.text_encoder(tokens.to(self.device))[0]
+        states = self.pipeline.text_encoder(tokens.to(self.device))[0]  # [prompt, token, width]
+        return Conditions({"encoder_hidden_states": states})
 
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Int[Tensor, "batch"]) -> Tensor:
-        """Give z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) noise."""
-        return self.schedule.add_noise(latents, noise, timesteps)
-
-    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:
-        """Run the denoiser; what it predicts is its scheduler's `prediction_type`."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """Run the denoiser; what it predicts, the schedule knows."""
         with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
-            predicted = self.pipeline.unet(noisy, timesteps, conditions).sample
+            predicted = self.denoiser(noisy, timesteps, **conditions.tensors).sample
         return predicted.float()
-
-    def estimate(
-        self, noisy: Tensor, timesteps: Int[Tensor, "batch"], conditions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Give the clean latents and the noise that the denoiser sees in noisy latents."""
-        output = self.predict(noisy, timesteps, conditions)
-        kind = self.schedule.config.prediction_type
-        alphas = self.schedule.alphas_cumprod.to(noisy.device)[timesteps]
-        signal, spread = (x.sqrt().view(-1, 1, 1, 1).clamp_min(1e-4) for x in (alphas, 1 - alphas))
-        if kind == "v_prediction":
-            return signal * noisy - spread * output, signal * output + spread * noisy
-        if kind == "epsilon":
-            return (noisy - spread * output) / signal, output
-        return output, (noisy - signal * output) / spread
 
     def checkpoint_gradients(self) -> None:
         """Trade time for memory: the backward pass runs the denoiser's blocks again."""
         self.pipeline.unet.enable_gradient_checkpointing()
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Give what the denoiser was trained to predict."""
-        kind = self.schedule.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        if kind == "v_prediction":
-            return self.schedule.get_velocity(latents, noise, timesteps)
-        if kind == "sample":
-            return latents
-        raise InputError(
-            f"the scheduler predicts {kind!r}; epsilon, v_prediction and sample are known"
-        )
 
     @torch.inference_mode()
     def generate(
@@ -174,12 +146,8 @@ class DiffusionModel:
 
         A picture depends on its own prompt and seed only, not on the batch around it.
         """
-        shape = (
-            self.pipeline.unet.config.in_channels,
-            *(2 * (self.pipeline.unet.config.sample_size,)),
-        )
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(shape, generator=draw) for draw in draws])
+        noise = torch.stack([torch.randn(self.latent_shape, generator=draw) for draw in draws])
         self.conditions(prompts)  # refuses prompts that are too long before any work
         told = 0
 
@@ -196,6 +164,31 @@ class DiffusionModel:
             generator=draws, callback_on_step_end=report, output_type="latent",
         ).images  # fmt: skip
         return self.decode(latents)
+
+
+def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
+    """Copy a model: it owns its schedule, `moving` the parameters that read the prompt, and shares all others.
+
+    Nothing is drawn from torch's global stream, and hooks that another thread has set stay behind.
+    """
+    pipeline = model.pipeline
+    with torch.device("meta"):  # no memory, no initial values
+        unet = type(pipeline.unet).from_config(pipeline.unet.config)
+    own = dict(pipeline.unet.state_dict())
+    for name in moving_names(model) if moving else ():
+        own[name] = own[name].clone()
+    unet.load_state_dict(own, assign=True)
+    schedule = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    parts = pipeline.components | {"unet": unet.requires_grad_(False).eval(), "scheduler": schedule}
+    copy = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    copy.set_progress_bar_config(disable=True)
+    return replace(model, pipeline=copy)
+
+
+def moving_names(model: DiffusionModel) -> list[str]:
+    """Name the parameters that read the prompt, cross-attention's keys and values; unlearning moves them."""
+    endings = tuple(f"{layer}.weight" for layer in READING)
+    return [name for name, _ in model.denoiser.named_parameters() if name.endswith(endings)]
 
 
 def usable(device: str) -> None:

@@ -22,7 +22,7 @@ from attribution.looks.examples import Example, leaning_on
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
-from attribution.looks.unlearning import UnlearnConfig, WhatIf, copy_of, what_if
+from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
 from attribution.page.inputs import whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, as_mix
 from attribution.page.views import QUESTIONS, Views, as_data

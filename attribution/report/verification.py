@@ -17,6 +17,7 @@ from PIL import Image
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import cropped
 from attribution.report.report import Report, fingerprints, make_report, picture_of
 
@@ -48,7 +49,11 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
         return reasons
     image = picture_of(report, attributor.model.resolution)
     origin, questions = report["origin"], report["questions"]
-    answer = attributor.ask(image, questions["phrases"], _own_weights(attributor, questions))
+    answer = attributor.ask(
+        Encoded(attributor.model, [image]),
+        questions["phrases"],
+        _own_weights(attributor, questions),
+    )
     again = make_report(
         attributor, image, answer, prompt=origin["prompt"], seed=origin["seed"],
         mix=questions["mix"], count=questions["count"], level=report["calibration"]["level"],

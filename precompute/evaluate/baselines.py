@@ -29,7 +29,7 @@ def baseline_scores(
     pixels = [to_pixels(some, model.resolution) for some in (asked, images)]
     spacing = model.num_timesteps / TIMESTEPS
     timesteps = ((torch.arange(TIMESTEPS) + 0.5) * spacing).long()
-    yield "nda", nda_scores(*pixels, model.schedule.alphas_cumprod.cpu()[timesteps])
+    yield "nda", nda_scores(*pixels, model.schedule.signal.cpu()[timesteps])
     yield "pixels", pixel_scores(*pixels)
     latents = [
         torch.cat([model.latents(some[i : i + BATCH]).cpu() for i in range(0, len(some), BATCH)])

@@ -33,6 +33,7 @@ from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
@@ -154,9 +155,10 @@ def ask_own(
     for number, (query, other) in enumerate(zip(tqdm(queries, "own draws"), wrong, strict=True)):
         kind = "held-out combinations" if number >= DRAWS else "known combinations"
         words = {c: collection.concepts[c][v] for c, v in query.values.items()}
-        right = evidence(model, query.image, described(words))
+        seen = Encoded(model, [query.image])
+        right = evidence(seen, described(words))
         found.setdefault(kind, []).append(right)
-        found.setdefault("wrong", []).append(evidence(model, query.image, other))
+        found.setdefault("wrong", []).append(evidence(seen, other))
         if number % DRAWS < GUESSED:
             guessed = evidence_as_upload(model, collection, query.image)
             found.setdefault(f"{kind}, guessed words", []).append(guessed)

@@ -53,7 +53,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
         losses = study.losses(unet, images, study.collection.captions)
         hits.setdefault(("loss", "none"), []).append(before(losses, flipped))
         if not (folder / "model/model_index.json").is_file():
-            study.with_denoiser(unet).pipeline.save_pretrained(folder / "model")
+            study.with_denoiser(unet).save(folder / "model")
         for method in METHODS:
             for name, scores in self_influence(folder, study, method).items():
                 hits.setdefault((method, name), []).append(before(scores, flipped))

@@ -25,6 +25,7 @@ from attribution.attributor import Attributor
 from attribution.cache.scoring import top
 from attribution.gradients.features import FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
@@ -115,7 +116,8 @@ def whole_lists(
     extractor = FeatureExtractor.of(
         attributor.model, attributor.cache.header, attributor.cache.folder
     )
-    published = plain_scores(extractor.query(images, prompts), attributor.cache)
+    seen = Encoded(extractor.model, images)
+    published = plain_scores(extractor.query(seen, prompts), attributor.cache)
     learned = torch.stack(
         [attributor.attribute(*each).scores[GENERAL] for each in zip(images, prompts, strict=True)]
     )

@@ -29,6 +29,7 @@ from attribution.concepts import full_prompt
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
@@ -118,7 +119,7 @@ def score(
     features = questions(extractor, collection, queries, {GENERAL: prompts, "planted": words})
     silent = questions(extractor, collection, queries, {GENERAL: [""] * len(queries)})[GENERAL]
     exchanged = questions(extractor, collection, exchange(queries, owners), {"planted": words})
-    raw = extractor.query([q.image for q in queries], prompts)
+    raw = extractor.query(Encoded(extractor.model, [q.image for q in queries]), prompts)
     equal = len(queries) * ["equalised"]
     return {
         (method, "uniform"): collected(plain_scores(raw, cache)),

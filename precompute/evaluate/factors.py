@@ -28,6 +28,7 @@ from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import METHODS, method_named
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
@@ -60,7 +61,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
         return order[top(weighted(parts, weights[name]), TOP)]
 
     asked = questions(extractor, collection, queries)
-    raw = extractor.query([q.image for q in queries], [q.prompt for q in queries])
+    raw = extractor.query(
+        Encoded(extractor.model, [q.image for q in queries]), [q.prompt for q in queries]
+    )
     ranked = {"uniform": order[top(plain_scores(raw, cache), TOP)]}
     ranked["equalised"] = ranking(asked[GENERAL], "equalised")
     ranked |= {name: ranking(features, name) for name, features in asked.items()}
@@ -175,7 +178,11 @@ def control_figures(
             for n in row
         ]
         # the concept's words without what no words at all give
-        alone = unit(extractor.query(images, [phrases[c][q.values[c]] for q in few]))
+        alone = unit(
+            extractor.query(
+                Encoded(extractor.model, images), [phrases[c][q.values[c]] for q in few]
+            )
+        )
         same_question = hits_of(ranking(asked[c], "equalised"), c, collection, queries)
         unsubtracted = hits_of(ranking(alone, "equalised"), c, collection, few)
         controls[c] = {
@@ -198,7 +205,10 @@ def control_phrases(
     The first shows what is reached for a picture whose prompt nobody knows. The second shows how far the
     answer follows the words rather than the picture: precision is still that of the picture's own value.
     """
-    guessed = [recognise(model, q.image, collection.concepts) for q in tqdm(queries, "recognising")]
+    guessed = [
+        recognise(Encoded(model, [q.image]), collection.concepts)
+        for q in tqdm(queries, "recognising")
+    ]
     wrong: dict[str, list[str]] = {}
     for concept, phrases in collection.concepts.items():
         values = list(phrases)

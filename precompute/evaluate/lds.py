@@ -16,6 +16,7 @@ from attribution.answer.queries import Query, draw_queries
 from attribution.concepts import combinations, full_prompt
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import METHODS, method_named
+from attribution.models.encoded import Encoded
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap_lds, spearman, subset_sums
@@ -86,9 +87,13 @@ def take_features(studied: Studied, method: str) -> Features:
     drawn = draw_queries(studied.full(), collection, unlabelled(studied), "weights")
     return Features(
         in_order(studied, cache),
-        extractor.query([q.image for q in drawn], [q.prompt for q in drawn]),
+        extractor.query(
+            Encoded(extractor.model, [q.image for q in drawn]), [q.prompt for q in drawn]
+        ),
         {
-            purpose: extractor.query([q.image for q in asked], [q.prompt for q in asked])
+            purpose: extractor.query(
+                Encoded(extractor.model, [q.image for q in asked]), [q.prompt for q in asked]
+            )
             for purpose, asked in studied.queries.items()
         },
     )

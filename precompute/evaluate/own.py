@@ -24,6 +24,7 @@ from attribution.cache.weights import read_weights
 from attribution.concepts import combinations
 from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import OwnConcept, learn_concept, own_p_value
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, clopper_pearson
@@ -120,7 +121,7 @@ def contributions_of(
 ) -> Float[Tensor, "query group train"]:
     """Ask every picture about a phrase."""
     images, asked = [query.image for query in queries], {"own": [phrase] * len(queries)}
-    features = query_features(attributor.extractor, images, asked)["own"]
+    features = query_features(attributor.extractor, Encoded(attributor.model, images), asked)["own"]
     return attributor.contributions(apply_kernel(features, attributor.cache.kernel))
 
 
@@ -149,6 +150,8 @@ def judged(attributor: Attributor, phrase: str, queries: list[Query], shown: int
 
 def p_value_of(attributor: Attributor, phrase: str, query: Query) -> float:
     """Give the p-value of a phrase for a picture that is described by its prompt."""
-    found = evidence(attributor.model, query.image, {GENERAL: query.prompt, "own": phrase})
+    found = evidence(
+        Encoded(attributor.model, [query.image]), {GENERAL: query.prompt, "own": phrase}
+    )
     whole = attributor.calibration.p_values({GENERAL: found[GENERAL]})
     return own_p_value(attributor.calibration, whole, found["own"])

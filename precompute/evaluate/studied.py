@@ -65,7 +65,7 @@ def open_studied(config: EvaluateConfig) -> Studied:
     unet = denoiser({k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k})
     model = work / "model"
     if not (model / "model_index.json").is_file():
-        study.with_denoiser(unet).pipeline.save_pretrained(model)
+        study.with_denoiser(unet).save(model)
     images = [Image.fromarray(picture.numpy()) for picture in tensors["queries"]]
     counts = {"evaluation": about["queries"], "validation": about["validation_queries"]}
     queries, truth, start = {}, {}, 0

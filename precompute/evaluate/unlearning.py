@@ -28,6 +28,7 @@ from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.looks.unlearning import UnlearnConfig, difference, unlearn
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.seeds import FIRST_SEED, generator
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio, clopper_pearson
@@ -120,7 +121,8 @@ def changes_of(
 
     def rise(query: Query, phrases: list[str]) -> list[float]:
         before, after = (
-            denoising_losses(m, query.image, phrases).mean(1) for m in (attributor.model, changed)
+            denoising_losses(Encoded(m, [query.image]), phrases).mean(1)
+            for m in (attributor.model, changed)
         )
         return (after - before).tolist()
 

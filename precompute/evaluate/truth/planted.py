@@ -87,7 +87,7 @@ def finetune(
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(True)
     train_denoiser(
-        pipeline.unet, pipeline.text_encoder, model.schedule, latents,
+        pipeline.unet, pipeline.text_encoder, model.schedule.noising, latents,
         pipeline.tokenizer(collection.captions, **padded).input_ids,
         pipeline.tokenizer("", **padded).input_ids[0],
         steps=config.steps, pick=chooser(collection, config),

@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
 from attribution.files import load_tensors, save_tensors, write_whole
+from attribution.models.conditions import Conditions
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.schedule import Schedule
 from attribution.pictures.collection import Collection, load_collection
 from attribution.seeds import generator
 from precompute.shipped.optimizer import MatrixOptimizer
@@ -83,14 +85,14 @@ class Study:
         return self.encoded([self.collection.image(i) for i in range(len(self.collection))])
 
     @cached_property
-    def conditions(self) -> Float[Tensor, "train token width"]:
+    def conditions(self) -> Conditions:
         """Encode all captions."""
         return self.model.conditions(self.collection.captions)
 
     @cached_property
-    def empty(self) -> Float[Tensor, "token width"]:
+    def empty(self) -> Conditions:
         """Encode what stands for a caption that is left out."""
-        return self.model.conditions([""])[0]
+        return self.model.conditions([""])
 
     def encoded(self, images: list[Image.Image]) -> Float[Tensor, "image channel height width"]:
         """Encode any pictures."""
@@ -126,16 +128,19 @@ class Study:
             clean = self.latents[chosen]
             noise = torch.randn(clean.shape, generator=draw)
             dropped = torch.rand(BATCH, generator=draw) < DROPPED
-            conditions = torch.where(dropped[:, None, None], self.empty, self.conditions[chosen])
-            predicted = unet(scheduler.add_noise(clean, noise, timesteps), timesteps, conditions)
-            target = self.model.target(clean, noise, timesteps)
+            told = Conditions.joined([self.conditions, self.empty])  # the last row is of no words
+            told = told[torch.where(dropped, len(kept), chosen)]
+            predicted = unet(
+                scheduler.add_noise(clean, noise, timesteps), timesteps, **told.tensors
+            )
+            target = scheduler.target(clean, noise, timesteps)
             loss = nn.functional.mse_loss(predicted.sample, target)
             warm = 1.0 if start is not None else step / 30
             optimizer.step(loss, learning_rate * min(1.0, warm, 2 * (1 - step / steps)))
         return unet.eval().requires_grad_(False)
 
     @property
-    def scheduler(self) -> DDPMScheduler:
+    def scheduler(self) -> Schedule:
         """Give the noise schedule of the shipped model's training."""
         return self.model.schedule
 
@@ -148,11 +153,11 @@ class Study:
         timesteps = (torch.arange(10) * 100 + 50).repeat(NOISES)
         noise = torch.randn((len(timesteps), *latents.shape[1:]), generator=generator("losses"))
         found = []
-        for clean, condition in zip(latents, conditions, strict=True):
-            clean = clean.expand_as(noise)
+        for row, clean in enumerate(latents):
+            clean, told = clean.expand_as(noise), conditions[row : row + 1].repeat(len(noise))
             noisy = self.scheduler.add_noise(clean, noise, timesteps)
-            predicted = unet(noisy, timesteps, condition.expand(len(noise), -1, -1)).sample
-            target = self.model.target(clean, noise, timesteps)
+            predicted = unet(noisy, timesteps, **told.tensors).sample
+            target = self.scheduler.target(clean, noise, timesteps)
             found.append((predicted - target).square().mean())
         return torch.stack(found)
 
