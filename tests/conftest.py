@@ -84,15 +84,19 @@ def small_model(small_collection, tmp_path_factory):
     return folder
 
 
+def built(model, collection, folder, **settings):
+    """Make a cache in a folder, and weights from few queries; give both, open."""
+    model, collection = DiffusionModel.from_pretrained(model), load_collection(collection)
+    build_cache(model, collection, folder, CacheConfig(**settings))
+    learn_weights(model, collection, folder, LearnConfig(queries=4, top_k=3))
+    return Attributor(model, collection, open_cache(folder, {}))
+
+
 @pytest.fixture(scope="session")
 def attributor(small_model, small_collection, tmp_path_factory):
     """The small model with a cache of few timesteps and weights from few queries."""
     folder = tmp_path_factory.mktemp("cache")
-    model = DiffusionModel.from_pretrained(small_model)
-    collection = load_collection(small_collection)
-    build_cache(model, collection, folder, CacheConfig(timesteps=4, proj_dim=8, shard_size=8))
-    learn_weights(model, collection, folder, LearnConfig(queries=4, top_k=3))
-    return Attributor(model, collection, open_cache(folder, {}))
+    return built(small_model, small_collection, folder, timesteps=4, proj_dim=8, shard_size=8)
 
 
 @pytest.fixture(scope="session")

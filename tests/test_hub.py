@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from conftest import built
 from huggingface_hub import constants, hf_api
 
 from attribution.attributor import Attributor
@@ -16,7 +17,6 @@ from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from attribution.pictures.hub import is_hub_id, local_folder
-from precompute.__main__ import main
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = ("main", "v2", COMMIT)
@@ -86,11 +86,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def cache(small_model, small_collection, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    names = ["--pretrained_model_name_or_path", str(small_model)]
-    names += ["--train_data_dir", str(small_collection)]
-    sizes = ["--timesteps", "2", "--proj_dim", "4"]
-    assert main(["gradients", *names, "--output_dir", str(folder), *sizes]) == 0
-    assert main(["weights", *names, "--cache_dir", str(folder), "--queries", "2"]) == 0
+    built(small_model, small_collection, folder, timesteps=2, proj_dim=4)
     (folder / "weights.pkl").write_bytes(b"never")
     return folder
 

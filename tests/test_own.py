@@ -27,7 +27,6 @@ from attribution.looks.own import (
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
-from precompute.__main__ import main
 from precompute.evaluate.own import PHRASES, means
 
 FEW = {"queries": 10, "top_k": 3}  # a whole batch and a part of one
@@ -35,16 +34,9 @@ NAME = "own:thick outlines"
 
 
 @pytest.fixture(scope="module")
-def attributor(small_model, small_collection, tmp_path_factory):
-    """The small model with a cache of few timesteps and weights from few queries."""
-    folder = tmp_path_factory.mktemp("cache")
-    names = ["--pretrained_model_name_or_path", str(small_model)]
-    names += ["--train_data_dir", str(small_collection)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, "--output_dir", str(folder), *shape]) == 0
-    learn = ["--cache_dir", str(folder), "--queries", "4", "--top_k", "3"]
-    assert main(["weights", *names, *learn]) == 0
-    found = Attributor.from_pretrained(small_model, folder, small_collection)
+def attributor(attributor):
+    """The small model with a made-up calibration."""
+    found = Attributor(attributor.model, attributor.collection, attributor.cache)
     concepts = found.collection.concepts
     nulls = {c: torch.linspace(-1, 1, 19) for c in concepts}
     found.calibration = Calibration(torch.linspace(-1, 1, 39), nulls)

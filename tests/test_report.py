@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import built
 from PIL import Image
 
 from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
 from attribution.attributor import Attributor
 from attribution.errors import InputError
-from attribution.models.diffusion import DiffusionModel
-from attribution.models.encoded import Encoded
-from attribution.pictures.collection import load_collection
 from attribution.report.credentials import Credentials
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import (
@@ -42,19 +40,14 @@ MIX = {"general": 1, "style": 0.5}
 
 @pytest.fixture(scope="module")
 def options(small_model, small_collection, tmp_path_factory):
-    """Run the steps and make up a calibration; give the options that name all this."""
+    """Make a cache and weights, and make up a calibration; give the options that name all this."""
     cache = tmp_path_factory.mktemp("cache")
+    its = built(small_model, small_collection, cache, timesteps=2, proj_dim=4)
+    concepts, null = its.collection.concepts, torch.linspace(-0.1, 0.1, 19)
+    calibration = Calibration(null, {c: null.clone() for c in concepts})
+    write_calibration(cache, calibration, calibrated_for(its.model, concepts), {})
     names = ["--pretrained_model_name_or_path", str(small_model)]
-    names += ["--train_data_dir", str(small_collection)]
-    settings = ["--timesteps", "2", "--proj_dim", "4"]
-    assert main(["gradients", *names, "--output_dir", str(cache), *settings]) == 0
-    names += ["--cache_dir", str(cache)]
-    assert main(["weights", *names, "--queries", "4", "--top_k", "3"]) == 0
-    collection, null = load_collection(small_collection), torch.linspace(-0.1, 0.1, 19)
-    model = DiffusionModel.from_pretrained(small_model)
-    calibration = Calibration(null, {c: null.clone() for c in collection.concepts})
-    write_calibration(cache, calibration, calibrated_for(model, collection.concepts), {})
-    return names
+    return [*names, "--train_data_dir", str(small_collection), "--cache_dir", str(cache)]
 
 
 @pytest.fixture(scope="module")
