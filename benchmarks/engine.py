@@ -1,6 +1,6 @@
 """Measure the gradient engine beside other people's, on one network, one batch, in one process.
 
-Run it as `PYTHONPATH=. python benchmarks/engine.py [--json]`; peers that are not installed are named and
+Run it as `python benchmarks/engine.py [--json]`; peers that are not installed are named and
 left out (`benchmarks/requirements.txt` installs them). For each engine it prints
 
   ratio          median time over that of one plain batched training step, forward and backward to all

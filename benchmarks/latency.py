@@ -1,6 +1,6 @@
 """Time what a visitor waits for, and what a gradient costs beside its floor.
 
-Run it as `PYTHONPATH=. python benchmarks/latency.py [--json]`. It prints medians over repeats on the shipped assets: drawing a picture, attributing it, re-ranking it, and
+Run it as `python benchmarks/latency.py [--json]`. It prints medians over repeats on the shipped assets: drawing a picture, attributing it, re-ranking it, and
 the gradient engine as a ratio to one plain training step (forward, and backward to the parameters),
 with the floor (forward, and backward to the input) beside it. Ratios come from one run, in turn.
 """

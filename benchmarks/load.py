@@ -1,6 +1,6 @@
 """Let simulated people use a page, and measure errors, waiting times and the server's memory.
 
-Run it as `PYTHONPATH=. python benchmarks/load.py [--people 10] [--minutes 10] [--url URL --pid PID]`. Without a URL it
+Run it as `python benchmarks/load.py [--people 10] [--minutes 10] [--url URL --pid PID]`. Without a URL it
 starts `app.py` itself. Each person is a thread with a `gradio_client.Client` of its own, makes a picture, ranks anew
 by other mixes, and traces an upload, again and again. `benchmarks/results/load.json` gets, for each endpoint, the
 calls, errors, median and 95th percentile in seconds; and the server's memory at minute two (or, in a shorter run,

@@ -1,12 +1,13 @@
 """Measure what a visitor waits for, from the press of a button to what the browser shows.
 
-PYTHONPATH=. python benchmarks/page.py
+python benchmarks/page.py
 """
 
 import json
 import shutil
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import app
 from attribution.page.settings import Settings
 

@@ -1,6 +1,6 @@
 """Measure how opening, scoring and re-weighting a cache grow with the number of images.
 
-Run it as `PYTHONPATH=. python benchmarks/scale.py [--images 10000,100000,1000000] [--json] [--update]`. It writes
+Run it as `python benchmarks/scale.py [--images 10000,100000,1000000] [--json] [--update]`. It writes
 synthetic caches (64 groups of 16 dimensions as float16: rows are one of 200 centres and noise), one after the
 other, and prints for each size
 
