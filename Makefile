@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 ROOMS = $(patsubst %/__init__.py,%,$(wildcard attribution/*/__init__.py))
 MODULES = $(subst /,.,$(ROOMS) $(basename $(wildcard attribution/[a-z]*.py)))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: app test lint docs
 
@@ -14,6 +15,7 @@ test: .venv/test
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 docs: .venv/test
 	$(BIN)/pdoc attribution $(MODULES) --output-directory docs/api
@@ -21,10 +23,11 @@ docs: .venv/test
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/app: .venv/bin/python requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+.venv/app: .venv/bin/python requirements.txt pyproject.toml
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps -e .
 	touch $@
 
 .venv/test: .venv/app tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(PIP) -r tests/requirements.txt
 	touch $@

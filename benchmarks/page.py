@@ -1,6 +1,6 @@
 """Measure what a visitor waits for, from the press of a button to what the browser shows.
 
-python -m benchmarks.page
+python benchmarks/page.py
 """
 
 import json

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
+from attribution.errors import InputError
 from attribution.page import views
 from attribution.report import credentials
 from attribution.report.credentials import MOST_BYTES, MOST_ITEMS, MOST_TEXT, read_credentials
@@ -330,3 +332,9 @@ def test_damaged_files_never_crash(sign):
         found = read_credentials(bytes(data))
         states.add(found and found.state)
     assert {"invalid", "unreadable"} <= states
+
+
+def test_without_the_extra_a_sentence_says_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with pytest.raises(InputError, match=r"diffusion-attribution\[credentials\]"):
+        read_credentials(picture("png"))

@@ -5,6 +5,8 @@ artists' shares, and whether anything stands out. It takes no gradient.
 """
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 from jaxtyping import Bool, Float
@@ -74,7 +76,9 @@ class Answer:
         total = sum(amounts.values())
         if total <= 0 or any(not 0 <= a < float("inf") for a in amounts.values()):
             raise InputError("amounts must be at least zero, and one of them above zero")
-        return sum(self.scores[name] * (amount / total) for name, amount in amounts.items())
+        return reduce(
+            add, (self.scores[name] * (amount / total) for name, amount in amounts.items())
+        )
 
     def rank(
         self, count: int = 10, among: Bool[Tensor, "train"] | None = None, /, **amounts: float | int

@@ -40,7 +40,9 @@ def _faiss() -> object:
     try:
         import faiss
     except ImportError as error:
-        raise InputError("an index needs faiss; run pip install faiss-cpu") from error
+        raise InputError(
+            "an index needs faiss; run pip install 'diffusion-attribution[index]'"
+        ) from error
     return faiss
 
 

@@ -2,11 +2,14 @@
 
 In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. It knows no gradients.
 """
+# What diffusers says of its configs, schedulers and pipelines is narrower than what they are and take:
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -107,7 +110,8 @@ class DiffusionModel:
         """Decode z to pictures; diffusers' own pipeline would forget the shift."""
         config = self.pipeline.vae.config
         mean = latents / config.scaling_factor + (config.shift_factor or 0.0)
-        return self.pipeline.image_processor.postprocess(self.pipeline.vae.decode(mean).sample)
+        drawn = self.pipeline.image_processor.postprocess(self.pipeline.vae.decode(mean).sample)
+        return cast("list[Image.Image]", drawn)
 
     @torch.no_grad()
     def conditions(self, prompts: list[str]) -> Conditions:
@@ -151,7 +155,7 @@ class DiffusionModel:
         self.conditions(prompts)  # refuses prompts that are too long before any work
         told = 0
 
-        def report(pipeline: StableDiffusionPipeline, step: int, *given: object) -> dict:
+        def report(pipeline: StableDiffusionPipeline, step: int, *given: Any) -> dict:
             nonlocal told  # some samplers run the denoiser more often than they are asked for steps
             done = (step + 1) * steps // pipeline.num_timesteps
             if on_step and done > told:

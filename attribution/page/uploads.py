@@ -14,7 +14,7 @@ from PIL import Image
 
 from attribution.errors import InputError
 from attribution.pictures.collection import open_image
-from attribution.report.credentials import Credentials, read_credentials
+from attribution.report.credentials import Credentials, can_read, read_credentials
 
 LONGEST_SIDE = 1024  # pixels of an upload that are kept
 DECODERS = Semaphore(2)  # a decoded picture takes up to 160 MB
@@ -99,7 +99,7 @@ class Uploads:
             with DECODERS:
                 image = open_image(data)
                 image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-                picture = Picture(image, read_credentials(data))
+                picture = Picture(image, read_credentials(data) if can_read() else None)
         except BaseException as error:
             with self.lock:
                 if self.kept.get(session) is mine:

@@ -125,7 +125,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         array = np.asarray(image, dtype=np.float32)
         peak = 65535.0 if array.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.uint8(np.clip(array / peak, 0, 1) * 255)).convert("RGB")
+        return Image.fromarray((np.clip(array / peak, 0, 1) * 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

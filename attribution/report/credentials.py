@@ -9,9 +9,11 @@ shipped, so that a signer is `untrusted` unless the caller names whom to trust.
 import io
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-from c2pa import C2paError, Context, Reader
+from attribution.errors import InputError
 
 MOST_BYTES = 20 * 2**20
 MOST_TEXT = 200  # characters of each statement
@@ -69,6 +71,21 @@ class Credentials:
         return [(name, value) for name, value in rows if value]
 
 
+def can_read() -> bool:
+    """Tell whether the extra that reads credentials is installed."""
+    return find_spec("c2pa") is not None
+
+
+def _c2pa() -> ModuleType:
+    try:
+        import c2pa
+    except ImportError as error:
+        raise InputError(
+            "reading Content Credentials needs c2pa; run pip install 'diffusion-attribution[credentials]'"
+        ) from error
+    return c2pa
+
+
 def read_credentials(data: bytes, trusted: str = "") -> Credentials | None:
     """Read a JPEG's, PNG's or WebP's credentials; `trusted` holds certificates (PEM) of signers to trust."""
     kind = next((kind for start, kind in KINDS.items() if data.startswith(start)), None)
@@ -78,17 +95,20 @@ def read_credentials(data: bytes, trusted: str = "") -> Credentials | None:
         return Credentials(
             "unreadable", error=f"the file has more than {MOST_BYTES // 2**20} MB; make it smaller"
         )
+    c2pa = _c2pa()
     settings = SETTINGS | ({"trust": {"trust_anchors": trusted}} if trusted else {})
     try:
         with (
-            Context.from_dict(settings) as context,
-            Reader(kind, io.BytesIO(data), context=context) as reader,
+            c2pa.Context.from_dict(settings) as context,
+            c2pa.Reader(kind, io.BytesIO(data), context=context) as reader,
         ):
             store = json.loads(reader.json())
         return _credentials(store)
-    except C2paError.ManifestNotFound:
+    except c2pa.C2paError.ManifestNotFound:
         return None
-    except (C2paError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
+    except (
+        c2pa.C2paError, ValueError, RecursionError, TypeError, AttributeError, LookupError,
+    ) as error:  # fmt: skip
         # The last three: a manifest may hold anything where it should hold something.
         remote = str(error).startswith("Remote:")
         why = "they lie on another machine, which is not asked" if remote else "they are damaged"
