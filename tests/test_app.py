@@ -497,6 +497,15 @@ def test_examples_to_choose_from_share_few_words(desk):
     assert max(map(said.count, said)) <= 2
 
 
+def test_a_prompt_is_no_longer_than_the_settings_allow(desk):
+    short = replace(desk, max_prompt=8)
+    for asked in (lambda: short.draw("a woodcut", 7, print), lambda: short.attribute(desk.examples[0].image, "a woodcut", 7)):  # fmt: skip
+        with pytest.raises(InputError, match="9 characters; the limit is 8"):
+            asked()
+    boxes = [c["props"] for c in create_demo(Hall(short)).get_config_file()["components"]]
+    assert [each["max_length"] for each in boxes if each.get("label") == "Describe it"] == [8]
+
+
 @pytest.mark.parametrize(
     "amounts",
     [{"style": float("nan")}, {"style": -1}, {"style": True}, {"style": "1"}, {"style": 0}],

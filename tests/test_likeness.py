@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_store import shrunk
 
-from attribution.answer.likeness import disagreement, ranks, read_look_alikes
+from attribution.answer.likeness import ranks, read_look_alikes
 from attribution.answer.queries import encode
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
@@ -40,14 +40,9 @@ def test_codes_give_the_cosine_of_latents(seen):
         assert torch.allclose(seen.alike(seen.collection.image(row)), exact, atol=2e-3)
 
 
-def test_ranks_count_from_one_and_disagreement_names_both_sides():
+def test_ranks_count_from_one():
     alike = torch.tensor([0.1, 0.9, 0.3, 0.8, 0.2])
     assert ranks(alike).tolist() == [5, 1, 3, 2, 4]
-    found = disagreement([1, 0, 2], alike, nearest=0.4)
-    assert found.unlike == [0, 2]
-    assert found.unnamed == [3]
-    agreed = disagreement([3, 1], alike, nearest=0.4)
-    assert (agreed.unlike, agreed.unnamed) == ([], [])
 
 
 def test_latents_are_found_however_the_collection_is_listed(seen, backwards):

@@ -3,14 +3,18 @@
 import pytest
 
 from attribution.errors import InputError
+from attribution.models import diffusion
+from attribution.page.inputs import MAX_PROMPT
 from attribution.page.settings import Settings, variable
 
 
 def test_nothing_set_gives_the_shipped_page():
-    assert Settings.from_environment({"PATH": "/bin"}) == Settings()
+    expected = {name: field.default for name, field in Settings.model_fields.items()}
+    assert vars(Settings.from_environment()) == expected
+    assert MAX_PROMPT <= diffusion.MAX_PROMPT
 
 
-def test_every_setting_is_read_as_what_it_is():
+def test_every_setting_is_read_as_what_it_is(monkeypatch):
     environment = {
         "ATTRIBUTION_MODEL": "ann/model@v2",
         "ATTRIBUTION_CACHE": "one, ann/two",
@@ -24,24 +28,36 @@ def test_every_setting_is_read_as_what_it_is():
         "ATTRIBUTION_TIME_LIMIT": "30",
         "ATTRIBUTION_MCP": "True",
     }
-    assert set(environment) == {variable(name) for name in vars(Settings())}
-    expected = Settings(
-        "ann/model@v2", ("one", "ann/two"), "pictures", "requests.json", "answers", "cuda:1",
-        200, 5, 7, 30, True,
-    )  # fmt: skip
-    assert Settings.from_environment(environment) == expected
+    assert set(environment) == {variable(name) for name in Settings.model_fields}
+    expected = (
+        "ann/model@v2",
+        ("one", "ann/two"),
+        "pictures",
+        "requests.json",
+        "answers",
+        "cuda:1",
+    )
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert tuple(vars(Settings.from_environment()).values()) == (*expected, 200, 5, 7, 30, True)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "advice"),
     [
-        ("MODEL", ""), ("CACHE", "one,,two"), ("CACHE", ""), ("DEVICE", "toaster"), ("DEVICE", ""),
-        ("MAX_PROMPT", "0"), ("MAX_PROMPT", "many"), ("MAX_PROMPT", "1001"), ("MAX_UPLOAD_MB", "-1"),
-        ("QUEUE_SIZE", "1e3"), ("TIME_LIMIT", "9" * 5000), ("TIME_LIMIT", "٣"),
-        ("MCP", "perhaps"), ("MODLE", "assets/model"),
+        ("MODEL", "", "is empty; give a folder"), ("CACHE", "one,,two", "give folders"),
+        ("CACHE", "", "give folders"), ("DEVICE", "toaster", "is 'toaster'; give cpu"),
+        ("DEVICE", "", "is empty"), ("DEVICE", "cuda:", "give cpu"), ("DEVICE", "cpu\ncuda", "give"),
+        ("MAX_PROMPT", "0", "is '0'; give a whole number from 1 to 1000"), ("MAX_PROMPT", "many", "is 'many'"),
+        ("MAX_PROMPT", "1001", "from 1 to 1000"), ("MAX_UPLOAD_MB", "-1", "from 1 to 1000"),
+        ("QUEUE_SIZE", "1e3", "is '1e3'"), ("TIME_LIMIT", "9" * 5000, "is '9{40}'; give"),
+        ("TIME_LIMIT", "٣", "from 1 to 86400"), ("MCP", "perhaps", "is 'perhaps'; give 1 or 0"),
+        ("MODLE", "assets/model", "there is no setting"),
     ],
 )  # fmt: skip
-def test_a_wrong_setting_is_one_sentence_that_names_it(name, value):
+def test_a_wrong_setting_is_one_sentence_that_names_it(monkeypatch, name, value, advice):
+    monkeypatch.setenv(f"ATTRIBUTION_{name}", value)
     with pytest.raises(InputError, match=f"ATTRIBUTION_{name}") as caught:
-        Settings.from_environment({f"ATTRIBUTION_{name}": value})
+        Settings.from_environment()
+    caught.match(advice)
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@
 
 Likeness is the cosine of latents, similarity.py's baseline. The training images' are kept as 8-bit codes, scaled to
 each image's largest number, which a cosine does not see: `latents.safetensors` and `latents.json` in the cache
-folder, in the order of the files' names. In: latents. Out: likeness, ranks, and where it disagrees with an answer.
+folder, in the order of the files' names. In: latents. Out: likeness and ranks.
 """
 
 import json
@@ -43,27 +43,9 @@ class LookAlikes:
         return torch.cat([latent_scores(flat, codes.float())[0] for codes in some])
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """Where influence and likeness part, as rows of the collection."""
-
-    unlike: list[int]  # named by the answer, and not among the share of training images most alike
-    unnamed: list[int]  # as alike as any, the most alike first, and not named
-
-
 def ranks(alike: Float[Tensor, "train"]) -> Int[Tensor, "train"]:
     """Give each training image's rank by likeness, from 1."""
     return alike.argsort(descending=True, stable=True).argsort() + 1
-
-
-def disagreement(
-    shown: list[int], alike: Float[Tensor, "train"], nearest: float = NEAREST
-) -> Disagreement:
-    """Compare the rows that an answer names with as many that look most alike."""
-    rank = ranks(alike)
-    most = alike.argsort(descending=True, stable=True)[: len(shown)].tolist()
-    unlike = [row for row in shown if rank[row] > nearest * len(alike)]
-    return Disagreement(unlike, [row for row in most if row not in set(shown)])
 
 
 def _by_name(collection: Collection) -> Int[Tensor, "train"]:

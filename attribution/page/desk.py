@@ -23,7 +23,7 @@ from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
-from attribution.page.inputs import whole, words
+from attribution.page.inputs import MAX_PROMPT, whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, as_mix
 from attribution.page.views import QUESTIONS, Views, as_data
 from attribution.pictures.collection import CONCEPTS, Collection
@@ -46,6 +46,7 @@ class Desk:
     others: tuple[Attributor, ...] = ()  # by other methods, of the same model and collection
     examples: tuple[Example, ...] = ()
     own_queries: int = 48  # pictures that an own concept's weights are learned from
+    max_prompt: int = MAX_PROMPT  # characters
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     lock: Lock = field(
@@ -119,7 +120,7 @@ class Desk:
 
     def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
-        prompt = words(prompt, "the prompt")
+        prompt = words(prompt, "the prompt", self.max_prompt)
         if not prompt:
             raise InputError("describe a picture first, or pick a subject, style or background")
         seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
@@ -132,7 +133,7 @@ class Desk:
         own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""
-        prompt = words(prompt, "the prompt")
+        prompt = words(prompt, "the prompt", self.max_prompt)
         attributor = self.by_method.get(method or self.attributor.method)
         if attributor is None:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")

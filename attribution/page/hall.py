@@ -75,4 +75,5 @@ def load(settings: Settings) -> Hall:
     others = tuple(attributor.with_cache(folder) for folder in rest)
     folder = Path(settings.examples)
     examples = tuple(load_examples(folder, attributor)) if folder.is_dir() else ()
-    return Hall(Desk(attributor, others, examples), settings.time_limit)
+    desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt)
+    return Hall(desk, settings.time_limit)

@@ -2,6 +2,8 @@
 
 from attribution.errors import InputError
 
+MAX_PROMPT = 1000  # characters; a model reads no more
+
 
 def whole(value: object, what: str, least: int, most: int) -> int:
     """Read a whole number."""
@@ -16,7 +18,7 @@ def whole(value: object, what: str, least: int, most: int) -> int:
     return number
 
 
-def words(value: object, what: str, most: int = 1000) -> str:
+def words(value: object, what: str, most: int) -> str:
     """Read a text; nothing is an empty one."""
     if value is None:
         return ""

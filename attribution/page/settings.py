@@ -4,97 +4,84 @@ In: variables named ATTRIBUTION_*. Out: checked `Settings`. It knows neither the
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from typing import Annotated
 
-import torch
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from attribution.errors import InputError
-from attribution.models.diffusion import MAX_PROMPT
+from attribution.page.inputs import MAX_PROMPT
 
 PREFIX = "ATTRIBUTION_"
-YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+DEVICE = r"^(cpu|cuda|mps|xpu)(:\d{1,2})?$"  # to ask torch would take seconds
 
 
-@dataclass(frozen=True)
-class Settings:
+def split(text: object) -> object:
+    """Read a list with commas."""
+    return tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else text
+
+
+def up_to(most: int) -> object:
+    """Describe a whole number; `most` is the highest that makes sense."""
+    return Field(ge=1, le=most, description=f"a whole number from 1 to {most}")
+
+
+Place = Annotated[str, Field(min_length=1, description="a folder or a Hub id")]
+Places = Annotated[
+    tuple[Place, ...],
+    NoDecode,
+    BeforeValidator(split),
+    Field(description="folders or Hub ids, with one comma between two"),
+]
+Switch = Annotated[bool, BeforeValidator(lambda text: text or False), Field(description="1 or 0")]
+
+
+class Settings(BaseSettings):
     """What a page is made of, and what it allows; each field is the variable of its name."""
 
-    model: str = "assets/model"  # a folder or a Hub id, as the next two
-    cache: tuple[str, ...] = ("assets/cache",)  # several with commas: one for each method
-    collection: str = "assets/collection"
-    opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
-    examples: str = "assets/examples"  # answers that are ready when the page opens
-    device: str = "cpu"
-    max_prompt: int = MAX_PROMPT  # characters
-    max_upload_mb: int = 20
-    queue_size: int = 40  # people who may wait; others are asked to come back
-    time_limit: int = 120  # seconds for one job
-    mcp: bool = False  # offer the named endpoints as tools of the Model Context Protocol
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    def __post_init__(self) -> None:
-        for name, most in LIMITS.items():
-            value = getattr(self, name)
-            if not 1 <= value <= most:
-                raise InputError(
-                    f"{variable(name)} is {value}; give a whole number from 1 to {most}"
-                )
-        for name in ("model", "collection", "examples", "device"):
-            if not getattr(self, name):
-                raise InputError(f"{variable(name)} is empty; give a value or leave it out")
-        if not all(self.cache):
-            raise InputError(
-                f"{variable('cache')} names nothing between commas; give a folder or a Hub id"
-            )
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise InputError(
-                f"{variable('device')} is {self.device!r}; give cpu, cuda or cuda:1"
-            ) from error
+    model: Place = "assets/model"
+    cache: Places = ("assets/cache",)  # one for each method
+    collection: Place = "assets/collection"
+    opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
+    examples: Place = "assets/examples"  # answers that are ready when the page opens
+    device: Annotated[str, Field(pattern=DEVICE, description="cpu, cuda or cuda:1")] = "cpu"
+    max_prompt: Annotated[int, up_to(MAX_PROMPT)] = MAX_PROMPT  # characters
+    max_upload_mb: Annotated[int, up_to(1000)] = 20
+    queue_size: Annotated[int, up_to(10_000)] = 40  # people who may wait; others are to come back
+    time_limit: Annotated[int, up_to(86_400)] = 120  # seconds for one job
+    mcp: Switch = False  # offer the named endpoints as tools of the Model Context Protocol
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def strip(cls, value: object) -> object:
+        """Leave out spaces around a text."""
+        return value.strip() if isinstance(value, str) else value
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+    def from_environment(cls) -> "Settings":
         """Read the variables that are set; a misspelt one is refused, as it would change nothing."""
-        kinds = {field.name: type(field.default) for field in fields(cls)}
-        given = {name: text for name, text in environment.items() if name.startswith(PREFIX)}
-        unknown = set(given) - {variable(name) for name in kinds}
+        known = {variable(name) for name in cls.model_fields}
+        given = {name for name in os.environ if name.upper().startswith(PREFIX)}
+        unknown = {name for name in given if name.upper() not in known}
         if unknown:
-            raise InputError(
-                f"there is no setting {min(unknown)}; known: {', '.join(map(variable, kinds))}"
-            )
-        return cls(
-            **{
-                name: parsed(variable(name), given[variable(name)].strip(), kind)
-                for name, kind in kinds.items()
-                if variable(name) in given
-            }
-        )
+            names = ", ".join(map(variable, cls.model_fields))
+            raise InputError(f"there is no setting {min(unknown)}; known: {names}")
+        try:
+            return cls()
+        except ValidationError as error:
+            raise InputError(sentence(error)) from error
 
 
-LIMITS = {  # the highest value that makes sense
-    "max_prompt": MAX_PROMPT,
-    "max_upload_mb": 1000,
-    "queue_size": 10_000,
-    "time_limit": 86_400,
-}
+def sentence(error: ValidationError) -> str:
+    """Say which variable is wrong, and what to give instead."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    came = repr(str(first["input"])[:40]) if first["input"] != "" else "empty"
+    return f"{variable(name)} is {came}; give {Settings.model_fields[name].description}"
 
 
 def variable(name: str) -> str:
     """Name a setting's environment variable."""
     return PREFIX + name.upper()
-
-
-def parsed(name: str, text: str, kind: type) -> str | int | bool | tuple[str, ...]:
-    """Read a variable's text as what its default is."""
-    if kind is tuple:
-        return tuple(part.strip() for part in text.split(","))
-    if kind is bool:
-        if text.lower() not in YES + NO:
-            raise InputError(f"{name} is {text[:40]!r}; give 1 or 0")
-        return text.lower() in YES
-    if kind is int:
-        if not (text.isascii() and text.isdecimal() and len(text) < 10):
-            raise InputError(f"{name} is {text[:40]!r}; give a whole number above zero")
-        return int(text)
-    return text

@@ -31,7 +31,7 @@ SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 BINS = 48  # of the null plot
-FIGURES = Path("benchmarks/results")
+FIGURES = Path(__file__).parents[2] / "benchmarks/results"  # where the project is, not a copy
 
 TEMPLATES = Environment(
     loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
@@ -85,7 +85,7 @@ class Views:
         visible = self.visible
         return {"caption": visible.caption(row), **visible.labels(row), "file": visible.file(row)}
 
-    def asked(self, session: Session, busy: bool = False) -> str:
+    def asked(self, session: Session) -> str:
         """Show the picture, what was asked of it, and whether anything stands out."""
         answer = session.answer
         words = {c: p for c, p in answer.phrases.items() if c != GENERAL}

@@ -47,7 +47,7 @@ class Handlers:
             except ValueError as error:
                 raise InputError("the link's sliders are no numbers; copy it again") from error
             amounts = [amount if 0 <= amount <= 1 else 0.0 for amount in amounts]
-        prompt = words(query.get("prompt"), "the link's prompt")
+        prompt = words(query.get("prompt"), "the link's prompt", self.hall.desk.max_prompt)
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
         wanted = f"{prompt} {seed}" if prompt else gr.skip()

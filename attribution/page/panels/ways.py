@@ -113,14 +113,18 @@ def lay_out(desk: Desk) -> Parts:
                 seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
             with gr.Row(equal_height=True):
                 hint = desk.examples[desk.chosen(1)[0]].prompt if desk.examples else None
-                prompt = gr.Textbox(label="Describe it", placeholder=hint, scale=5, max_length=1000)
+                prompt = gr.Textbox(
+                    label="Describe it", placeholder=hint, scale=5, max_length=desk.max_prompt
+                )
                 make = gr.Button("Generate", variant="primary", min_width=120)
         with gr.Tab("Upload"), gr.Row():
             kinds = {"sources": ["upload", "clipboard"], "format": "png"}
             kinds |= {"label": "JPEG, PNG or WebP; never stored"}
             upload = gr.Image(buttons=[], height=190, alt_text="The upload", **kinds)
             with gr.Column():
-                said = gr.Textbox("", label="Its prompt, if you know it", max_length=1000)
+                said = gr.Textbox(
+                    "", label="Its prompt, if you know it", max_length=desk.max_prompt
+                )
                 follow = gr.Button("Trace", variant="primary")
     methods = list(desk.by_method)
     method = gr.Dropdown(methods, value=methods[0], label="Method", visible=len(methods) > 1)
