@@ -17,6 +17,7 @@ from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.gradients.kernel import fit_kernel
 from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
+from attribution.gradients.trials import same
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection

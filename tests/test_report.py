@@ -18,6 +18,7 @@ from PIL import Image
 from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
 from attribution.attributor import Attributor
 from attribution.errors import InputError
+from attribution.models.encoded import Encoded
 from attribution.report.credentials import Credentials
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import (

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from attribution.answer.questions import GENERAL

@@ -23,6 +23,7 @@ from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
+from attribution.models.diffusion import copy_of
 from attribution.page.inputs import MAX_PROMPT, whole, words
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, as_mix
 from attribution.page.views import QUESTIONS, Views, as_data
