@@ -4,13 +4,16 @@ ROOMS = $(patsubst %/__init__.py,%,$(wildcard attribution/*/__init__.py))
 MODULES = $(subst /,.,$(ROOMS) $(basename $(wildcard attribution/[a-z]*.py)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test lint docs
+.PHONY: app test slow lint docs
 
 app: .venv/app
 	$(BIN)/python app.py
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: .venv/test
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/test
 	$(BIN)/ruff check .
