@@ -535,11 +535,12 @@ def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
     other = tmp_path / "tracin"
     shutil.copytree("assets/cache", other)
     header = json.loads((other / "header.json").read_text()) | {"method": "tracin"}
+    header["features"]["objective"] = "denoising_loss"  # as if it had been made so
     del header["checksum"]
     header["checksum"] = hash_of(header)
     (other / "header.json").write_text(json.dumps(header))
     weights = json.loads((other / "weights.json").read_text())
-    weights["belongs_to"]["method"] = "tracin"
+    weights["belongs_to"] |= {"method": "tracin", "features": header["features"]}
     (other / "weights.json").write_text(json.dumps(weights))
     both = Desk(desk.attributor, (desk.attributor.with_cache(other),))
     page = create_demo(Hall(both)).get_config_file()
