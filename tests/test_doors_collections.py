@@ -190,6 +190,7 @@ TWO = {"style": {"woodcut": "a woodcut", "neon": "a neon sign"}}
         ('{"": {"a": "b", "c": "d"}}', "a concept named ''"),
         ('{"general": {"a": "b", "c": "d"}}', "a concept named 'general'"),
         ('{"scales": {"a": "b", "c": "d"}}', "a concept named 'scales'"),
+        ('{"count": {"a": "b", "c": "d"}}', "a concept named 'count'"),
         ('{"style": {"a": "\\ud800", "c": "d"}}', "half a character"),
         ('{"style": ' * 100_000, "nested too deeply"),
         ("{", "not plain JSON"),

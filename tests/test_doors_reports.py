@@ -196,10 +196,17 @@ def test_no_path_in_a_report_is_opened(check, report, tmp_path):
     assert not [path for path in opened if "bait" in path]
 
 
-@pytest.mark.parametrize("name", ["count", "among", "self", "column", "amounts", "mix", "scales"])
-def test_a_question_may_have_any_name(check, report, attributor, name):
+@pytest.mark.parametrize("name", ["amounts", "mix", "scales", "general ", "__class__"])
+def test_a_question_may_have_any_other_name(check, report, attributor, name):
     question(name, [1] * len(attributor.cache.groups))(report)
     assert {each.path[0] for each in check(report)} <= {"sources", "artists", "calibration"}
+
+
+@pytest.mark.parametrize("name", ["count", "among", "self", "column"])
+def test_a_question_cannot_pass_for_another_argument(check, report, attributor, name):
+    question(name, [1] * len(attributor.cache.groups))(report)
+    with pytest.raises(InputError, match="the names of the questions cannot be so"):
+        check(report)
 
 
 def test_a_question_of_the_cache_keeps_its_weights(check, report, attributor):

@@ -66,7 +66,7 @@ class Answer:
             )
         return self.p_values[name] <= level
 
-    def mix(self, /, **amounts: float | int) -> Float[Tensor, "train"]:
+    def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
         """Mix standardised scores convexly; amounts need not sum to one."""
         unknown = set(amounts) - set(self.scores)
         if unknown:
@@ -81,12 +81,9 @@ class Answer:
         )
 
     def rank(
-        self, count: int = 10, among: Bool[Tensor, "train"] | None = None, /, **amounts: float | int
+        self, count: int = 10, among: Bool[Tensor, "train"] | None = None, **amounts: float | int
     ) -> list[Source]:
-        """Rank training images, all or `among` some, for a mix of concepts, the whole picture by default.
-
-        A concept may have any name, so that no other argument here or below is known by name.
-        """
+        """Rank training images, all or `among` some, for a mix of concepts, the whole picture by default."""
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         order = top(scores[None], len(scores))[0]
         order = order[among[order]] if among is not None else order
@@ -105,12 +102,12 @@ class Answer:
             for place, index in enumerate(order[:count].tolist(), 1)
         ]
 
-    def hidden_among(self, count: int = 10, /, **amounts: float | int) -> int:
+    def hidden_among(self, count: int = 10, **amounts: float | int) -> int:
         """Count the images withheld on request among the first `count` of a mix."""
         scores = self.mix(**(amounts or {GENERAL: 1.0}))
         return int(self.hidden[top(scores[None], count)[0]].sum())
 
-    def artists(self, column: str = "artist", /, **amounts: float | int) -> list[Share]:
+    def artists(self, column: str = "artist", **amounts: float | int) -> list[Share]:
         """Share the positive influence of a mix among the values of a column, the largest first.
 
         Images withheld on request count under one name of their own.

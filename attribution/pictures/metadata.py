@@ -18,8 +18,8 @@ from attribution.files import parse_json
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PLAIN = (str, int, float, bool)
-# Names in weights.safetensors beside the concepts', and safetensors' own.
-RESERVED = ("general", "equalised", "scales", "__metadata__")
+# Names in weights.safetensors beside the concepts', safetensors' own, and arguments of `Answer.rank`.
+RESERVED = ("general", "equalised", "scales", "__metadata__", "self", "count", "among", "column")
 MOST_COMBINATIONS = 1_000_000  # of values; all of them are listed
 EXAMPLE = '{"style": {"woodcut": "a woodcut", "neon": "a neon sign"}}'
 Concepts = dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone

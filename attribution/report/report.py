@@ -32,6 +32,7 @@ MOST_SOURCES = 1000
 MOST_QUESTIONS = 16
 MOST_STEPS = 200
 MOST_GUIDANCE = 100  # beyond, pictures are noise and numbers infinite
+RESERVED = {"self", "count", "among", "column"}  # arguments that stand beside a mix's amounts
 DIGITS = 6  # after the point
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # then width and height
 
@@ -135,7 +136,7 @@ def make_report(
                 "caption": source.caption,
                 "labels": dict(source.labels),
             }
-            for source in answer.rank(count, None, **mix)
+            for source in answer.rank(count, **mix)
         ],
         "artists": [
             {
@@ -153,7 +154,7 @@ def artists_of(answer: Answer, mix: dict[str, float | int]) -> list[Share]:
     """Give the artists who have a share; none where the collection names no artists."""
     if not answer.visible.has("artist"):
         return []
-    return [share for share in answer.artists("artist", **mix) if share.high > 0]
+    return [share for share in answer.artists(**mix) if share.high > 0]
 
 
 def fingerprints(attributor: Attributor) -> dict[str, str]:
@@ -238,6 +239,7 @@ def _check_content(report: Report) -> None:
     scores, artists = [s["score"] for s in sources], [a["artist"] for a in report["artists"]]
     sound = {
         "the phrases": GENERAL in phrases and len(phrases) <= MOST_QUESTIONS,
+        "the names of the questions": RESERVED.isdisjoint(phrases),
         "the mix": questions["mix"].keys() <= phrases.keys()
         and all(amount >= 0 for amount in questions["mix"].values())
         and sum(questions["mix"].values()) > 0,
