@@ -46,11 +46,16 @@ def write_whole(path: Path, text: str) -> None:
         raise _not_written(part, path, error) from error
 
 
-def parse_json(data: str | bytes) -> Any:
-    """Parse JSON, raising ValueError also for what other programs read otherwise: NaN, half characters, a key twice."""
+def parse_json(data: str | bytes, finite: bool = True) -> Any:
+    """Parse JSON, raising ValueError also for what other programs read otherwise: NaN, half characters, a key twice.
+
+    Libraries write infinity into their configs: `finite=False` lets it pass, and NaN, for who checks numbers.
+    """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        found = json.loads(
+            text, object_pairs_hook=_once, parse_constant=_no_number if finite else None
+        )
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8; save it as UTF-8") from error
@@ -72,14 +77,14 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def read_json(path: Path, advice: str, shape: Any = None) -> dict:
+def read_json(path: Path, advice: str, shape: Any = None, finite: bool = True) -> dict:
     """Read a JSON object (of this shape: shape.py); `advice` says what to do when it is damaged."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_JSON + 1)
         if len(data) > MOST_JSON:
             raise ValueError(f"it has more than {MOST_JSON // 2**20} MB")
-        found = parse_json(data)
+        found = parse_json(data, finite)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is damaged; {advice}") from error
     try:

@@ -80,7 +80,15 @@ def tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-@pytest.fixture(scope="module", params=LOOKS)
+QUICK = ("wide-light", "phone-dark")  # what the others show are the same two widths and two schemes
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in LOOKS
+    ],
+)
 def page(browser, url, request):
     """A visitor's page, wide or narrow, light or dark, which goes through all journeys."""
     page = opened(browser, url, **LOOKS[request.param])
@@ -401,12 +409,14 @@ def test_a_program_generates_and_ranks_anew(client, desk):
     assert {source["artist"] for source in theirs} == {artist}
 
 
+@pytest.mark.slow
 def test_identical_requests_get_identical_answers(client, url):
     _, first = client.predict(PROMPT, 3, api_name="/generate")
     _, second = Client(url, verbose=False).predict(PROMPT, 3, api_name="/generate")
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_program_looks_browses_learns_forgets_and_reports(client, tmp_path):
     found = client.predict("cat", "", "woodcut", api_name="/browse")
     assert all(image["style"] == "woodcut" for image in found)

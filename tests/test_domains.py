@@ -18,6 +18,8 @@ from precompute.evaluate.elsewhere.domain import losses, train
 from precompute.evaluate.elsewhere.halves import HalvesConfig, ground_truth
 from precompute.evaluate.statistics import linear_datamodeling_score, spearman
 
+pytestmark = pytest.mark.slow
+
 FEW = HalvesConfig(validation=4, evaluation=5, seeds=2)
 
 

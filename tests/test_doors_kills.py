@@ -24,6 +24,8 @@ from attribution.errors import InputError
 from attribution.looks.examples import load_examples
 from precompute.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("KILLS", "3"))
 STEPS = ("weights", "calibrate", "index", "examples")
 CONTEXT = get_context("forkserver")

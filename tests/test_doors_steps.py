@@ -110,6 +110,7 @@ def assert_one_line(code, printed, step):
     assert rest[stopped + 1 :] == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_gradients_are_taken_is_one_line_and_the_next_run_goes_on(names, tmp_path):
     sizes = [*SIZES, "--shard_size", "2", "--batch_size", "1"]
     argv = ["gradients", *names, "--output_dir", str(tmp_path), *sizes]
@@ -122,6 +123,7 @@ def test_ctrl_c_while_gradients_are_taken_is_one_line_and_the_next_run_goes_on(n
     assert len(open_cache(tmp_path, {})) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "said"), [("weights", b"drawing weights"), ("calibrate", b"unrelated pictures")]
 )
@@ -269,6 +271,7 @@ print("contacted", contacted)
 """
 
 
+@pytest.mark.slow
 def test_nothing_outside_is_contacted_by_the_page_or_a_step():
     free = ("HF_HUB_OFFLINE", "GRADIO_ANALYTICS_ENABLED", "HF_UPDATE_DOWNLOAD_COUNTS")
     environment = {name: value for name, value in os.environ.items() if name not in free}

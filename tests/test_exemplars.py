@@ -25,6 +25,8 @@ from precompute.evaluate.truth.plantings import (
     plant,
 )
 
+pytestmark = pytest.mark.slow
+
 ASSETS = Path(__file__).parents[1] / "assets"
 FEW = (
     Planting("subject", "key", 3),

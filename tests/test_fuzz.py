@@ -14,6 +14,8 @@ import pytest
 from gradio_client import Client
 from web import Request, get, send, written
 
+pytestmark = pytest.mark.slow
+
 ROOT = str(Path(__file__).parents[1])
 PROMPT = "a woodcut of a cat in the city"
 AT_ONCE = 10  # fewer than may queue

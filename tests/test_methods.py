@@ -15,7 +15,7 @@ from attribution.attributor import Attributor
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
-from attribution.gradients.kernel import fit_kernel
+from attribution.gradients.kernel import BLOCK, EKFAC, IDENTITY, fit_kernel
 from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
 from attribution.gradients.trials import same
 from attribution.models.diffusion import DiffusionModel
@@ -100,7 +100,7 @@ def test_every_method_names_its_source_and_known_rules():
     for name, method in METHODS.items():
         assert method.name == name
         assert "arXiv" in method.source
-        assert method.kernel in ("block", "identity", "ekfac")
+        assert method.kernel in (BLOCK, IDENTITY, EKFAC)
 
 
 def test_the_shipped_caches_settings_are_those_of_its_method_to_the_byte():

@@ -22,6 +22,8 @@ from attribution.page.settings import Settings
 from attribution.page.views import as_data
 from attribution.report.report import png_of
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 120  # seconds for one request
 FILES = re.compile(r"data:(?:text/html|application/json|text/csv);base64,([\w+/=]+)")
 

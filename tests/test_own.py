@@ -54,6 +54,7 @@ def answer(attributor):
     return picture, attributor.attribute(picture, "a woodcut of a cat", {"background": "at night"})
 
 
+@pytest.mark.slow
 def test_the_same_phrase_gives_the_same_weights_and_another_phrase_others(attributor, concept):
     again = learn_concept(attributor, "  thick \n outlines ", **FEW)
     assert torch.equal(again.weights, concept.weights)
@@ -121,6 +122,7 @@ def test_maps_know_the_own_concept_too(attributor, concept, answer):
     assert torch.allclose(regions.map(3, style=1.0), known.map(3, style=1.0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_progress_only_grows_and_ends_complete(attributor):
     told = []
     learn_concept(attributor, "a cat", lambda *step: told.append(step), **FEW)

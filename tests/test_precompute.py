@@ -256,6 +256,7 @@ def test_bad_settings_are_one_line_and_exit_code_2(capsys):
     assert "choose one of d-trak" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_collection_is_drawn_the_same_twice(tmp_path):
     shipped = load_collection(ASSETS / "collection")
     assert main(["collection", "--copies", "1", "--output_dir", str(tmp_path)]) == 0
@@ -267,6 +268,7 @@ def test_the_collection_is_drawn_the_same_twice(tmp_path):
     assert not combination & {tuple(h.values()) for h in shipped.held_out}
 
 
+@pytest.mark.slow
 def test_training_writes_a_pipeline_that_plain_diffusers_loads(small_collection, tmp_path):
     minutes = ["--autoencoder_minutes", "0.02", "--denoiser_minutes", "0.03"]
     folders = ["--output_dir", str(tmp_path / "model"), "--work_dir", str(tmp_path / "work")]

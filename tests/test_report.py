@@ -388,5 +388,6 @@ def test_no_cell_of_the_table_is_a_formula(report):
 def test_the_package_says_its_version_and_brings_its_template():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert f"{project['project']['name']} {project['project']['version']}" == LIBRARY
-    pattern = project["tool"]["setuptools"]["package-data"]["attribution"][0]
-    assert (ROOT / "attribution/templates/report.html") in (ROOT / "attribution").glob(pattern)
+    room = ROOT / "attribution/report"
+    pattern = project["tool"]["setuptools"]["package-data"]["attribution.report"][0]
+    assert room / "templates/report.html" in room.glob(pattern)

@@ -22,6 +22,8 @@ from attribution.pictures.collection import load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.truth.study import Study
 
+pytestmark = pytest.mark.slow
+
 NO_SDE = not diffusers.utils.is_torchsde_available()
 HERE = [name for name in SAMPLERS if name != "DPMSolverSDEScheduler" or not NO_SDE]
 PREDICTIONS = ("epsilon", "v_prediction")

@@ -152,6 +152,7 @@ state.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_shards_each_find_what_one_finds(tmp_path):
     folder, out = tmp_path / "cache", tmp_path / "out"
     folder.mkdir()

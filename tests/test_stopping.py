@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from web import Request, exchange, written
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

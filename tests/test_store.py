@@ -133,7 +133,9 @@ def _run(argv):
     sys.exit(main(argv))
 
 
-def _run_on_a_full_disk(argv):
+def _run_on_a_full_disk(argv, said):
+    with said.open("w") as file:
+        os.dup2(file.fileno(), 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))  # a shard takes more
     _run(argv)
 
@@ -294,18 +296,19 @@ def test_only_a_damaged_shard_is_made_anew(cache, copy, small_model, small_colle
 
 
 def test_a_full_disk_is_one_sentence_and_damages_nothing(
-    copy, small_model, small_collection, capfd
+    copy, small_model, small_collection, tmp_path
 ):
     whole = {p.name: p.read_bytes() for p in copy.iterdir()}
     path = copy / "features-000001.safetensors"
     path.unlink()
     process = forkserver().Process(
-        target=_run_on_a_full_disk, args=(command(small_model, small_collection, copy),)
+        target=_run_on_a_full_disk,
+        args=(command(small_model, small_collection, copy), tmp_path / "said"),
     )
     process.start()
     process.join()
     assert process.exitcode == 2
-    error = capfd.readouterr().err.strip().splitlines()[-1]
+    error = (tmp_path / "said").read_text().strip().splitlines()[-1]
     assert "features-000004.safetensors could not be written" in error
     assert "free some space" in error
     assert {p.name for p in copy.iterdir()} == whole.keys() - {path.name}
@@ -413,6 +416,7 @@ def run_whole(argv):
     return time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_ten_kills_lose_nothing_and_double_nothing(small_model, small_collection, tmp_path):
     whole, killed = (
         [*command(small_model, small_collection, tmp_path / name), "--shard_size", "3"]
@@ -464,6 +468,7 @@ def launch(argv, processes=2):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_cache_and_a_lost_one_is_made_up_for(
     cache, small_model, small_collection, tmp_path
 ):

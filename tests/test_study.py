@@ -14,6 +14,8 @@ from precompute.evaluate.captions import before
 from precompute.evaluate.lds import ensemble_scores
 from precompute.evaluate.truth.study import Study
 
+pytestmark = pytest.mark.slow
+
 ASSETS = ["--pretrained_model_name_or_path", "assets/model"]
 SMALL = ["--subsets", "3", "--validation_subsets", "3", "--queries", "4", "--validation_queries", "2",
          "--steps", "2"]  # fmt: skip

@@ -78,6 +78,7 @@ def test_the_same_question_gets_the_same_answer(model, collection):
     assert pixels(first.before) == pixels(model.generate([PROMPT], [3], unlearning.DRAWING)[0])
 
 
+@pytest.mark.slow
 def test_the_shipped_model_loses_a_style_with_its_images_and_not_with_random_ones():
     model = DiffusionModel.from_pretrained(ASSETS / "model")
     collection = load_collection(ASSETS / "collection")

@@ -68,7 +68,7 @@ def read_config(path: Path, most: int = MOST_BYTES) -> dict:
         raise InputError(f"the model has no {path}; save the whole pipeline")
     if path.stat().st_size > most:
         raise InputError(f"{path} has {path.stat().st_size} bytes; at most {most} are read")
-    found = read_json(path, "save the pipeline again")
+    found = read_json(path, "save the pipeline again", finite=False)
     if asked := [key for key in OWN_CODE if found.get(key)]:
         raise InputError(
             f"{path} asks for code of its own ({asked[0]}), which is never run; {SUPPORTED}"

@@ -26,7 +26,7 @@ from attribution.pictures.collection import cropped, open_image
 from attribution.shape import check_shape
 
 VERSION = 1
-LIBRARY = "attribution 0.1.0"
+LIBRARY = "diffusion-attribution 0.1.0"
 MOST_BYTES = 8 * 2**20
 MOST_SOURCES = 1000
 MOST_QUESTIONS = 16
