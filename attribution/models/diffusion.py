@@ -64,7 +64,7 @@ class DiffusionModel:
     @property
     def device(self) -> torch.device:
         """Give the device that everything runs on."""
-        return self.denoiser.device
+        return next(self.denoiser.parameters()).device
 
     @property
     def resolution(self) -> int:
