@@ -119,6 +119,37 @@ def test_unit_timesteps_are_averaged_after_scaling(model, pictures):
     assert torch.allclose(scaled(*pictures), each.mean(2).flatten(1, 2), atol=1e-4)
 
 
+def test_paired_features_sum_what_the_timesteps_contribute_each_by_itself(model, pictures):
+    sizes = {"timesteps": 4, "proj_dim": 6, "noise": "shared"}
+    single = FeatureExtractor(model, FeatureConfig("denoising_loss", ranges=4, **sizes))
+    paired = FeatureExtractor(
+        model, FeatureConfig("denoising_loss", ranges=2, each_timestep="paired", **sizes)
+    )
+    each = unit(single(*pictures)).double().unflatten(1, (2, 2, -1))  # [image, range, step, layer]
+    found = paired(*pictures).double()
+    assert found.shape == (3, len(paired.groups), paired.config.dim)
+    for query in range(3):
+        want = sum((each[query, :, step] * each[:, :, step]).sum(-1) for step in range(2))
+        got = (found[query] * found).sum(-1)
+        assert torch.allclose(got, want.flatten(1), atol=1e-4)
+
+
+def test_shared_noise_knows_no_picture_and_own_noise_nothing_but_its_pixels(model, collection):
+    image = collection.image(0)
+    other = image.point(lambda value: value + (value < 255))  # a grey level up
+    steps, seen = torch.tensor([10, 900]), Encoded(model, [image, image.copy(), other])
+    first, again, brighter = seen.noise(3, steps, shared=True).split(2)
+    assert torch.equal(first, again)
+    assert torch.equal(first, brighter)
+    assert not torch.equal(*first)
+    assert torch.equal(Encoded(model, [other]).noise(3, steps, shared=True), first)
+    assert not torch.equal(Encoded(model, [other]).noise(4, steps, shared=True), first)
+    own, again, brighter = seen.noise(3, steps).split(2)
+    assert torch.equal(own, again)
+    assert not torch.equal(own, brighter)
+    assert not torch.equal(own, first)
+
+
 def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pictures):
     config = FeatureConfig(
         "output_mean", timesteps=2, ranges=2, proj_dim=6, each_timestep="unit", residual=True
@@ -227,8 +258,10 @@ def test_bad_settings_are_refused(collection, small_collection, capsys):
     for value in ("-1", "nan", "inf"):
         assert main(["gradients", "--damping", value]) == 2
         assert "it must be above zero" in capsys.readouterr().err
-    with pytest.raises(InputError, match="choose mean or unit"):
+    with pytest.raises(InputError, match="choose mean, unit or paired"):
         FeatureConfig(each_timestep="first")
+    with pytest.raises(InputError, match="choose own or shared"):
+        FeatureConfig(noise="none")
     few = load_collection(small_collection)
     object.__setattr__(few, "files", few.files[:9])
     with pytest.raises(InputError, match="9 images; precision at 10"):

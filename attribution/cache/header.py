@@ -25,6 +25,7 @@ FEATURES = {
     "seed": int,
     "each_timestep?": str,
     "residual?": bool,
+    "noise?": str,
 }
 SHAPE = {
     "method": str,
@@ -72,8 +73,8 @@ def _check_content(header: dict) -> None:
     names = {shard.name for shard in shards}
     sound = {
         "its method": method
-        and (method.objective, method.each_timestep, method.residual)
-        == (config.objective, config.each_timestep, config.residual),
+        and (method.objective, method.each_timestep, method.residual, method.noise)
+        == (config.objective, config.each_timestep, config.residual, config.noise),
         "its damping": header["damping"] >= 0,
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups
@@ -105,7 +106,7 @@ def listed_shards(header: dict) -> list[Shard]:
 
 def form_of(header: dict) -> Form:
     """Say what every shard of a cache holds of a row."""
-    return Form(len(header["groups"]), header["features"]["proj_dim"], header["dtype"])
+    return Form(len(header["groups"]), FeatureConfig(**header["features"]).dim, header["dtype"])
 
 
 def caption_column(folder: str | Path) -> str:

@@ -72,6 +72,7 @@ class CacheConfig:
             self.seed,
             method.each_timestep,
             method.residual,
+            method.noise,
         )
 
 
@@ -97,7 +98,7 @@ class Site:
     @property
     def form(self) -> Form:
         """Say what every shard should hold of a row."""
-        return Form(len(self.extractor.groups), self.config.proj_dim, self.config.dtype)
+        return Form(len(self.extractor.groups), self.extractor.config.dim, self.config.dtype)
 
     @property
     def belongs_to(self) -> dict:

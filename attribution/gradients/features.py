@@ -1,8 +1,8 @@
 """The one maker of features, for training images and for queries alike.
 
 In: a model, pictures and prompts. Out: `features [image, group, dim]`, projected gradients averaged over
-each range of timesteps; a group is one layer in one range. High noise decides layout, low noise texture,
-so the ranges are kept apart. A method may set queries apart: other trials (trials.py), another objective, or a
+each range of timesteps, or its timesteps' side by side; a group is one layer in one range. High noise decides
+layout, low noise texture, so the ranges are kept apart. A method may set queries apart: other trials (trials.py), another objective, or a
 gradient that is preconditioned before it is projected (ekfac.py).
 """
 
@@ -85,7 +85,7 @@ class FeatureExtractor:
     ) -> Float[Tensor, "image group dim"]:
         """Make the features of training images, on the CPU, in float32.
 
-        Noise is keyed by (seed, picture, timestep), so that neither batch nor order nor device changes
+        Noise is keyed by (seed, timestep), and by the picture where it is its own, so that neither batch nor order nor device changes
         a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in its norms.
         """
 
@@ -118,7 +118,7 @@ class FeatureExtractor:
 
     def trials(self, seen: Encoded, prompts: list[str], rule: Rule = same) -> Trials:
         """Prepare the rows on which the denoiser is run, every timestep of every picture."""
-        noise = seen.noise(self.noise_seed, self.timesteps)
+        noise = seen.noise(self.noise_seed, self.timesteps, self.config.noise == "shared")
         return rule(seen, noise, self.timesteps, prompts)
 
     def _joined(
@@ -147,30 +147,38 @@ class FeatureExtractor:
             errors.append((trials.target - output.detach()).square().flatten(1).mean(1))
             return objective(output, trials.target)
 
-        unit_steps = config.each_timestep == "unit"  # else a range of timesteps is one example
-        gradients = self.projector(
-            values, count * (config.timesteps if unit_steps else config.ranges), grid
-        )
-        if unit_steps:
-            whole = gradients.sum(2, keepdim=True) if grid else gradients
-            gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        shape = (count, config.ranges, -1)
-        mean = gradients.unflatten(0, shape).sum(2) / (config.timesteps // config.ranges)
-        return mean, errors[0].unflatten(0, shape).mean(2).sqrt()
+        gradients = self.projector(values, len(trials.noisy) // config.rows_together, grid)
+        residuals = errors[0].unflatten(0, (count, config.ranges, -1)).mean(2).sqrt()
+        return self._ranges(gradients, bool(grid)), residuals
 
     def _precondition(
         self, trials: Trials, objective: Objective, preconditioner: Preconditioner
     ) -> Float[Tensor, "image range layer dim"]:
-        steps = self.config.timesteps // self.config.ranges
+        together = self.config.rows_together
         parts = []
-        for first in range(0, len(trials.noisy), steps):
-            some = trials.at(slice(first, first + steps))
+        for first in range(0, len(trials.noisy), together):
+            some = trials.at(slice(first, first + together))
             parts.append(
-                preconditioner(
-                    lambda some=some: objective(some.predict(self.model), some.target) / steps
-                )
+                preconditioner(lambda some=some: objective(some.predict(self.model), some.target))
             )
-        return torch.stack(parts).unflatten(0, (-1, self.config.ranges))
+        return self._ranges(torch.stack(parts))
+
+    def _ranges(
+        self, gradients: Float[Tensor, "some layer *cell proj_dim"], in_cells: bool = False
+    ) -> Float[Tensor, "image range layer *cell dim"]:
+        """Put each range's gradients together: their mean, or, paired, one timestep's after another's.
+
+        The inner product of two paired features is the sum over timesteps of theirs at each (docs/method.md).
+        """
+        config = self.config
+        if config.each_timestep != "mean":
+            whole = gradients.sum(2, keepdim=True) if in_cells else gradients
+            gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        rows = config.timesteps // config.ranges // config.rows_together
+        gradients = gradients.unflatten(0, (-1, config.ranges, rows))
+        if config.each_timestep == "paired":
+            return gradients.movedim(2, -2).flatten(-2)
+        return gradients.sum(2) / (config.timesteps // config.ranges)
 
 
 def unit(features: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:

@@ -20,16 +20,16 @@ from attribution.errors import InputError
 def fit_kernel(
     gram: Float64[Tensor, "group dim dim"], train_count: int, damping: float = 1.0
 ) -> Float[Tensor, "group dim dim"]:
-    """Invert the damped second moment of every group, in float64, scaled to order one."""
+    """Invert the damped second moment of every group, in float64."""
     if damping <= 0:
         raise InputError(
             f"damping is {damping}; it must be above zero, or the kernel may be singular"
         )
     moment = gram / train_count
-    mean_diagonal = moment.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    mean_diagonal = moment.diagonal(dim1=1, dim2=2).mean(1)
+    mean_diagonal[mean_diagonal == 0] = 1.0  # a silent group's block need only exist
     identity = torch.eye(gram.shape[1], dtype=torch.float64)
-    kernel = torch.linalg.inv(moment + damping * mean_diagonal[:, None, None] * identity)
-    return (kernel * mean_diagonal[:, None, None]).float()
+    return torch.linalg.inv(moment + damping * mean_diagonal[:, None, None] * identity).float()
 
 
 def identity(

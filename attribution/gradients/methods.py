@@ -61,14 +61,18 @@ class FeatureConfig:
     proj_dim: int = 32
     parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
     seed: int = 0
-    each_timestep: str = (
-        "mean"  # or "unit": norm one in each layer at every timestep, then the mean
-    )
+    # "mean"; or norm one in each layer at every timestep, and then "unit": the mean, "paired": side by side
+    each_timestep: str = "mean"
     residual: bool = False  # training features times the residual of their range, as in DAS
+    noise: str = "own"  # of each picture; or "shared" by all pictures, training images and queries
 
     def __post_init__(self) -> None:
-        if self.each_timestep not in ("mean", "unit"):
-            raise InputError(f"each_timestep is {self.each_timestep!r}; choose mean or unit")
+        if self.each_timestep not in ("mean", "unit", "paired"):
+            raise InputError(
+                f"each_timestep is {self.each_timestep!r}; choose mean, unit or paired"
+            )
+        if self.noise not in ("own", "shared"):
+            raise InputError(f"noise is {self.noise!r}; choose own or shared")
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
@@ -89,9 +93,20 @@ class FeatureConfig:
                 f"{self.timesteps} timesteps do not divide into {self.ranges} equal ranges"
             )
 
+    @property
+    def rows_together(self) -> int:
+        """Count the timesteps whose gradients are summed while they are made: a range's, or one."""
+        return self.timesteps // self.ranges if self.each_timestep == "mean" else 1
+
+    @property
+    def dim(self) -> int:
+        """Count a feature's numbers."""
+        paired = self.each_timestep == "paired"
+        return self.proj_dim * (self.timesteps // self.ranges if paired else 1)
+
     def recorded(self) -> dict:
         """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
-        young = {"each_timestep", "residual"}
+        young = {"each_timestep", "residual", "noise"}
         default = asdict(FeatureConfig())
         return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
 
@@ -118,9 +133,10 @@ class Method:
     source: str
     objective: str  # a name in OBJECTIVES, for training images
     kernel: Kernel = BLOCK
-    each_timestep: str = "mean"  # or "unit": norm one at every timestep, before the mean
+    each_timestep: str = "mean"  # as in FeatureConfig
     query: QueryRule = SAME
     residual: bool = False  # training features times the root mean square training residual
+    noise: str = "own"  # as in FeatureConfig
 
 
 METHODS = {

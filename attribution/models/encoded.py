@@ -1,6 +1,6 @@
 """Hold pictures as a model sees them, so that each thing is made once, however much is asked of them.
 
-In: a model and pictures. Out: their latents, the noise that is keyed by them, prompts' conditions, and the model's losses
+In: a model and pictures. Out: their latents, the noise to add to them, prompts' conditions, and the model's losses
 under phrases (attribution/concepts.py). Latents are made when first asked for. It asks nothing itself.
 """
 
@@ -59,14 +59,18 @@ class Encoded:
         return Conditions.joined([self._conditions[prompt] for prompt in prompts])
 
     def noise(
-        self, seed: int, timesteps: Int[Tensor, "timestep"]
+        self, seed: int, timesteps: Int[Tensor, "timestep"], shared: bool = False
     ) -> Float[Tensor, "row channel height width"]:
-        """Draw noise for every picture and timestep, a picture's rows together; keyed by seed, picture and timestep."""
-        steps = tuple(timesteps.tolist())
-        for key in self.keys:
+        """Draw noise for every picture and timestep, a picture's rows together.
+
+        It is keyed by seed, picture and timestep, or, where it is shared, by seed and timestep alone.
+        """
+        steps, keys = tuple(timesteps.tolist()), [""] * len(self) if shared else self.keys
+        for key in keys:
             if (seed, key, steps) not in self._noise:
-                draws = [generator("noise", seed, key, step) for step in steps]
+                named = (seed, key) if key else (seed,)
+                draws = [generator("noise", *named, step) for step in steps]
                 drawn = [torch.randn(self.latents.shape[1:], generator=draw) for draw in draws]
                 self._noise[seed, key, steps] = torch.stack(drawn)
-        drawn = torch.cat([self._noise[seed, key, steps] for key in self.keys])
+        drawn = torch.cat([self._noise[seed, key, steps] for key in keys])
         return drawn.to(self.model.device)

@@ -26,7 +26,7 @@ from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
-from attribution.gradients.methods import METHODS, method_named
+from attribution.gradients.methods import METHODS
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
@@ -234,11 +234,5 @@ def overlap(rankings: list[list[int]], values: list[str]) -> float:
 
 
 def plain_scores(raw: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """Score by the base method as published: gradients of any norm, every group counted once.
-
-    A method's residual (DAS) is in these norms alone, and so in its kernel here, a departure from the paper.
-    """
-    train, fit = cache.features(raw=True), method_named(cache.header["method"]).kernel.fit
-    wide = train.transpose(0, 1).double()  # [group, train, dim]
-    kernel = fit(wide.mT @ wide, len(train), cache.header["damping"])
-    return apply_kernel(raw, kernel).flatten(1) @ train.flatten(1).T
+    """Score by the base method without weights: rows at norm one, every group counted once."""
+    return contributions(apply_kernel(unit(raw), cache.kernel), cache).sum(1)
