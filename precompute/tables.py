@@ -4,16 +4,17 @@ In: rows, as `evaluate` measures and keeps them. Out: tables. A column is a head
 imports no torch, so that the tables of `docs/` are made and checked in no time (`benchmarks/tables.py`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 Row = dict
 Columns = dict[str, str]  # head -> format
 
 
-def markdown(rows: Iterable[Row], columns: Columns) -> str:
-    """Lay rows out, a line each."""
-    lines = [list(columns), ["---"] * len(columns)]
-    lines += [[cell(form, row) for form in columns.values()] for row in rows]
+def markdown(rows: Collection[Row], columns: Columns) -> str:
+    """Lay rows out, a line each; a column that no row fills is left out."""
+    table = {head: [cell(form, row) for row in rows] for head, form in columns.items()}
+    table = {head: cells for head, cells in table.items() if any(cells)}
+    lines = [list(table), ["---"] * len(table), *map(list, zip(*table.values(), strict=True))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -130,16 +131,17 @@ def counterfactual(rows: list[Row]) -> str:
 
 def settings(row: Row) -> str:
     """Say which settings were chosen for a method and weights."""
-    if "unit_rows" not in row:
-        return ""
-    chosen = ["rows at norm one" if row["unit_rows"] else "rows as they are"]
-    chosen += [f"λ {row['damping']:g}"] if row["damping"] else []
-    chosen += [f"k {row['top_k']}"] if row["top_k"] else []
+    norms = {True: ["rows at norm one"], False: ["rows as they are"]}
+    chosen = norms.get(row.get("unit_rows"), [])  # now always at norm one
+    chosen += [f"λ {row['damping']:g}"] if row.get("damping") else []
+    chosen += [f"k {row['top_k']}"] if row.get("top_k") else []
     return ", ".join(chosen)
 
 
 DATAMODEL = {
     "method": "{method}",
+    "noise": "{noise}",
+    "kernel": "{kernel}",
     "weights": "{weights}",
     "LDS (chance 0)": ranged("lds"),
     "gain over equalised": GAIN,

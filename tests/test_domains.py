@@ -94,15 +94,13 @@ def small_domain(request, tmp_path_factory):
 
 def test_a_small_run_gives_rows_in_bounds(small_domain, monkeypatch):
     domain, path = small_domain
-    monkeypatch.setattr(domains, "DAMPINGS", {"tracin": (None,), "trak": (1.0,)})
-    monkeypatch.setattr("precompute.evaluate.truth.datamodels.TOP_KS", (5,))
     monkeypatch.setattr(domains, "PROJ_DIM", 64)
     truth = ground_truth(domain, FEW, path, path.parent / "unfinished")
     rows = domains.measure_domain(domain, truth, seed=0)
     assert [(row["method"], row["weights"]) for row in rows] == [
         (method, weights)
         for method in ("tracin", "trak")
-        for weights in ("uniform", "equalised", "learned")
+        for weights in ("plain", "equalised", "learned")
     ]
     for row in rows:
         assert -1 <= row["low"] <= row["high"] <= 1

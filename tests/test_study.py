@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from attribution.gradients.methods import METHODS
 from precompute.__main__ import main
 from precompute.evaluate import studied
 from precompute.evaluate.captions import before
@@ -81,7 +82,7 @@ def test_what_is_not_kept_changes_nothing(small_study):
 def test_a_finished_retrain_trains_nothing_again_and_refuses_other_settings(small_study, capsys):
     work, truth, arguments = small_study
     finished = {p: p.stat().st_mtime_ns for p in (work / "study/losses").iterdir()}
-    assert len(finished) == 3 * 2 + 3
+    assert len(finished) == (3 + 3) * 2
     assert main(["retrain", *arguments, "--output_file", str(truth), *SMALL]) == 0
     assert finished == {p: p.stat().st_mtime_ns for p in (work / "study/losses").iterdir()}
     assert main(["retrain", *arguments, "--output_file", str(truth), *SMALL, "--seed", "1"]) == 2
@@ -93,12 +94,12 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     work, truth, arguments = small_study
     monkeypatch.setattr(studied, "GROUND_TRUTH", truth)
     monkeypatch.setattr(studied, "PROJ_DIM", 4)
-    monkeypatch.setattr("precompute.evaluate.lds.UNLABELLED", 2)
+    monkeypatch.setattr(studied, "UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.counterfactual.UNLABELLED", 2)
-    monkeypatch.setattr("precompute.evaluate.lds.METHODS", ("tracin", "das"))
+    few = {name: METHODS[name] for name in ("tracin", "das")}
+    monkeypatch.setattr("precompute.evaluate.lds.METHODS", few)
     monkeypatch.setattr("precompute.evaluate.counterfactual.REMOVED", 5)
     monkeypatch.setattr("precompute.evaluate.counterfactual.EACH", 1)
-    monkeypatch.setattr("precompute.evaluate.truth.datamodels.TOP_KS", (3,))
     capsys.readouterr()
     options = [*arguments[:4], "--work_dir", str(work), "--queries", "2", "--json"]
     assert main(["evaluate", what, *options, "--results", str(tmp_path / "rows.json")]) == 0

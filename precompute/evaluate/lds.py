@@ -1,48 +1,47 @@
 """Ask whether summed scores predict the losses of models trained on random halves of the study (LDS).
 
-For every gradient method: gradients as published ("uniform"), groups made equal, and learned weights, each with the
-settings (strength of the kernel, rows at norm one or not, k) that are best on other halves and other queries. Beside
-them stand methods without gradients, and the encoded ensemble: the models of the halves for choosing know which picture each
-of them saw, so that a picture's influence is what the loss gains where it was left out.
+For every gradient method, under each picture's own noise and under noise that all share, and for each kernel: every group
+once, groups made equal, learned weights, and an oracle's that are fitted on the truth of other halves. A kernel's strength is
+the one that is best on other halves and other queries. Beside them stand a mix of two methods, methods without
+gradients, and the encoded ensemble: the models of the halves for choosing know which picture each of them saw, so that a
+picture's influence is what the loss gains where it was left out.
 
   python -m precompute retrain                  trains the halves; its result is committed
-  python -m precompute evaluate lds --update    scores every method in seconds to minutes
+  python -m precompute evaluate lds --update    scores every method in minutes; what is done is kept
 """
+
+from collections.abc import Iterator
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attribution.answer.queries import Query, draw_queries
-from attribution.concepts import combinations, full_prompt
-from attribution.gradients.features import FeatureExtractor
-from attribution.gradients.methods import METHODS, method_named
-from attribution.models.encoded import Encoded
+from attribution.answer.queries import Query
+from attribution.files import file_hash, hash_of, load_tensors, save_tensors
+from attribution.gradients.methods import METHODS, Method
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap_lds, spearman, subset_sums
-from precompute.evaluate.studied import (
-    UNLABELLED,
-    Studied,
-    in_order,
-    method_cache,
-    open_studied,
-)
+from precompute.evaluate.studied import Studied, open_studied
+from precompute.evaluate.taken import config_of, take_features
 from precompute.evaluate.truth.datamodels import (
-    Features,
+    OTHER,
+    Chosen,
+    Truth,
     ceiling,
     choose,
     retraining,
     rows_of_chosen,
 )
+from precompute.evaluate.truth.kernels import KERNELS
 
-DAMPINGS = (0.01, 0.1, 1.0, 10.0)  # of the mean diagonal
-EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the mean eigenvalue
+NOISES = ("own", "shared")
+MIXED = (("d-trak", "own", 0.75), ("trak", "shared", 0.25))  # method, noise, share
 
 
 def measure(config: EvaluateConfig) -> list[dict]:
-    """Give a row for each method and set of weights."""
+    """Give a row for each method, noise, kernel and set of weights."""
     studied = open_studied(config)
-    truth, queries = studied.truth["evaluation"], studied.queries["evaluation"]
+    truth = studied.truth["evaluation"]
     seeds, halves, count = truth.losses.shape
     about = {
         "ceiling": ceiling(truth),
@@ -54,59 +53,85 @@ def measure(config: EvaluateConfig) -> list[dict]:
         f"{len(studied.study.collection)} x {seeds} seeds; settings chosen on other halves and pictures (60 of the prompts are the same); interval over "
         "queries and halves",
     }
-    rows = []
-    for method in METHODS:
-        features = take_features(studied, method)
-        kernel = method_named(method).kernel
-        dampings = DAMPINGS if kernel == "block" else (None,)
-        found = rows_of_chosen(choose(features, studied.truth, dampings), truth, config.seed)
-        rows += [{"method": method} | row | about for row in found]
-    asked = [Query(q.image, {}, q.prompt) for q in queries]
-    others = dict(baseline_scores(studied.full(), studied.study.collection, asked))
-    others["encoded ensemble"] = ensemble_scores(
-        studied.truth["validation"].masks, studied.ensemble_losses
-    )
-    for method, scores in others.items():
-        sums = subset_sums(scores.numpy(), truth.masks.numpy(), truth.mean_losses)
-        interval = bootstrap_lds(sums, sums, truth.mean_losses, config.seed)
-        figures = {
-            "lds": round(float(spearman(sums, -truth.mean_losses.T).mean()), 4),
-            "low": interval["low"],
-            "high": interval["high"],
-            "chance": 0.0,
-        }
-        rows.append({"method": method, "weights": "none"} | figures | about)
+    found, rows = {}, []
+    for method in METHODS.values():
+        for noise in NOISES:
+            found[method.name, noise] = chosen(studied, method, noise)
+    if all(place[:2] in found for place in MIXED):
+        found["d-trak + trak", "own + shared"] = mixed(found)
+    for (method, noise), some in found.items():
+        scored = rows_of_chosen(some, truth, config.seed)
+        rows += [{"method": method, "noise": noise} | row | about for row in scored]
+    for method, scores in others(studied):
+        rows.append(
+            {"method": method, "weights": "none"} | figures(scores, truth, config.seed) | about
+        )
     return rows
 
 
-def take_features(studied: Studied, method: str) -> Features:
-    """Make the features of all training images and of all queries with the study's full model."""
-    cache = method_cache(studied, method, EKFAC_DAMPING)
-    extractor = FeatureExtractor.of(studied.full(), cache.header, cache.folder)
-    collection = studied.study.collection
-    drawn = draw_queries(studied.full(), collection, unlabelled(studied), "weights")
-    return Features(
-        in_order(studied, cache),
-        extractor.query(
-            Encoded(extractor.model, [q.image for q in drawn]), [q.prompt for q in drawn]
-        ),
-        {
-            purpose: extractor.query(
-                Encoded(extractor.model, [q.image for q in asked]), [q.prompt for q in asked]
-            )
-            for purpose, asked in studied.queries.items()
-        },
-    )
+def chosen(studied: Studied, method: Method, noise: str) -> list[Chosen]:
+    """Score the evaluation's queries with a method in every way, or read what was scored."""
+    truth = file_hash(studied.ground_truth)
+    key = hash_of([config_of(method, noise).recorded(), studied.full().fingerprint, truth])
+    path = studied.work / f"lds/{method.name}-{noise}-{key}.safetensors"
+    if not path.is_file():
+        made = choose(take_features(studied, method, noise), studied.truth, kernels_of(method))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(
+            path,
+            {
+                f"{n:02}/{c.kernel}/{c.weights}/{c.damping or 0}": c.scores
+                for n, c in enumerate(made)
+            },
+        )
+    found = []
+    for name, scores in sorted(load_tensors(path).items()):
+        _, kernel, weights, damping = name.split("/")
+        found.append(Chosen(kernel, weights, float(damping) or None, scores))
+    return found
 
 
-def unlabelled(studied: Studied) -> list[dict[str, str]]:
-    """Choose combinations to fit weights on, none of which is a query's."""
-    collection = studied.study.collection
-    asked = {query.prompt for queries in studied.queries.values() for query in queries}
-    every = combinations(collection, held_out=False, count=len(collection), seed=0)
-    phrases = collection.concepts
-    new = [c for c in every if full_prompt({k: phrases[k][v] for k, v in c.items()}) not in asked]
-    return (new or every)[:UNLABELLED]
+def kernels_of(method: Method) -> tuple[str, ...]:
+    """Say which kernels are tried: TracIn is TRAK without one, and EK-FAC brings its own."""
+    if not method.kernel.damped or method.kernel.before_projection:
+        return ("I",)
+    return ("block", "full") if method.name == "trak" else tuple(KERNELS)
+
+
+def mixed(found: dict[tuple[str, str], list[Chosen]]) -> list[Chosen]:
+    """Mix two methods' scores under the block kernel, each query's divided by their root mean square."""
+    parts = [
+        {c.weights: c for c in found[method, noise] if c.kernel == "block"}
+        for method, noise, _ in MIXED
+    ]
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return [
+        Chosen("block", name, None, sum(
+            share * part[name].scores / part[name].scores.square().mean(1, keepdim=True).sqrt()
+            for part, (*_, share) in zip(parts, MIXED, strict=True)
+        ))
+        for name in names
+    ]  # fmt: skip
+
+
+def others(studied: Studied) -> Iterator[tuple[str, Float[Tensor, "query train"]]]:
+    """Score without gradients, and with the models of other halves."""
+    asked = [Query(q.image, {}, q.prompt) for q in studied.queries["evaluation"]]
+    yield from baseline_scores(studied.full(), studied.study.collection, asked)
+    known = studied.truth[OTHER]
+    yield "encoded ensemble", ensemble_scores(known.masks, known.losses.mean(0))
+
+
+def figures(scores: Float[Tensor, "query train"], truth: Truth, seed: int) -> dict[str, float]:
+    """Give the LDS of scores with its interval."""
+    sums = subset_sums(scores.numpy(), truth.masks.numpy(), truth.mean_losses)
+    interval = bootstrap_lds(sums, sums, truth.mean_losses, seed)
+    return {
+        "lds": round(float(spearman(sums, -truth.mean_losses.T).mean()), 4),
+        "low": interval["low"],
+        "high": interval["high"],
+        "chance": 0.0,
+    }
 
 
 def ensemble_scores(

@@ -5,24 +5,24 @@ In: the ground truth file. Out: a `Studied`. It measures nothing.
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import torch
 from diffusers import UNet2DConditionModel
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
+from attribution.answer.queries import Query, draw_queries
 from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
+from attribution.concepts import combinations, full_prompt
 from attribution.errors import InputError
 from attribution.files import load_tensors
 from attribution.models.diffusion import DiffusionModel
 from attribution.seeds import FIRST_SEED
 from precompute.bar import bar
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.truth.datamodels import Truth
+from precompute.evaluate.truth.datamodels import OTHER, Truth
 from precompute.evaluate.truth.study import Study, denoiser, write_collection
 from precompute.evaluate.truth.trainings import Asked
 
@@ -40,15 +40,25 @@ class Studied:
     model: Path
     work: Path
     queries: dict[str, list[Asked]]  # purpose -> pictures
-    truth: dict[str, Truth]
-    ensemble_losses: Float[
-        Tensor, "half query"
-    ]  # of the halves for choosing, on the evaluation queries
+    truth: dict[
+        str, Truth
+    ]  # purpose -> halves; those for choosing on the evaluation's queries, too
+    ground_truth: Path
     steps: int
 
     def full(self) -> DiffusionModel:
         """Give the model that was trained on all pictures."""
         return self.study.with_denoiser(self.denoiser)
+
+    @cached_property
+    def unlabelled(self) -> list[Query]:
+        """Draw pictures to fit weights on, of combinations that no query's prompt names."""
+        collection = self.study.collection
+        asked = {query.prompt for queries in self.queries.values() for query in queries}
+        every = combinations(collection, held_out=False, count=len(collection), seed=0)
+        words = collection.concepts
+        new = [c for c in every if full_prompt({k: words[k][v] for k, v in c.items()}) not in asked]
+        return draw_queries(self.full(), collection, (new or every)[:UNLABELLED], "weights")
 
 
 def open_studied(config: EvaluateConfig) -> Studied:
@@ -78,22 +88,16 @@ def open_studied(config: EvaluateConfig) -> Studied:
         losses = tensors[f"{purpose}/losses"][:, :, part]
         truth[purpose] = Truth(tensors[f"{purpose}/masks"], losses)
         start += count
-    ensemble = tensors["validation/losses"][0, :, : counts["evaluation"]]
-    return Studied(study, unet, model, work, queries, truth, ensemble, about["steps"])
+    losses = tensors["validation/losses"][:, :, : counts["evaluation"]]
+    truth[OTHER] = Truth(tensors["validation/masks"], losses)
+    return Studied(study, unet, model, work, queries, truth, GROUND_TRUTH, about["steps"])
 
 
-def method_cache(studied: Studied, method: str, damping: float = 1.0) -> Cache:
+def method_cache(studied: Studied, method: str) -> Cache:
     """Make a method's cache of the full model, or open it."""
     folder = studied.work / "caches" / method
     model = DiffusionModel.from_pretrained(studied.model)
-    config = CacheConfig(method=method, proj_dim=PROJ_DIM, damping=damping)
+    config = CacheConfig(method=method, proj_dim=PROJ_DIM)
     with bar("gradients", "image") as on_step:
         build_cache(model, studied.study.collection, folder, config, on_step)
     return open_cache(folder, {"model": studied.full().fingerprint})
-
-
-def in_order(studied: Studied, cache: Cache) -> Float[Tensor, "train group dim"]:
-    """Give a cache's features as they were before normalisation, in the collection's order."""
-    order = cache.order_in(studied.study.collection.rows)
-    features = cache.features(raw=True)
-    return torch.empty_like(features).index_copy_(0, order, features)

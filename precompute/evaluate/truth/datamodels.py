@@ -1,32 +1,34 @@
 """Ask how well scores predict the losses of networks trained on random halves (LDS, arXiv 2303.14186, eq. 4).
 
-In: features of training examples and queries, and the ground truth of two sets of halves. Out: the score of each query under
-uniform, equalised and learned weights. Settings are chosen on `validation` halves and queries, so that learned weights
-meet their baseline at its best. It does not know what is trained.
+In: features of training examples and queries, rows at norm one, and the ground truth of two sets of halves. Out: the
+scores of each query under each kernel and set of weights: every group once (plain), made equal in scale, learned
+without labels, and fitted on the truth of other halves (oracle.py), which shows what there is to gain. Settings are
+chosen on `validation` halves and queries, so that learned weights meet their baseline at its best. It does not know
+what is trained.
 """
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attribution.cache.scoring import products, weighted
-from attribution.cache.shards import gram_of
+from attribution.cache.scoring import weighted
 from attribution.cache.weights import FitConfig, fit_weights, take_statistics
-from attribution.gradients.features import unit
-from attribution.gradients.kernel import apply_kernel, fit_kernel
 from precompute.evaluate.statistics import (
     bootstrap_lds,
     linear_datamodeling_score,
     spearman,
     subset_sums,
 )
+from precompute.evaluate.truth.kernels import KERNELS, contributions_under
+from precompute.evaluate.truth.oracle import fit_oracle
 
-TOP_KS = (5, 20, 50)
+OTHER = "other halves"  # that the evaluation's queries know, too: the oracle's
 
 
 @dataclass(frozen=True)
@@ -43,102 +45,82 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is chosen on validation queries."""
-
-    unit_rows: bool = False  # every group of every row at norm one
-    damping: float | None = None  # of the kernel; None: no kernel (TracIn), else TRAK's, by blocks
-    top_k: int | None = None  # with which weights are learned
-
-
-@dataclass(frozen=True)
 class Features:
-    """Projected gradients of all examples with one network."""
+    """Projected gradients of all examples with one network, every group of every row at norm one."""
 
     train: Float[Tensor, "train group dim"]
     unlabelled: Float[Tensor, "query group dim"]  # weights are fitted on these
     queries: dict[str, Float[Tensor, "query group dim"]]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The scores of the evaluation's queries, and how they were made."""
+
+    kernel: str
+    weights: str
+    damping: float | None  # chosen on validation
+    scores: Float[Tensor, "query train"]
+
+
 class Scorer:
-    """Contributions of all queries under one kernel and one way to treat rows."""
+    """Contributions of all queries under one kernel."""
 
-    def __init__(self, features: Features, unit_rows: bool, damping: float | None) -> None:
-        scaled = unit if unit_rows else lambda rows: rows
-        stored = scaled(features.train).permute(1, 2, 0).contiguous()  # [group, dim, train]
-        kernel = None
-        if damping is not None:
-            kernel = fit_kernel(gram_of(stored), stored.shape[2], damping)
+    def __init__(self, features: Features, kernel: str, damping: float | None) -> None:
+        contribute = contributions_under(features.train, kernel, damping)
+        self.damping = damping
+        self.queries = {name: contribute(rows) for name, rows in features.queries.items()}
+        self.unlabelled = contribute(features.unlabelled)
+        self.scales = self.unlabelled.square().mean((0, 2)).sqrt().clamp_min(1e-12)
 
-        def contributions(queries: Tensor) -> Float[Tensor, "query group train"]:
-            queries = scaled(queries)
-            queries = queries if kernel is None else apply_kernel(queries, kernel)
-            out = torch.empty(*queries.shape[:2], stored.shape[2])
-            products(queries, stored, out)
-            return out
+    @cached_property
+    def learned(self) -> Float[Tensor, "group"]:
+        """Fit weights on the queries without labels; made for contributions as they are."""
 
-        self.queries = {name: contributions(rows) for name, rows in features.queries.items()}
-        self.unlabelled = contributions(features.unlabelled)
-        self.statistics = take_statistics(self._passes)
+        def passes() -> Iterator[tuple[int, Tensor]]:
+            yield 0, self.unlabelled
 
-    def _passes(self) -> Iterator[tuple[int, Tensor]]:
-        yield 0, self.unlabelled
+        found, _ = fit_weights(passes, take_statistics(passes), self.scales, FitConfig())
+        return found / self.scales
 
-    def weights(self, name: str, top_k: int | None) -> Float[Tensor, "group"]:
-        """Give a group's weights: 1, or 1 / scale, or learned / scale."""
-        scales = self.statistics.scales
-        if name == "uniform":
-            return torch.ones_like(scales)
-        if name == "equalised":
-            return 1 / scales
-        learned, _ = fit_weights(self._passes, self.statistics, scales, FitConfig(top_k=top_k))
-        return learned / scales
+    def oracle(self, other: Truth) -> Float[Tensor, "group"]:
+        """Fit weights on the truth of other halves."""
+        parts = self.queries["evaluation"] / self.scales[:, None]
+        return fit_oracle(parts, other.masks, other.losses.mean(0)) / self.scales
 
     def scores(self, purpose: str, weights: Tensor) -> Float[Tensor, "query train"]:
         """Give the scores of one purpose's queries."""
         return weighted(self.queries[purpose], weights)
 
-
-def choose(
-    features: Features, truth: dict[str, Truth], dampings: tuple[float | None, ...]
-) -> dict[str, tuple[Setting, np.ndarray]]:
-    """Give, for each set of weights, the setting that is best on validation and its scores on evaluation.
-
-    Rows and damping are chosen for equalised groups; learned weights take them over and choose k alone, so that
-    the two differ by nothing but the weights. Published methods take gradients as they are.
-    """
-    tried: list[tuple[Setting, str, Scorer]] = []
-    for unit_rows, damping in itertools.product((False, True), dampings):
-        scorer = Scorer(features, unit_rows, damping)
-        names = ("equalised",) if unit_rows else ("uniform", "equalised")
-        tried += [(Setting(unit_rows, damping), name, scorer) for name in names]
-    best: dict[str, tuple[Setting, Scorer, Tensor]] = {}
-    for name in ("uniform", "equalised"):
-        best[name] = best_of(
-            [(at, scorer, scorer.weights(name, None)) for at, n, scorer in tried if n == name],
-            truth,
-        )
-    at, scorer, _ = best["equalised"]
-    options = [(replace(at, top_k=k), scorer, scorer.weights("learned", k)) for k in TOP_KS]
-    best["learned"] = best_of(options, truth)
-    return {
-        name: (at, scorer.scores("evaluation", weights).numpy())
-        for name, (at, scorer, weights) in best.items()
-    }
-
-
-def best_of(
-    options: list[tuple[Setting, Scorer, Tensor]], truth: dict[str, Truth]
-) -> tuple[Setting, Scorer, Tensor]:
-    """Give the option whose mean LDS is highest on validation."""
-    halves = truth["validation"]
-
-    def figure(option: tuple[Setting, Scorer, Tensor]) -> float:
-        _, scorer, weights = option
-        scores = scorer.scores("validation", weights).numpy()
+    def figure(self, truth: dict[str, Truth], weights: Tensor) -> float:
+        """Give the mean LDS on validation."""
+        halves, scores = truth["validation"], self.scores("validation", weights).numpy()
         return linear_datamodeling_score(scores, halves.masks.numpy(), halves.mean_losses).mean()
 
-    return max(options, key=figure)
+
+def choose(features: Features, truth: dict[str, Truth], kernels: tuple[str, ...]) -> list[Chosen]:
+    """Score the evaluation's queries under each kernel and set of weights, at the strength best on validation.
+
+    The strength is chosen for plain and for equalised groups; learned weights and the oracle take over the
+    latter's, so that they differ by nothing but the weights.
+    """
+    found = []
+    for kernel in kernels:
+        tried = [Scorer(features, kernel, damping) for damping in KERNELS[kernel]]
+        plain = max(tried, key=lambda s: s.figure(truth, torch.ones_like(s.scales)))
+        best = max(tried, key=lambda s: s.figure(truth, 1 / s.scales))
+        options = {
+            "plain": (plain, torch.ones_like(plain.scales)),
+            "equalised": (best, 1 / best.scales),
+            "learned": (best, best.learned),
+        }
+        if OTHER in truth:
+            options["oracle"] = (best, best.oracle(truth[OTHER]))
+        found += [
+            Chosen(kernel, name, scorer.damping, scorer.scores("evaluation", weights))
+            for name, (scorer, weights) in options.items()
+        ]
+    return found
 
 
 def retraining(truth: Truth) -> float:
@@ -157,26 +139,27 @@ def ceiling(truth: Truth) -> float:
     return round(float(np.sqrt(seeds * r / (1 + (seeds - 1) * r))), 4)
 
 
-def rows_of_chosen(
-    chosen: dict[str, tuple[Setting, np.ndarray]], truth: Truth, seed: int
-) -> list[dict]:
-    """Give a row for each set of weights, with its gain over groups made equal."""
-    masks, losses = truth.masks.numpy(), truth.mean_losses
-    base = subset_sums(chosen["equalised"][1], masks, losses)
-    equalised, rows = spearman(base, -losses.T).mean(), []
-    for weights, (setting, scores) in chosen.items():
-        sums = subset_sums(scores, masks, losses)
-        value = spearman(sums, -losses.T).mean()
+def rows_of_chosen(chosen: list[Chosen], truth: Truth, seed: int) -> list[dict]:
+    """Give a row for each, with its gain over groups made equal under the same kernel."""
+    masks, losses, rows = truth.masks.numpy(), truth.mean_losses, []
+    sums = {
+        (each.kernel, each.weights): subset_sums(each.scores.numpy(), masks, losses)
+        for each in chosen
+    }
+    for each in chosen:
+        own, base = sums[each.kernel, each.weights], sums[each.kernel, "equalised"]
+        value, equalised = (spearman(some, -losses.T).mean() for some in (own, base))
         gain = value - equalised
         rows.append(
             {
-                "weights": weights,
+                "weights": each.weights,
+                "kernel": each.kernel,
                 "lds": round(float(value), 4),
                 "chance": 0.0,
                 "gain_over_equalised": round(float(gain), 4),
-                **bootstrap_lds(sums, base, losses, seed),
+                **bootstrap_lds(own, base, losses, seed),
                 "relative_gain": round(float(gain / equalised), 4) if equalised > 0 else None,
-                **vars(setting),
+                "damping": each.damping,
             }
         )
     return rows

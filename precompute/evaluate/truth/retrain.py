@@ -35,7 +35,7 @@ class RetrainConfig:
     output_file: str = "benchmarks/ground_truth/study.safetensors"
     subsets: int = 32  # random halves for figures ...
     seeds: int = 2  # ... with a training for each seed
-    validation_subsets: int = 16  # random halves for settings, with one training each
+    validation_subsets: int = 16  # random halves for settings, likewise
     queries: int = 120
     validation_queries: int = 60
     steps: int = STEPS
@@ -70,12 +70,10 @@ def run(config: RetrainConfig) -> None:
         "validation": [half(count, config.seed, 1, n) for n in range(config.validation_subsets)],
     }
     trainings = [
-        Training(f"evaluation-{n}-{seed}", kept, 1 + 2 * seed)
-        for n, kept in enumerate(masks["evaluation"])
+        Training(f"{purpose}-{n}-{seed}", kept, first + 2 * seed)
+        for first, purpose in enumerate(masks, 1)
+        for n, kept in enumerate(masks[purpose])
         for seed in range(config.seeds)
-    ]
-    trainings += [
-        Training(f"validation-{n}-0", kept, 2) for n, kept in enumerate(masks["validation"])
     ]
     bench = Bench(
         config.pretrained_model_name_or_path, str(work / "collection"), work / "losses",
@@ -83,16 +81,16 @@ def run(config: RetrainConfig) -> None:
     )  # fmt: skip
     found = train_all(trainings, bench, config.workers)
 
-    def losses(purpose: str, seed: int) -> Tensor:
-        each = range(len(masks[purpose]))
-        return torch.stack([found[f"{purpose}-{n}-{seed}"]["losses"] for n in each])
+    def losses(purpose: str) -> Tensor:  # [seed, half, query]; the queries for validation come last
+        halves = range(len(masks[purpose]))
+        names = [[f"{purpose}-{n}-{seed}" for n in halves] for seed in range(config.seeds)]
+        return torch.stack([torch.stack([found[n]["losses"] for n in some]) for some in names])
 
     tensors = {
         "evaluation/masks": torch.stack(masks["evaluation"]),
-        # [seed, subset, query]; the queries for validation come last
-        "evaluation/losses": torch.stack([losses("evaluation", s) for s in range(config.seeds)]),
+        "evaluation/losses": losses("evaluation"),
         "validation/masks": torch.stack(masks["validation"]),
-        "validation/losses": losses("validation", 0)[None],
+        "validation/losses": losses("validation"),
         "queries": torch.stack([torch.from_numpy(np.array(q.image)) for q in queries]),
     }
     tensors |= {f"denoiser/{k}": v.half() for k, v in full.state_dict().items()}
