@@ -47,6 +47,7 @@ def test_every_public_name_is_there_and_no_other():
         _ = attribution.pickle
 
 
+@pytest.mark.slow
 def test_a_step_says_what_it_found_and_nothing_else(small_model, small_collection, tmp_path):
     done = python(
         "-m", "precompute", "gradients", "--dry_run", "--timesteps", "2", "--proj_dim", "8",
