@@ -103,6 +103,7 @@ def test_a_picture_is_encoded_once_and_no_words_twice(model, collection, monkeyp
     assert len(words) == len(set(words))
 
 
+@pytest.mark.slow
 def test_the_step_writes_what_is_read_again_and_nobody_else_may_read(
     small_model, small_collection, model, collection, tmp_path
 ):

@@ -55,6 +55,7 @@ def test_no_layer_is_blind(cache):
     assert (open_cache(cache, {}).features().norm(dim=2).amax(0) > 0).all()
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_nothing_and_bf16_little(
     cache, small_model, small_collection, tmp_path
 ):
@@ -235,6 +236,7 @@ def test_damaged_weights_are_refused(cache, small_model, small_collection, tmp_p
         Attributor.from_pretrained(small_model, folder, small_collection)
 
 
+@pytest.mark.slow
 def test_captions_of_another_column_are_read_where_the_cache_says(
     small_model, small_collection, tmp_path
 ):
