@@ -1,6 +1,6 @@
 """Build an approximate index beside a large cache, for answers without a pass over all images.
 
-In: a cache. Out: `index.safetensors` and `index.json` in its folder. It needs faiss, the extra `index`.
+In: a cache. Out: `rows-index.safetensors` in its folder. It needs faiss, the extra `index`.
 """
 
 from dataclasses import dataclass, field
