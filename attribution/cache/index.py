@@ -3,7 +3,7 @@
 As sum_j w_j <K q_j, f_j> = <[w_j K q_j], [f_j]>, one inner-product index over whole rows serves every
 weighting: only the query changes. In: a cache. Out: an index beside it (cells by k-means and 8-bit codes by faiss,
 arXiv 2401.08281), a safetensors file that is read by memory map: faiss would trust whatever it reads. It is
-approximate; `benchmarks/scale.py` measures its recall.
+approximate; `benchmarks/scale.py` measures its recall, and nothing else asks it yet.
 """
 
 from pathlib import Path
@@ -86,7 +86,7 @@ def _vectors(stored: Tensor) -> Float[Tensor, "row group_dim"]:
 
 
 class Index:
-    """An index that belongs to an opened cache."""
+    """An index that belongs to an opened cache; no answer asks it yet (benchmarks/scale.py does)."""
 
     def __init__(self, cache: Cache) -> None:
         path, rows = path_of_rows(cache.folder, "index"), len(cache)
