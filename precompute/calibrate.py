@@ -1,6 +1,6 @@
 """Learn what evidence there is for pictures that have nothing to do with the model.
 
-In: a model, its collection and its cache. Out: `calibration.safetensors` and `calibration.json` in the cache folder.
+In: a model, its collection and its cache. Out: `calibration.safetensors` in the cache folder.
 Unrelated pictures are described by guessing, as an upload is; pictures that the model draws are asked about a
 subject, a style and a background that they do not show.
 """

@@ -116,12 +116,12 @@ def test_the_step_writes_what_is_read_again_and_nobody_else_may_read(
     assert {c: len(null) for c, null in found.unshown.items()} == dict.fromkeys(
         collection.concepts, 19
     )
-    with pytest.raises(InputError, match="another model or other concepts"):
+    with pytest.raises(InputError, match="another model"):
         read_calibration(tmp_path, belongs_to | {"model": "other"})
     (tmp_path / "calibration.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="missing or damaged"):
         read_calibration(tmp_path, belongs_to)
-    (tmp_path / "calibration.json").unlink()
+    (tmp_path / "calibration.safetensors").unlink()
     assert read_calibration(tmp_path, belongs_to) is None
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_store import shrunk
 
 from attribution.answer.answer import Answer
 from attribution.attributor import Attributor
+from attribution.described import metadata_of
 from attribution.errors import InputError
 from attribution.looks.examples import leaning_on, load_examples
 from attribution.pictures.collection import load_collection
@@ -102,7 +104,7 @@ def test_examples_outlive_images_that_are_gone(folder, attributor, tmp_path):
 
 
 def test_examples_of_another_cache_are_refused(folder, shipped):
-    with pytest.raises(InputError, match="another model or cache"):
+    with pytest.raises(InputError, match="belongs to something else"):
         load_examples(folder, shipped)
 
 
@@ -113,7 +115,7 @@ def test_examples_that_ask_what_has_no_weights_are_refused(folder, attributor):
         load_examples(folder, poorer)
 
 
-@pytest.mark.parametrize("file", ["examples.json", "features.safetensors", "001.png"])
+@pytest.mark.parametrize("file", ["features.safetensors", "001.png"])
 def test_damaged_and_missing_files_are_refused(folder, attributor, tmp_path, file):
     copy = shutil.copytree(folder, tmp_path / "copy")
     data = bytearray((copy / file).read_bytes())
@@ -128,9 +130,10 @@ def test_damaged_and_missing_files_are_refused(folder, attributor, tmp_path, fil
 
 def test_a_changed_prompt_is_refused(folder, attributor, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    header = json.loads((copy / "examples.json").read_text())
-    header["examples"][0]["prompt"] = "something else"
-    (copy / "examples.json").write_text(json.dumps(header))
+    path = copy / "features.safetensors"
+    about = metadata_of(path, "")
+    about["examples"][0]["prompt"] = "something else"
+    save_file(load_file(path), path, {"about": json.dumps(about)})
     with pytest.raises(InputError, match="damaged"):
         load_examples(copy, attributor)
 

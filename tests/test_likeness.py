@@ -64,9 +64,9 @@ def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
     fingerprints = seen.cache.header["fingerprints"]
     size = math.prod(seen.model.latent_shape)
     assert read_look_alikes(folder, seen.collection, fingerprints, size)
-    with pytest.raises(InputError, match="another model or collection"):
+    with pytest.raises(InputError, match="another collection"):
         read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"}, size)
-    path = folder / "latents.safetensors"
+    path = folder / "rows-latents.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -81,5 +81,5 @@ def test_latents_go_when_an_image_goes(seen, tmp_path):
     names += ["--train_data_dir", str(smaller), "--output_dir", str(folder)]
     shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
     assert main(["gradients", *names, *shape]) == 0
-    assert not list(folder.glob("latents*"))
+    assert not list(folder.glob("rows-*"))
     assert Attributor.from_pretrained(seen.model.name, folder, smaller).look_alikes is None
