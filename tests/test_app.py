@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 import app
+from attribution.described import metadata_of, write_described
 from attribution.errors import InputError
-from attribution.files import hash_of
+from attribution.files import hash_of, load_tensors
 from attribution.page.desk import ANY, Desk
 from attribution.page.events import on_gpu
 from attribution.page.hall import Hall
@@ -84,9 +85,10 @@ def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
     del header["checksum"]
     header["checksum"] = hash_of(header)
     (other / "header.json").write_text(json.dumps(header))
-    weights = json.loads((other / "weights.json").read_text())
-    weights["belongs_to"] |= {"method": "tracin", "features": header["features"]}
-    (other / "weights.json").write_text(json.dumps(weights))
+    weights = other / "weights.safetensors"
+    about = metadata_of(weights, "")
+    belongs_to = about["belongs_to"] | {"method": "tracin", "features": header["features"]}
+    write_described(weights, load_tensors(weights), belongs_to, settings={}, fit=about["fit"])
     both = Desk(desk.attributor, (desk.attributor.with_cache(other),))
     page = create_demo(Hall(both)).get_config_file()
     method = next(
