@@ -57,7 +57,8 @@ def run(config: CalibrateConfig) -> None:
     ensure_writable(folder)
     collection = load_collection(config.train_data_dir, caption_column(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
-    images, _ = draw_unrelated(config.unrelated, FIRST_SEED["calibration"] + config.seed)
+    seed = FIRST_SEED["calibration"] + config.seed
+    images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
     captions = captioned(collection, len(images), config.seed)
     found = [
         evidence_as_upload(model, collection, image, caption)[GENERAL]
