@@ -18,9 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
+from attribution.answer.learning import LearnConfig, learn_weights
+from attribution.answer.likeness import write_look_alikes
+from attribution.answer.queries import encode
 from attribution.attributor import Attributor
 from attribution.cache import shards
+from attribution.cache.build import build_cache
 from attribution.cache.index import Index, build_index
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
 from attribution.described import hash_of_tensors, metadata_of
 from attribution.errors import InputError
@@ -35,7 +40,7 @@ from attribution.gradients.ekfac import (
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.examples import load_examples
 from attribution.pictures.collection import Row
-from precompute.__main__ import main
+from precompute.examples import ExamplesConfig, draw_examples
 
 MOST_MEMORY = 500_000  # kB, by which opening may grow the process
 
@@ -45,15 +50,15 @@ def whole(attributor, tmp_path_factory):
     """The small cache with all that a cache can have."""
     folder = tmp_path_factory.mktemp("whole") / "cache"
     shutil.copytree(attributor.cache.folder, folder)
-    names = ["--pretrained_model_name_or_path", attributor.model.name, "--cache_dir", str(folder)]
-    names += ["--train_data_dir", str(attributor.collection.folder)]
-    assert main(["likeness", *names]) == 0
-    concepts, null = attributor.collection.concepts, torch.linspace(-0.1, 0.1, 19)
+    model, collection = attributor.model, attributor.collection
+    fingerprints = attributor.cache.header["fingerprints"]
+    write_look_alikes(folder, encode(model, collection), collection, fingerprints)
+    concepts, null = collection.concepts, torch.linspace(-0.1, 0.1, 19)
     calibration = Calibration(null, {c: null.clone() for c in concepts})
-    write_calibration(folder, calibration, calibrated_for(attributor.model, concepts), {})
+    write_calibration(folder, calibration, calibrated_for(model, concepts), {})
     build_index(open_cache(folder, {}))
-    few = ["--held_out", "1", "--known", "1", "--output_dir", str(folder / "examples")]
-    assert main(["examples", *names, *few]) == 0
+    few = ExamplesConfig(output_dir=str(folder / "examples"), held_out=1, known=1)
+    draw_examples(attributor.with_cache(folder), few)
     return folder
 
 
@@ -432,15 +437,13 @@ def test_a_large_cache_is_refused_when_its_rows_are_read(forged, attributor, mon
         list(cache.stream())
 
 
-def test_the_gradients_step_makes_forged_shards_and_kernels_anew(forged, attributor, whole):
+def test_forged_shards_and_kernels_are_made_anew(forged, attributor, whole):
     shard(cast("features", torch.int64), number=0)(forged)
     shard(rows=lambda folder, _: rows_in(folder, 2))(forged)
     kernel(filled("gram", float("nan")))(forged)
     shutil.copy(forged / "features-000003.safetensors", forged / "features-000009.safetensors")
-    names = ["--pretrained_model_name_or_path", attributor.model.name]
-    names += ["--train_data_dir", str(attributor.collection.folder), "--output_dir", str(forged)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, *shape]) == 0
+    config = CacheConfig(timesteps=4, proj_dim=8, shard_size=8)
+    build_cache(attributor.model, attributor.collection, forged, config)
     again, want = (open_cache(folder, {}) for folder in (forged, whole))
     place = {row: number for number, row in enumerate(again.rows)}
     assert place.keys() == set(want.rows)
@@ -449,16 +452,14 @@ def test_the_gradients_step_makes_forged_shards_and_kernels_anew(forged, attribu
     assert torch.allclose(again.kernel, want.kernel, atol=1e-2)
 
 
-def test_groups_of_another_model_are_refused_by_every_step(forged, attributor, capsys):
+def test_groups_of_another_model_are_refused_by_whoever_writes(forged, attributor):
     seal(forged, lambda h: h.update(groups=h["groups"][::-1]))
-    names = ["--pretrained_model_name_or_path", attributor.model.name]
-    names += ["--train_data_dir", str(attributor.collection.folder)]
-    for step in (
-        ["gradients", "--output_dir", str(forged), "--timesteps", "4", "--proj_dim", "8"],
-        ["weights", "--cache_dir", str(forged), "--queries", "4", "--top_k", "3"],
+    for write, config in (
+        (build_cache, CacheConfig(timesteps=4, proj_dim=8)),
+        (learn_weights, LearnConfig(queries=4, top_k=3)),
     ):
-        assert main([*step, *names]) == 2
-        assert "other groups than the model" in capsys.readouterr().err.splitlines()[-1]
+        with pytest.raises(InputError, match="other groups than the model"):
+            write(attributor.model, attributor.collection, forged, config)
 
 
 CURVATURES = {
