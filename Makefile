@@ -3,6 +3,7 @@ BIN = .venv/bin
 ROOMS = $(patsubst %/__init__.py,%,$(wildcard attribution/*/__init__.py))
 MODULES = $(subst /,.,$(ROOMS) $(basename $(wildcard attribution/[a-z]*.py)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # a process for each of two cores
 
 .PHONY: app test slow lint docs
 
@@ -10,10 +11,10 @@ app: .venv/app
 	$(BIN)/python app.py
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: .venv/test
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -61,7 +61,7 @@ class Attributor:
         )
         if self.calibration and self.calibration.unshown.keys() != collection.concepts.keys():
             raise InputError(
-                f"{cache.folder}/calibration.json is of other concepts; run python -m precompute calibrate"
+                f"{cache.folder}/calibration.safetensors is of other concepts; run python -m precompute calibrate"
             )
         self.look_alikes: LookAlikes | None = read_look_alikes(
             cache.folder, collection, cache.header["fingerprints"], math.prod(model.latent_shape)

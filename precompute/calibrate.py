@@ -1,6 +1,6 @@
 """Learn what evidence there is for pictures that have nothing to do with the model.
 
-In: a model, its collection and its cache. Out: `calibration.safetensors` and `calibration.json` in the cache folder.
+In: a model, its collection and its cache. Out: `calibration.safetensors` in the cache folder.
 Unrelated pictures are described by guessing, as an upload is; pictures that the model draws are asked about a
 subject, a style and a background that they do not show.
 """
@@ -57,7 +57,8 @@ def run(config: CalibrateConfig) -> None:
     ensure_writable(folder)
     collection = load_collection(config.train_data_dir, caption_column(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
-    images, _ = draw_unrelated(config.unrelated, FIRST_SEED["calibration"] + config.seed)
+    seed = FIRST_SEED["calibration"] + config.seed
+    images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
     captions = captioned(collection, len(images), config.seed)
     found = [
         evidence_as_upload(model, collection, image, caption)[GENERAL]

@@ -39,10 +39,15 @@ class ExamplesConfig:
 
 
 def run(config: ExamplesConfig) -> None:
-    """Draw the pictures, ask every question about them and write both."""
+    """Open the attributor and give it examples."""
     attributor = Attributor.from_pretrained(
         config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
     )
+    draw_examples(attributor, config)
+
+
+def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
+    """Draw the pictures, ask every question about them and write both."""
     model, collection = attributor.model, attributor.collection
     queries, drawn = [], []
     wanted = choose(config, collection)

@@ -1,6 +1,7 @@
-"""Build an approximate index beside a large cache, for answers without a pass over all images.
+"""Build an approximate index beside a large cache, to find its best images without a pass over all.
 
-In: a cache. Out: `index.safetensors` and `index.json` in its folder. It needs faiss, the extra `index`.
+In: a cache. Out: `rows-index.safetensors` in its folder. It needs faiss, the extra `index`. No answer
+asks it yet, only `benchmarks/scale.py`.
 """
 
 from dataclasses import dataclass, field

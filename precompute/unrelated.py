@@ -1,9 +1,9 @@
 """Draw pictures that no training image explains, the null that scores are calibrated against.
 
-In: a family's name and a random generator. Out: RGB pictures of 64 x 64. Noise, gradients, blank pages, patterns
-and scribbles have nothing to do with the collection; photographs are crops of those that gradio and matplotlib
-bring along; and FOREIGN families show the collection's own scenes in styles that it does not have, the hardest
-to tell from it.
+In: a number, a seed and a side. Out: RGB pictures of so many pixels a side; lengths are in 64ths of it, so that a larger
+picture is the same one with more detail. Noise, gradients, blank pages, patterns and scribbles have nothing to do with
+the collection; photographs are crops of those that gradio and matplotlib bring along; and FOREIGN families show the
+collection's own scenes in styles that it does not have, the hardest to tell from it.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from attribution.pictures.collection import open_image
 from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, Shape, compose
-from precompute.shipped.styles import SIZE, blur, finish, outlines, paint, pixel_grid, tone
+from precompute.shipped.styles import SCALE, SIZE, blur, finish, outlines, paint, pixel_grid, tone
 
-Family = Callable[[np.random.Generator], Image.Image]
+Family = Callable[[np.random.Generator, int], Image.Image]  # and the side, in pixels
 
 
 def picture(values: np.ndarray) -> Image.Image:
@@ -31,25 +31,25 @@ def colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return tuple(int(level) for level in rng.integers(0, 256, 3))
 
 
-def white_noise(rng: np.random.Generator) -> Image.Image:
+def white_noise(rng: np.random.Generator, side: int) -> Image.Image:
     """Draw every pixel on its own, in colour or in grey."""
-    values = rng.uniform(size=(SIZE, SIZE, int(rng.choice([1, 3]))))
-    return picture(np.broadcast_to(values, (SIZE, SIZE, 3)))
+    values = rng.uniform(size=(side, side, int(rng.choice([1, 3]))))
+    return picture(np.broadcast_to(values, (side, side, 3)))
 
 
-def coloured_noise(rng: np.random.Generator) -> Image.Image:
+def coloured_noise(rng: np.random.Generator, side: int) -> Image.Image:
     """Draw noise whose amplitude falls as 1 / frequency ** a, which photographs do with a near one."""
-    fx, fy = np.meshgrid(np.fft.rfftfreq(SIZE), np.fft.fftfreq(SIZE))
-    falloff = np.maximum(np.hypot(fx, fy), 1 / SIZE) ** -rng.uniform(0.8, 1.6)
-    spectrum = np.fft.rfft2(rng.normal(size=(3, SIZE, SIZE)))
+    fx, fy = np.meshgrid(np.fft.rfftfreq(side), np.fft.fftfreq(side))
+    falloff = np.maximum(np.hypot(fx, fy), 1 / side) ** -rng.uniform(0.8, 1.6)
+    spectrum = np.fft.rfft2(rng.normal(size=(3, side, side)))
     spectrum = spectrum + rng.uniform(0, 2) * spectrum[:1]  # colours that go together
-    waves = np.fft.irfft2(spectrum * falloff, (SIZE, SIZE)).transpose(1, 2, 0)
+    waves = np.fft.irfft2(spectrum * falloff, (side, side)).transpose(1, 2, 0)
     return picture(rng.uniform(0.35, 0.65) + rng.uniform(0.1, 0.25) * waves / waves.std())
 
 
-def gradient(rng: np.random.Generator) -> Image.Image:
+def gradient(rng: np.random.Generator, side: int) -> Image.Image:
     """Blend two colours along a line or from a centre."""
-    x, y = (axis / SIZE for axis in np.meshgrid(np.arange(SIZE), np.arange(SIZE)))
+    x, y = np.meshgrid(*2 * [np.arange(side) / side])
     turn, (cx, cy) = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2)
     along = (x - 0.5) * np.cos(turn) + (y - 0.5) * np.sin(turn) + 0.5
     amount = along if rng.uniform() < 0.5 else np.hypot(x - cx, y - cy)
@@ -57,16 +57,16 @@ def gradient(rng: np.random.Generator) -> Image.Image:
     return picture(first + (second - first) * np.clip(amount, 0, 1)[..., None])
 
 
-def blank_page(rng: np.random.Generator) -> Image.Image:
+def blank_page(rng: np.random.Generator, side: int) -> Image.Image:
     """Fill the page with one colour, often a paper's, with hardly any grain."""
     paper = rng.uniform(0.85, 1, 3) if rng.uniform() < 0.5 else rng.uniform(size=3)
-    grain = rng.choice([0, 0.01, 0.03]) * rng.normal(size=(SIZE, SIZE, 1))
+    grain = rng.choice([0, 0.01, 0.03]) * rng.normal(size=(side, side, 1))
     return picture(paper + grain)
 
 
-def pattern(rng: np.random.Generator) -> Image.Image:
+def pattern(rng: np.random.Generator, side: int) -> Image.Image:
     """Repeat stripes, checks or rings in two colours."""
-    x, y = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    x, y = np.meshgrid(*2 * [np.arange(side) * SIZE / side])
     turn, period, (cx, cy) = rng.uniform(0, np.pi), rng.uniform(5, 24), rng.uniform(0, SIZE, 2)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     waves = {
@@ -78,12 +78,12 @@ def pattern(rng: np.random.Generator) -> Image.Image:
     return picture(np.where(on[..., None], *rng.uniform(size=(2, 3))))
 
 
-def shapes(rng: np.random.Generator) -> Image.Image:
+def shapes(rng: np.random.Generator, side: int) -> Image.Image:
     """Scatter discs, boxes and triangles of any colour."""
-    image = Image.new("RGB", (SIZE * 4, SIZE * 4), colour(rng))
-    draw = ImageDraw.Draw(image)
+    image = Image.new("RGB", (side * 4, side * 4), colour(rng))
+    draw, unit = ImageDraw.Draw(image), side / SIZE
     for _ in range(rng.integers(3, 14)):
-        (x, y), size = rng.uniform(0, SIZE * 4, 2), rng.uniform(15, 70)
+        (x, y), size = rng.uniform(0, side * 4, 2), unit * rng.uniform(15, 70)
         place = (x - size, y - size, x + size, y + size)
         kind = rng.integers(3)
         if kind == 0:
@@ -94,22 +94,24 @@ def shapes(rng: np.random.Generator) -> Image.Image:
             draw.polygon(
                 [(x + dx, y + dy) for dx, dy in rng.uniform(-size, size, (3, 2))], fill=colour(rng)
             )
-    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return image.resize((side, side), Image.Resampling.BOX)
 
 
-def scribble(rng: np.random.Generator) -> Image.Image:
+def scribble(rng: np.random.Generator, side: int) -> Image.Image:
     """Write lines of loops and strokes, as illegible handwriting."""
-    image = Image.new("RGB", (SIZE * 4, SIZE * 4), tuple(int(v) for v in rng.integers(200, 256, 3)))
-    draw, ink = ImageDraw.Draw(image), tuple(int(v) for v in rng.integers(0, 110, 3))
+    image = Image.new("RGB", (side * 4, side * 4), tuple(int(v) for v in rng.integers(200, 256, 3)))
+    draw, unit = ImageDraw.Draw(image), side / SIZE
+    ink = tuple(int(v) for v in rng.integers(0, 110, 3))
     pitch, width = rng.integers(22, 44), int(rng.integers(2, 7))
     for line in range(pitch, SIZE * 4 - 8, pitch):
         x = float(rng.uniform(6, 30))
         while x < SIZE * 4 - 30:
             steps = rng.uniform((1, -0.42), (9, 0.42), (int(rng.integers(4, 14)), 2))
             path = np.stack([x + steps[:, 0].cumsum(), line + steps[:, 1] * pitch], 1)
-            draw.line([tuple(p) for p in path], fill=ink, width=width, joint="curve")
+            points = [tuple(p) for p in path * unit]
+            draw.line(points, fill=ink, width=round(width * unit), joint="curve")
             x = float(path[-1, 0]) + rng.uniform(8, 22)
-    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return image.resize((side, side), Image.Resampling.BOX)
 
 
 @cache
@@ -121,12 +123,12 @@ def photographs() -> list[Image.Image]:
     return [open_image(path) for f in folders for name in names if (path := f / name).is_file()]
 
 
-def photograph(rng: np.random.Generator) -> Image.Image:
+def photograph(rng: np.random.Generator, side: int) -> Image.Image:
     """Crop a photograph at random, and mirror half of the crops."""
     image = photographs()[rng.integers(len(photographs()))]
-    side = int(rng.uniform(0.3, 1) * min(image.size))
-    x, y = (int(rng.integers(length - side + 1)) for length in image.size)
-    crop = image.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    cut = int(rng.uniform(0.3, 1) * min(image.size))
+    x, y = (int(rng.integers(length - cut + 1)) for length in image.size)
+    crop = image.crop((x, y, x + cut, y + cut)).resize((side, side), Image.Resampling.LANCZOS)
     return ImageOps.mirror(crop) if rng.uniform() < 0.5 else crop
 
 
@@ -135,55 +137,55 @@ def scene(rng: np.random.Generator) -> list[Shape]:
     return compose(str(rng.choice(list(SUBJECTS))), str(rng.choice(list(BACKGROUNDS))), rng)
 
 
-def flat_fill(rng: np.random.Generator) -> Image.Image:
+def flat_fill(rng: np.random.Generator, side: int) -> Image.Image:
     """Fill a scene's shapes flat, without any texture."""
-    return finish(paint(scene(rng)))
+    return finish(paint(scene(rng), SCALE * side))
 
 
-def greyscale(rng: np.random.Generator) -> Image.Image:
+def greyscale(rng: np.random.Generator, side: int) -> Image.Image:
     """Print a flat scene in grey."""
-    return ImageOps.grayscale(flat_fill(rng)).convert("RGB")
+    return ImageOps.grayscale(flat_fill(rng, side)).convert("RGB")
 
 
-def inverted(rng: np.random.Generator) -> Image.Image:
+def inverted(rng: np.random.Generator, side: int) -> Image.Image:
     """Print a flat scene as a negative."""
-    return ImageOps.invert(flat_fill(rng))
+    return ImageOps.invert(flat_fill(rng, side))
 
 
-def two_tone(rng: np.random.Generator) -> Image.Image:
+def two_tone(rng: np.random.Generator, side: int) -> Image.Image:
     """Stamp a scene's darker half in one ink on one paper, as a stencil does."""
-    light = tone(paint(scene(rng)))
+    light = tone(paint(scene(rng), SCALE * side))
     paper, ink = rng.uniform(0.7, 1, 3), rng.uniform(0, 0.5, 3)
     return finish(np.where((light > np.median(light))[..., None], paper, ink))
 
 
-def pencil(rng: np.random.Generator) -> Image.Image:
+def pencil(rng: np.random.Generator, side: int) -> Image.Image:
     """Shade a scene with crossing strokes of grey pencil and thin contours."""
-    found = scene(rng)
-    dark, (x, y) = 1 - tone(paint(found)), pixel_grid()
+    found, canvas = scene(rng), SCALE * side
+    dark, (x, y) = 1 - tone(paint(found, canvas)), pixel_grid(canvas)
     page = np.full(dark.shape, 0.96)
     for level, across in ((0.25, x + 1.7 * y), (0.5, x - 1.3 * y), (0.7, x)):
         stroke = np.sin(2 * np.pi * (across / rng.uniform(2.4, 4) + rng.uniform(-0.1, 0.1)))
         page -= 0.28 * ((dark > level) & (stroke > 0.1))
-    page -= 0.3 * outlines(found, 0.8)
+    page -= 0.3 * outlines(found, 0.8, canvas)
     return finish((page + rng.normal(0, 0.05, page.shape))[..., None].repeat(3, 2))
 
 
-def out_of_focus(rng: np.random.Generator) -> Image.Image:
+def out_of_focus(rng: np.random.Generator, side: int) -> Image.Image:
     """Blur a flat scene as a lens out of focus does."""
-    return finish(blur(paint(scene(rng)), rng.uniform(1.5, 4)))
+    return finish(blur(paint(scene(rng), SCALE * side), rng.uniform(1.5, 4)))
 
 
-def relief(rng: np.random.Generator) -> Image.Image:
+def relief(rng: np.random.Generator, side: int) -> Image.Image:
     """Press a scene into grey plaster, lit from one corner."""
-    return flat_fill(rng).filter(ImageFilter.EMBOSS).convert("L").convert("RGB")
+    return flat_fill(rng, side).filter(ImageFilter.EMBOSS).convert("L").convert("RGB")
 
 
-def silhouette(rng: np.random.Generator) -> Image.Image:
+def silhouette(rng: np.random.Generator, side: int) -> Image.Image:
     """Cut the subject out of black paper and lay it on one colour."""
     black = [Shape(s.points, (0.05, 0.05, 0.05), True) for s in scene(rng) if s.subject]
     page = Shape(np.array([(0, 0), (1, 0), (1, 1), (0, 1)]), tuple(rng.uniform(0.4, 1, 3)), False)
-    return finish(paint([page, *black]))
+    return finish(paint([page, *black], SCALE * side))
 
 
 FAMILIES: dict[str, Family] = {
@@ -208,11 +210,12 @@ FOREIGN: dict[str, Family] = {
 }
 
 
-def draw_unrelated(count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
+def draw_unrelated(count: int, seed: int, side: int) -> tuple[list[Image.Image], list[str]]:
     """Draw `count` pictures, every family about equally often, and name each one's family."""
     families = FAMILIES | FOREIGN
     names = [list(families)[i % len(families)] for i in range(count)]
     images = [
-        families[name](np.random.default_rng([seed, number])) for number, name in enumerate(names)
+        families[name](np.random.default_rng([seed, number]), side)
+        for number, name in enumerate(names)
     ]
     return images, names

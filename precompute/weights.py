@@ -1,7 +1,7 @@
 """Learn the weights of all groups, in general and for each concept, from pictures that the model draws.
 
-In: a model, its collection and its cache, whose kernel's strength is chosen first if that was left open. Out: `weights.safetensors` and `weights.json` in the cache folder,
-and `weights.png`, a plot over the network's depth. No label of a training image is read.
+In: a model, its collection and its cache, whose kernel's strength is chosen first if that was left open. Out: `weights.safetensors` in the cache folder, and
+`weights.png`, a plot over the network's depth. No label of a training image is read.
 """
 
 import sys

@@ -120,8 +120,14 @@ def served_folder(tmp_path_factory):
 def hall():
     """The page's hall on the shipped model, where one learns and forgets in fewer steps than on the page."""
     loaded = load(Settings())
-    quick = replace(loaded.desk, own_queries=8, unlearning=UnlearnConfig(steps=2))
+    quick = replace(loaded.desk, own_queries=2, unlearning=UnlearnConfig(steps=2))
     return replace(loaded, desk=quick)
+
+
+@pytest.fixture(scope="session")
+def desk(hall):
+    """What the page does for all visitors."""
+    return hall.desk
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,10 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attribution.answer.calibration import Calibration, calibrated_for, write_calibration
+from attribution.answer.learning import LearnConfig, learn_weights
+from attribution.answer.likeness import write_look_alikes
+from attribution.answer.queries import encode
 from attribution.attributor import Attributor
 from attribution.cache import shards
+from attribution.cache.build import build_cache
 from attribution.cache.index import Index, build_index
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
+from attribution.described import hash_of_tensors, metadata_of
 from attribution.errors import InputError
 from attribution.files import file_hash, hash_of
 from attribution.gradients.ekfac import (
@@ -33,7 +40,7 @@ from attribution.gradients.ekfac import (
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.examples import load_examples
 from attribution.pictures.collection import Row
-from precompute.__main__ import main
+from precompute.examples import ExamplesConfig, draw_examples
 
 MOST_MEMORY = 500_000  # kB, by which opening may grow the process
 
@@ -43,15 +50,15 @@ def whole(attributor, tmp_path_factory):
     """The small cache with all that a cache can have."""
     folder = tmp_path_factory.mktemp("whole") / "cache"
     shutil.copytree(attributor.cache.folder, folder)
-    names = ["--pretrained_model_name_or_path", attributor.model.name, "--cache_dir", str(folder)]
-    names += ["--train_data_dir", str(attributor.collection.folder)]
-    assert main(["likeness", *names]) == 0
-    concepts, null = attributor.collection.concepts, torch.linspace(-0.1, 0.1, 19)
+    model, collection = attributor.model, attributor.collection
+    fingerprints = attributor.cache.header["fingerprints"]
+    write_look_alikes(folder, encode(model, collection), collection, fingerprints)
+    concepts, null = collection.concepts, torch.linspace(-0.1, 0.1, 19)
     calibration = Calibration(null, {c: null.clone() for c in concepts})
-    write_calibration(folder, calibration, calibrated_for(attributor.model, concepts), {})
+    write_calibration(folder, calibration, calibrated_for(model, concepts), {})
     build_index(open_cache(folder, {}))
-    few = ["--held_out", "1", "--known", "1", "--output_dir", str(folder / "examples")]
-    assert main(["examples", *names, *few]) == 0
+    few = ExamplesConfig(output_dir=str(folder / "examples"), held_out=1, known=1)
+    draw_examples(attributor.with_cache(folder), few)
     return folder
 
 
@@ -95,11 +102,8 @@ def seal(folder, change=lambda header: None):
     change(header)
     header["checksum"] = hash_of(header)
     path.write_text(json.dumps(header))
-    if (folder / "index.json").is_file():
-        about = json.loads((folder / "index.json").read_text())
-        (folder / "index.json").write_text(
-            json.dumps(about | {"shards": hash_of(header["shards"])})
-        )
+    if (folder / INDEX).is_file():
+        told(INDEX, put(hash_of(header["shards"]), "belongs_to", "shards"))(folder)
 
 
 def header(*changes):
@@ -131,44 +135,36 @@ def shard(change=lambda tensors: None, rows=None, about=None, number=1):
     return forge
 
 
-def tensors(name, *changes, about=None, sealed="checksum"):
-    """Forge a file of tensors, and the JSON beside it that has its checksum."""
+def kernel(*changes):
+    """Forge the kernel's file."""
 
     def forge(folder):
-        path = next(folder.glob(name))
+        path = next(folder.glob("kernel-*"))
         found = load_file(path)
         for change in changes:
             change(found)
         save_file(found, path)
-        beside = folder / (about or name.replace(".safetensors", ".json"))
-        if beside.name == "header.json":
-            seal(folder)
-        else:
-            content = json.loads(beside.read_text())
-            content[sealed] = file_hash(path)
-            write(beside, content)
+        seal(folder)
 
     return forge
 
 
-def write(path, content):
-    """Write a file's JSON, with its own checksum where it has one of its content."""
-    if path.name == "examples.json":
-        content.pop("checksum", None)
-        content["checksum"] = hash_of(content)
-    path.write_text(json.dumps(content))
-
-
-def beside(name, *changes):
-    """Forge one of the other JSON files."""
+def tensors(name, *changes, of="tensors"):
+    """Forge the tensors of a file that describes itself, or what it tells of them, and make its checksum right."""
 
     def forge(folder):
-        content = json.loads((folder / name).read_text())
+        path = folder / name
+        found, about = load_file(path), metadata_of(path, "")
+        del about["checksum"]
         for change in changes:
-            change(content)
-        write(folder / name, content)
+            change({"tensors": found, "about": about}[of])
+        checksum = hash_of(about | {"tensors": hash_of_tensors(found)})
+        save_file(found, path, {"about": json.dumps({"checksum": checksum} | about)})
 
     return forge
+
+
+told = partial(tensors, of="about")
 
 
 def cast(name, kind):
@@ -223,15 +219,14 @@ def picture_of(size):
     def forge(folder):
         path = folder / "examples/000.png"
         Image.new("RGB", size).save(path)
-        beside("examples/examples.json", put(file_hash(path), "examples", 0, "checksum"))(folder)
+        told(EXAMPLES, put(file_hash(path), "examples", 0, "checksum"))(folder)
 
     return forge
 
 
 BOMB = json.dumps({"rows": [], "tensors": ""})[:-1] + ', "a": [' + "[]," * 6_000_000 + "[]]}"
-EXAMPLES = "examples/examples.json"
-FEATURES = {"about": EXAMPLES, "sealed": "features"}
-KERNEL = {"about": "header.json"}
+EXAMPLES, INDEX = "examples/features.safetensors", "rows-index.safetensors"
+LATENTS = "rows-latents.safetensors"
 FORGERIES = {
     "header.json": {
         "timesteps for 4 GB": header(put(10**9, "features", "timesteps")),
@@ -309,12 +304,12 @@ FORGERIES = {
         "a pipe": pipe("features-000001.safetensors"),
     },
     "kernel-000001.safetensors": {
-        "no gram": tensors("kernel-*.safetensors", gone("gram"), **KERNEL),
-        "a narrow gram": tensors("kernel-*.safetensors", cast("gram", torch.float32), **KERNEL),
-        "a wide kernel": tensors("kernel-*.safetensors", cast("kernel", torch.float64), **KERNEL),
-        "fewer blocks": tensors("kernel-*.safetensors", part("kernel", slice(1, None)), **KERNEL),
-        "no number": tensors("kernel-*.safetensors", filled("kernel", float("nan")), **KERNEL),
-        "infinity": tensors("kernel-*.safetensors", filled("gram", float("inf")), **KERNEL),
+        "no gram": kernel(gone("gram")),
+        "a narrow gram": kernel(cast("gram", torch.float32)),
+        "a wide kernel": kernel(cast("kernel", torch.float64)),
+        "fewer blocks": kernel(part("kernel", slice(1, None))),
+        "no number": kernel(filled("kernel", float("nan"))),
+        "infinity": kernel(filled("gram", float("inf"))),
         "a link": linked("kernel-*.safetensors"),
         "another dimension": header(put(4, "features", "proj_dim")),
         "fewer groups": header(lambda h: h.update(groups=h["groups"][2:])),
@@ -328,9 +323,9 @@ FORGERIES = {
         "one weight less": tensors("weights.safetensors", part("general", slice(1, None))),
         "whole numbers": tensors("weights.safetensors", cast("general", torch.int64)),
         "no general weights": tensors("weights.safetensors", gone("general")),
-        "no general question": beside("weights.json", put(..., "fit", "general")),
-        "questions as a list": beside("weights.json", put([], "fit")),
-        "a checksum as a number": beside("weights.json", put(7, "checksum")),
+        "no general question": told("weights.safetensors", put(..., "fit", "general")),
+        "questions as a list": told("weights.safetensors", put([], "fit")),
+        "a checksum as a number": told("weights.safetensors", put(7, "checksum")),
         "a link": linked("weights.safetensors"),
     },
     "calibration": {
@@ -339,52 +334,44 @@ FORGERIES = {
             "calibration.safetensors", lambda f: f.update(general=f["general"][None])
         ),
         "no general null": tensors("calibration.safetensors", gone("general")),
-        "a null less": tensors("calibration.safetensors", gone("style"), about="calibration.json"),
-        "other counts": beside("calibration.json", put(7, "pictures", "style")),
-        "counts as text": beside("calibration.json", put("19", "pictures", "style")),
-        "no pictures": beside("calibration.json", put({}, "pictures")),
+        "a null less": tensors("calibration.safetensors", gone("style")),
+        "other counts": told("calibration.safetensors", put(7, "pictures", "style")),
+        "counts as text": told("calibration.safetensors", put("19", "pictures", "style")),
+        "no pictures": told("calibration.safetensors", put({}, "pictures")),
     },
     "latents": {
-        "a row less": tensors("latents.safetensors", part("codes", slice(1, None))),
-        "other pictures' size": tensors("latents.safetensors", part("codes", (..., slice(9)))),
-        "numbers with a point": tensors("latents.safetensors", cast("codes", torch.float32)),
-        "other tensors": tensors("latents.safetensors", lambda f: f.update(a=f.pop("codes"))),
-        "a field too few": beside("latents.json", put(..., "belongs_to")),
+        "a row less": tensors(LATENTS, part("codes", slice(1, None))),
+        "other pictures' size": tensors(LATENTS, part("codes", (..., slice(9)))),
+        "numbers with a point": tensors(LATENTS, cast("codes", torch.float32)),
+        "other tensors": tensors(LATENTS, lambda f: f.update(a=f.pop("codes"))),
+        "a field too few": told(LATENTS, put(..., "belongs_to")),
     },
     "index": {
-        "a place twice": tensors("index.safetensors", filled("places", 3), filled("places", 3, 1)),
-        "a place beyond": tensors("index.safetensors", filled("places", 10**12)),
-        "cells that end too late": tensors("index.safetensors", filled("ends", 10**12)),
-        "cells that end too early": tensors("index.safetensors", filled("ends", -1)),
-        "narrow codes": tensors("index.safetensors", part("codes", (..., slice(9)))),
-        "centres that are no numbers": tensors(
-            "index.safetensors", filled("centres", float("nan"))
-        ),
-        "a billion cells": beside("index.json", put(10**9, "cells")),
-        "cells as text": beside("index.json", put("5", "cells")),
+        "a place twice": tensors(INDEX, filled("places", 3), filled("places", 3, 1)),
+        "a place beyond": tensors(INDEX, filled("places", 10**12)),
+        "cells that end too late": tensors(INDEX, filled("ends", 10**12)),
+        "cells that end too early": tensors(INDEX, filled("ends", -1)),
+        "narrow codes": tensors(INDEX, part("codes", (..., slice(9)))),
+        "centres that are no numbers": tensors(INDEX, filled("centres", float("nan"))),
+        "a billion cells": told(INDEX, put(10**9, "cells")),
+        "cells as text": told(INDEX, put("5", "cells")),
     },
     "examples": {
-        "a seed as text": beside(EXAMPLES, put("1", "examples", 0, "seed")),
-        "a prompt as a list": beside(EXAMPLES, put([], "examples", 0, "prompt")),
-        "half a character": beside(EXAMPLES, put("\ud800", "examples", 0, "prompt")),
-        "evidence that is no number": beside(
+        "a seed as text": told(EXAMPLES, put("1", "examples", 0, "seed")),
+        "a prompt as a list": told(EXAMPLES, put([], "examples", 0, "prompt")),
+        "half a character": told(EXAMPLES, put("\ud800", "examples", 0, "prompt")),
+        "evidence that is no number": told(
             EXAMPLES, put(float("nan"), "examples", 0, "evidence", "general")
         ),
-        "infinite evidence": beside(EXAMPLES, put(1e300, "examples", 0, "evidence", "general")),
-        "evidence for nothing": beside(EXAMPLES, put(1.0, "examples", 0, "evidence", "more")),
-        "no general phrase": beside(EXAMPLES, put(..., "examples", 0, "phrases", "general")),
-        "an unknown question": beside(EXAMPLES, put("a", "examples", 0, "phrases", "more")),
-        "one example more": beside(EXAMPLES, lambda e: e["examples"].append(e["examples"][0])),
-        "deep settings": beside(EXAMPLES, put([[[[]]]], "settings", "a")),
-        "fewer features": tensors(
-            "examples/features.safetensors", part("style", slice(1, None)), **FEATURES
-        ),
-        "features that are no numbers": tensors(
-            "examples/features.safetensors", filled("style", float("nan")), **FEATURES
-        ),
-        "a question's features missing": tensors(
-            "examples/features.safetensors", gone("style"), **FEATURES
-        ),
+        "infinite evidence": told(EXAMPLES, put(1e300, "examples", 0, "evidence", "general")),
+        "evidence for nothing": told(EXAMPLES, put(1.0, "examples", 0, "evidence", "more")),
+        "no general phrase": told(EXAMPLES, put(..., "examples", 0, "phrases", "general")),
+        "an unknown question": told(EXAMPLES, put("a", "examples", 0, "phrases", "more")),
+        "one example more": told(EXAMPLES, lambda e: e["examples"].append(e["examples"][0])),
+        "deep settings": told(EXAMPLES, put([[[[]]]], "settings", "a")),
+        "fewer features": tensors(EXAMPLES, part("style", slice(1, None))),
+        "features that are no numbers": tensors(EXAMPLES, filled("style", float("nan"))),
+        "a question's features missing": tensors(EXAMPLES, gone("style")),
         "a picture for 100 MB": picture_of((6000, 6000)),
         "a linked picture": linked("examples/000.png"),
     },
@@ -395,7 +382,7 @@ def test_the_forger_alone_changes_nothing(whole, forged, attributor):
     seal(forged)
     shard()(forged)
     tensors("weights.safetensors")(forged)
-    beside(EXAMPLES)(forged)
+    told(EXAMPLES)(forged)
     (answer, examples, index), (want, others, _) = (
         open_all(folder, attributor) for folder in (forged, whole)
     )
@@ -450,15 +437,13 @@ def test_a_large_cache_is_refused_when_its_rows_are_read(forged, attributor, mon
         list(cache.stream())
 
 
-def test_the_gradients_step_makes_forged_shards_and_kernels_anew(forged, attributor, whole):
+def test_forged_shards_and_kernels_are_made_anew(forged, attributor, whole):
     shard(cast("features", torch.int64), number=0)(forged)
     shard(rows=lambda folder, _: rows_in(folder, 2))(forged)
-    tensors("kernel-*.safetensors", filled("gram", float("nan")), about="header.json")(forged)
+    kernel(filled("gram", float("nan")))(forged)
     shutil.copy(forged / "features-000003.safetensors", forged / "features-000009.safetensors")
-    names = ["--pretrained_model_name_or_path", attributor.model.name]
-    names += ["--train_data_dir", str(attributor.collection.folder), "--output_dir", str(forged)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, *shape]) == 0
+    config = CacheConfig(timesteps=4, proj_dim=8, shard_size=8)
+    build_cache(attributor.model, attributor.collection, forged, config)
     again, want = (open_cache(folder, {}) for folder in (forged, whole))
     place = {row: number for number, row in enumerate(again.rows)}
     assert place.keys() == set(want.rows)
@@ -467,16 +452,14 @@ def test_the_gradients_step_makes_forged_shards_and_kernels_anew(forged, attribu
     assert torch.allclose(again.kernel, want.kernel, atol=1e-2)
 
 
-def test_groups_of_another_model_are_refused_by_every_step(forged, attributor, capsys):
+def test_groups_of_another_model_are_refused_by_whoever_writes(forged, attributor):
     seal(forged, lambda h: h.update(groups=h["groups"][::-1]))
-    names = ["--pretrained_model_name_or_path", attributor.model.name]
-    names += ["--train_data_dir", str(attributor.collection.folder)]
-    for step in (
-        ["gradients", "--output_dir", str(forged), "--timesteps", "4", "--proj_dim", "8"],
-        ["weights", "--cache_dir", str(forged), "--queries", "4", "--top_k", "3"],
+    for write, config in (
+        (build_cache, CacheConfig(timesteps=4, proj_dim=8)),
+        (learn_weights, LearnConfig(queries=4, top_k=3)),
     ):
-        assert main([*step, *names]) == 2
-        assert "other groups than the model" in capsys.readouterr().err.splitlines()[-1]
+        with pytest.raises(InputError, match="other groups than the model"):
+            write(attributor.model, attributor.collection, forged, config)
 
 
 CURVATURES = {
@@ -496,18 +479,20 @@ def test_forged_curvature_is_refused(tmp_path, change):
     projector = GradientProjector(network, 3, seed=1)
     losses = [lambda: network(inputs).square().sum(1)]
     save_factors(tmp_path, fit_factors(projector, lambda: iter(losses)), {"model": "one"})
-    Preconditioner(projector, read_factors(tmp_path, "one", projector), 0.1)
+    Preconditioner(projector, read_factors(tmp_path, {"model": "one"}, projector), 0.1)
     with safe_open(tmp_path / FILE, "pt") as file:
         about = file.metadata()
     found = load_file(tmp_path / FILE)
     change(found)
     save_file(found, tmp_path / FILE, about)
     with pytest.raises(InputError, match=r"ekfac\.safetensors"):
-        read_factors(tmp_path, "one", projector)
+        read_factors(tmp_path, {"model": "one"}, projector)
 
 
 @pytest.mark.parametrize("about", ["[]", "x", "[" * 10**6, '{"model": ["one"]}'])
 def test_curvature_that_belongs_to_nothing_is_refused(tmp_path, about):
     save_file({"a": torch.zeros(1)}, tmp_path / FILE, {"about": about})
     with pytest.raises(InputError, match=r"ekfac\.safetensors"):
-        read_factors(tmp_path, "one", GradientProjector(torch.nn.Linear(5, 4), 3, seed=1))
+        read_factors(
+            tmp_path, {"model": "one"}, GradientProjector(torch.nn.Linear(5, 4), 3, seed=1)
+        )

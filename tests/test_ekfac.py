@@ -74,16 +74,16 @@ def test_factors_come_back_from_disk_and_others_are_refused(tmp_path):
     network, inputs = nn.Linear(5, 4), torch.randn(9, 5)
     projector = GradientProjector(network, DIM, seed=1)
     factors = fit_factors(projector, lambda: iter([closure(network, inputs)]))
-    with pytest.raises(InputError, match="no ekfac.safetensors of this model"):
-        read_factors(tmp_path, "one", projector)
+    with pytest.raises(InputError, match="ekfac.safetensors is missing"):
+        read_factors(tmp_path, {"model": "one"}, projector)
     save_factors(tmp_path, factors, {"model": "one"})
-    again = read_factors(tmp_path, "one", projector)
+    again = read_factors(tmp_path, {"model": "one"}, projector)
     ours, theirs = (
         Preconditioner(projector, f, 0.1)(closure(network, inputs)) for f in (factors, again)
     )
     assert torch.allclose(ours, theirs, rtol=0.02, atol=0.02 * float(ours.abs().max()))
-    with pytest.raises(InputError, match="no ekfac.safetensors of this model"):
-        read_factors(tmp_path, "other", projector)
+    with pytest.raises(InputError, match="another model"):
+        read_factors(tmp_path, {"model": "other"}, projector)
     wider = GradientProjector(nn.Sequential(nn.Linear(5, 4)), DIM, seed=1)
     with pytest.raises(InputError, match="other layers than the model"):
         Preconditioner(wider, again, 0.1)

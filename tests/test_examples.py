@@ -7,34 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_store import shrunk
 
 from attribution.answer.answer import Answer
 from attribution.attributor import Attributor
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
+from attribution.described import metadata_of
 from attribution.errors import InputError
 from attribution.looks.examples import leaning_on, load_examples
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.examples import ExamplesConfig, choose
+from precompute.examples import ExamplesConfig, choose, draw_examples
 
 ASSETS = Path(__file__).parents[1] / "assets"
-
-
-def command(attributor, output, *more):
-    folders = {
-        "pretrained_model_name_or_path": attributor.model.name,
-        "train_data_dir": attributor.collection.folder,
-        "cache_dir": attributor.cache.folder,
-        "output_dir": output,
-    }
-    options = [text for name, value in folders.items() for text in (f"--{name}", str(value))]
-    return ["examples", *options, "--held_out", "2", "--known", "2", *more]
 
 
 @pytest.fixture(scope="module")
 def folder(attributor, tmp_path_factory):
     found = tmp_path_factory.mktemp("examples")
-    assert main(command(attributor, found)) == 0
+    draw_examples(attributor, ExamplesConfig(output_dir=str(found), held_out=2, known=2))
     return found
 
 
@@ -91,10 +84,8 @@ def test_the_same_picture_and_words_have_the_same_answer_bit_for_bit(attributor)
 def test_examples_outlive_images_that_are_gone(folder, attributor, tmp_path):
     cache = shutil.copytree(attributor.cache.folder, tmp_path / "cache")
     smaller = shrunk(attributor.collection.folder, tmp_path / "smaller", {2, 9})
-    names = ["--pretrained_model_name_or_path", attributor.model.name]
-    names += ["--train_data_dir", str(smaller), "--output_dir", str(cache)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, *shape]) == 0
+    config = CacheConfig(timesteps=4, proj_dim=8, shard_size=8)
+    build_cache(attributor.model, load_collection(smaller), cache, config)
     left = Attributor.from_pretrained(attributor.model.name, cache, smaller)
     example = load_examples(folder, left)[0]
     assert len(example.answer.scores["general"]) == 28
@@ -102,7 +93,7 @@ def test_examples_outlive_images_that_are_gone(folder, attributor, tmp_path):
 
 
 def test_examples_of_another_cache_are_refused(folder, shipped):
-    with pytest.raises(InputError, match="another model or cache"):
+    with pytest.raises(InputError, match="belongs to something else"):
         load_examples(folder, shipped)
 
 
@@ -113,7 +104,7 @@ def test_examples_that_ask_what_has_no_weights_are_refused(folder, attributor):
         load_examples(folder, poorer)
 
 
-@pytest.mark.parametrize("file", ["examples.json", "features.safetensors", "001.png"])
+@pytest.mark.parametrize("file", ["features.safetensors", "001.png"])
 def test_damaged_and_missing_files_are_refused(folder, attributor, tmp_path, file):
     copy = shutil.copytree(folder, tmp_path / "copy")
     data = bytearray((copy / file).read_bytes())
@@ -128,9 +119,10 @@ def test_damaged_and_missing_files_are_refused(folder, attributor, tmp_path, fil
 
 def test_a_changed_prompt_is_refused(folder, attributor, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    header = json.loads((copy / "examples.json").read_text())
-    header["examples"][0]["prompt"] = "something else"
-    (copy / "examples.json").write_text(json.dumps(header))
+    path = copy / "features.safetensors"
+    about = metadata_of(path, "")
+    about["examples"][0]["prompt"] = "something else"
+    save_file(load_file(path), path, {"about": json.dumps(about)})
     with pytest.raises(InputError, match="damaged"):
         load_examples(copy, attributor)
 
@@ -140,7 +132,9 @@ def test_captions_serve_where_no_concept_is_named(attributor, tmp_path):
     for name in ("concepts.json", "held_out.json"):
         (plain / name).unlink()
     other = Attributor.from_pretrained(attributor.model.name, attributor.cache.folder, plain)
-    assert main(command(other, tmp_path / "examples")) == 0
+    names = ["--pretrained_model_name_or_path", other.model.name, "--train_data_dir", str(plain)]
+    names += ["--cache_dir", str(other.cache.folder), "--output_dir", str(tmp_path / "examples")]
+    assert main(["examples", *names, "--known", "2"]) == 0
     examples = load_examples(tmp_path / "examples", other)
     assert {e.prompt for e in examples} <= set(other.collection.captions)
     assert [list(e.answer.scores) for e in examples] == [["general"]] * 2

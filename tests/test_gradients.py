@@ -256,7 +256,9 @@ def test_a_batch_that_examples_cannot_share_is_refused():
         projector(lambda: network(torch.randn(5, 4)).sum(1), 2)
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(64, 64), (700, 900)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(64, 64), pytest.param(700, 900, marks=pytest.mark.slow)]
+)
 def test_cosines_are_as_good_as_a_dense_gaussian_projections(inputs, outputs):
     torch.manual_seed(0)
     network, batch = nn.Linear(inputs, outputs), torch.randn(24, 16, inputs)

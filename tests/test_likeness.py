@@ -7,11 +7,14 @@ import pytest
 import torch
 from test_store import shrunk
 
-from attribution.answer.likeness import ranks, read_look_alikes
+from attribution.answer.likeness import ranks, read_look_alikes, write_look_alikes
 from attribution.answer.queries import encode
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
 from attribution.errors import InputError
+from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 
 
@@ -20,10 +23,19 @@ def seen(attributor, tmp_path_factory):
     """The small attributor with latents beside a copy of its cache."""
     folder = tmp_path_factory.mktemp("seen") / "cache"
     shutil.copytree(attributor.cache.folder, folder)
+    latents = encode(attributor.model, attributor.collection)
+    fingerprints = attributor.cache.header["fingerprints"]
+    write_look_alikes(folder, latents, attributor.collection, fingerprints)
+    return attributor.with_cache(folder)
+
+
+def test_the_step_writes_the_same(seen, attributor, tmp_path):
+    folder = shutil.copytree(attributor.cache.folder, tmp_path / "cache")
     names = ["--pretrained_model_name_or_path", attributor.model.name]
     names += ["--train_data_dir", str(attributor.collection.folder), "--cache_dir", str(folder)]
     assert main(["likeness", *names]) == 0
-    return attributor.with_cache(folder)
+    again, want = (f / "rows-latents.safetensors" for f in (folder, seen.cache.folder))
+    assert again.read_bytes() == want.read_bytes()
 
 
 def test_a_training_image_is_most_like_itself(seen):
@@ -64,9 +76,9 @@ def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
     fingerprints = seen.cache.header["fingerprints"]
     size = math.prod(seen.model.latent_shape)
     assert read_look_alikes(folder, seen.collection, fingerprints, size)
-    with pytest.raises(InputError, match="another model or collection"):
+    with pytest.raises(InputError, match="another collection"):
         read_look_alikes(folder, seen.collection, fingerprints | {"collection": "other"}, size)
-    path = folder / "latents.safetensors"
+    path = folder / "rows-latents.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -77,9 +89,7 @@ def test_latents_of_other_images_and_damaged_ones_are_refused(seen, tmp_path):
 def test_latents_go_when_an_image_goes(seen, tmp_path):
     folder = shutil.copytree(seen.cache.folder, tmp_path / "cache")
     smaller = shrunk(seen.collection.folder, tmp_path / "smaller", {5})
-    names = ["--pretrained_model_name_or_path", seen.model.name]
-    names += ["--train_data_dir", str(smaller), "--output_dir", str(folder)]
-    shape = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8"]
-    assert main(["gradients", *names, *shape]) == 0
-    assert not list(folder.glob("latents*"))
+    config = CacheConfig(timesteps=4, proj_dim=8, shard_size=8)
+    build_cache(seen.model, load_collection(smaller), folder, config)
+    assert not list(folder.glob("rows-*"))
     assert Attributor.from_pretrained(seen.model.name, folder, smaller).look_alikes is None

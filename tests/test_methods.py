@@ -9,9 +9,12 @@ import torch
 
 from attribution.answer.answer import standardise
 from attribution.answer.damping import GRID
+from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import Query, questions
 from attribution.answer.questions import query_features
 from attribution.attributor import Attributor
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
@@ -29,18 +32,9 @@ SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac")
 LEFT_OPEN = ("journey-trak", "ekfac")  # methods that are tried with a strength to be chosen
 
 
-def step(name, model, collection, *more):
-    names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
-    return main([name, *names, *map(str, more)])
-
-
-def make(method, model, collection, folder, *more):
-    settings = ["--timesteps", 2, "--proj_dim", 6, "--method", method, "--factor_images", 6]
-    return step("gradients", model, collection, "--output_dir", folder, *settings, *more)
-
-
-def learn(model, collection, folder):
-    return step("weights", model, collection, "--cache_dir", folder, "--queries", 2, "--top_k", 3)
+def make(method, model, collection, folder, damping):
+    config = CacheConfig(method, timesteps=2, proj_dim=6, factor_images=6, damping=damping)
+    build_cache(model, collection, folder, config)
 
 
 @pytest.fixture(scope="module")
@@ -59,37 +53,39 @@ def pictures(collection):
 
 
 @pytest.fixture(scope="module")
-def shared(small_model, small_collection, tmp_path_factory):
+def shared(model, collection, tmp_path_factory):
     folder = tmp_path_factory.mktemp("loss")
-    assert make("trak", small_model, small_collection, folder, "--damping", 0) == 0
+    make("trak", model, collection, folder, 0.0)
     return folder
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "d-trak"])  # test_precompute.py
-def test_every_method_answers(method, shared, small_model, small_collection, tmp_path):
+def test_every_method_answers(method, shared, model, collection, tmp_path):
     folder = tmp_path / "cache"
-    damping = 0 if method in LEFT_OPEN else 0.1
+    damping = 0.0 if method in LEFT_OPEN else 0.1
     if method in SAME_SHARDS:
         shutil.copytree(shared, folder)
-    assert make(method, small_model, small_collection, folder, "--damping", damping) == 0
+    make(method, model, collection, folder, damping)
     if method in SAME_SHARDS:
         [shard] = folder.glob("features-*")
         assert shard.read_bytes() == (shared / shard.name).read_bytes()
-    assert learn(small_model, small_collection, folder) == 0
-    header = open_cache(folder, {}).header
+    learn_weights(model, collection, folder, LearnConfig(queries=2, top_k=3))
+    cache = open_cache(folder, {})
+    header = cache.header
     assert header["damping"] == damping or method in LEFT_OPEN
     if method in LEFT_OPEN:
         losses = {float(k): v for k, v in header["damping_losses"].items()}
         assert set(losses) == set(GRID)
         assert header["damping"] in [k for k in GRID if losses[k] == min(losses.values())]
-    attributor = Attributor.from_pretrained(small_model, folder, small_collection)
-    image, caption = attributor.collection.image(7), attributor.collection.captions[7]
-    answer = attributor.attribute(image, caption, {"style": "a woodcut"})
+    attributor = Attributor(model, collection, cache)
+    answer = attributor.attribute(
+        collection.image(7), collection.captions[7], {"style": "a woodcut"}
+    )
     assert set(answer.scores) == {"general", "subject", "style", "background"}
     assert all(torch.isfinite(scores).all() for scores in answer.scores.values())
     if method in LEFT_OPEN:
         before = (folder / "header.json").read_bytes()
-        assert make(method, small_model, small_collection, folder, "--damping", 0) == 0
+        make(method, model, collection, folder, 0.0)
         assert (folder / "header.json").read_bytes() == before  # what was chosen stays
 
 

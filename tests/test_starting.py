@@ -39,6 +39,13 @@ def test_what_needs_no_torch_imports_none(code):
     assert not done.stderr
 
 
+def test_a_cache_is_opened_without_diffusers():
+    opening = "from attribution.cache.store import open_cache\nopen_cache('assets/cache', {}).rows"
+    unused = ("diffusers", "transformers", "accelerate", "gradio")
+    done = python("-c", f"{opening}\nimport sys\nprint([m for m in {unused} if m in sys.modules])")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_every_public_name_is_there_and_no_other():
     assert sorted(attribution.PLACES) == sorted(attribution.__all__)
     assert all(getattr(attribution, name).__name__ == name for name in attribution.__all__)
@@ -47,6 +54,7 @@ def test_every_public_name_is_there_and_no_other():
         _ = attribution.pickle
 
 
+@pytest.mark.slow
 def test_a_step_says_what_it_found_and_nothing_else(small_model, small_collection, tmp_path):
     done = python(
         "-m", "precompute", "gradients", "--dry_run", "--timesteps", "2", "--proj_dim", "8",

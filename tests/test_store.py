@@ -19,27 +19,39 @@ from safetensors.torch import load_file, save_file
 from attribution import files
 from attribution.attributor import Attributor
 from attribution.cache import shards, store
+from attribution.cache.build import build_cache
 from attribution.cache.shards import restored, rows_of_shard, write_shard
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.gradients.kernel import fit_kernel
+from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Row, load_collection
 from precompute.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = ["--timesteps", "4", "--proj_dim", "8", "--shard_size", "8", "--batch_size", "4"]
+SETTINGS = {"timesteps": 4, "proj_dim": 8, "shard_size": 8}  # of the shared cache
+
+
+def make(model, collection, folder, **more):
+    return build_cache(model, load_collection(collection), folder, CacheConfig(**SETTINGS, **more))
 
 
 def command(model, collection, output, *more):
+    """The same as a step, for what is of processes and of the command line."""
     names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
-    return ["gradients", *names, "--output_dir", str(output), *SETTINGS, *more]
+    settings = [text for name, value in SETTINGS.items() for text in (f"--{name}", str(value))]
+    return ["gradients", *names, "--output_dir", str(output), *settings, *more]
 
 
 @pytest.fixture(scope="module")
-def cache(small_model, small_collection, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    assert main(command(small_model, small_collection, folder)) == 0
-    return folder
+def model(attributor):
+    return attributor.model
+
+
+@pytest.fixture(scope="module")
+def cache(attributor):
+    return attributor.cache.folder
 
 
 @pytest.fixture
@@ -224,32 +236,32 @@ def test_a_header_cannot_name_files_outside_its_folder(copy):
 
 @pytest.mark.parametrize("lost", ["kernel-000001.safetensors", "header.json", "settings.json"])
 def test_what_is_lost_is_made_anew_without_taking_gradients_again(
-    cache, copy, small_model, small_collection, lost
+    cache, copy, model, small_collection, lost
 ):
     (copy / lost).unlink()
     kept = {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*")}
-    assert main(command(small_model, small_collection, copy)) == 0
+    make(model, small_collection, copy)
     assert {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*")} == kept
     same(cache, copy)
 
 
-def test_a_run_with_nothing_to_do_changes_nothing(copy, small_model, small_collection):
+def test_a_run_with_nothing_to_do_changes_nothing(copy, model, small_collection):
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     (copy / "features-000077.safetensors.part").write_bytes(b"half a shard")
-    assert main(command(small_model, small_collection, copy)) == 0
+    make(model, small_collection, copy)
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
 
 
 def test_damage_removal_and_addition_at_once_end_in_the_right_sums(
-    small_model, small_collection, tmp_path
+    model, small_collection, tmp_path
 ):
     first = shrunk(small_collection, tmp_path / "first", {1, 20, 21})
     second = shrunk(small_collection, tmp_path / "second", {0, 9, 10})
     folder = tmp_path / "cache"
-    assert main(command(small_model, first, folder)) == 0
+    make(model, first, folder)
     path = folder / "features-000001.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    assert main(command(small_model, second, folder, "--remove")) == 0
+    make(model, second, folder, remove=True)
     rows, opened = by_row(folder)
     assert set(rows) == set(load_collection(second).rows)
     wide = opened.features().transpose(0, 1).double()
@@ -257,7 +269,7 @@ def test_damage_removal_and_addition_at_once_end_in_the_right_sums(
 
 
 def test_features_of_another_model_are_not_kept_even_without_settings(
-    copy, small_model, small_collection, tmp_path, capsys
+    copy, small_model, small_collection, tmp_path
 ):
     other = shutil.copytree(small_model, tmp_path / "model")
     weights = other / "unet/diffusion_pytorch_model.safetensors"
@@ -265,14 +277,14 @@ def test_features_of_another_model_are_not_kept_even_without_settings(
     tensors["conv_in.bias"] += 1
     save_file(tensors, weights, {"format": "pt"})
     (copy / "settings.json").unlink()
-    assert main(command(other, small_collection, copy)) == 2
-    assert "other settings (model)" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"other settings \(model\)"):
+        make(DiffusionModel.from_pretrained(other), small_collection, copy)
 
 
-def test_numbers_are_not_used_twice(copy, small_model, small_collection, tmp_path):
+def test_numbers_are_not_used_twice(copy, model, small_collection, tmp_path):
     smaller = shrunk(small_collection, tmp_path / "smaller", set(range(24, 30)))
-    assert main(command(small_model, smaller, copy, "--remove")) == 0
-    assert main(command(small_model, small_collection, copy)) == 0
+    make(model, smaller, copy, remove=True)
+    make(model, small_collection, copy)
     names = sorted(p.name for p in copy.glob("features-*"))
     assert names == [f"features-00000{n}.safetensors" for n in (0, 1, 2, 4)]
 
@@ -284,19 +296,19 @@ def test_features_of_any_size_are_stored_at_norm_one_or_zero(tmp_path, value):
     assert float(stored.norm()) == pytest.approx(0 if value < 1e-30 else 1, abs=1e-2)
 
 
-def test_only_a_damaged_shard_is_made_anew(cache, copy, small_model, small_collection):
+def test_only_a_damaged_shard_is_made_anew(cache, copy, model, small_collection):
     path = copy / "features-000001.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     kept = {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*") if p != path}
-    assert main(command(small_model, small_collection, copy)) == 0
+    make(model, small_collection, copy)
     assert kept.items() <= {p.name: p.stat().st_mtime_ns for p in copy.glob("features-*")}.items()
     same(cache, copy)
 
 
 def test_a_full_disk_is_one_sentence_and_damages_nothing(
-    copy, small_model, small_collection, tmp_path
+    copy, model, small_model, small_collection, tmp_path
 ):
     whole = {p.name: p.read_bytes() for p in copy.iterdir()}
     path = copy / "features-000001.safetensors"
@@ -314,25 +326,24 @@ def test_a_full_disk_is_one_sentence_and_damages_nothing(
     assert {p.name for p in copy.iterdir()} == whole.keys() - {path.name}
     for name in whole.keys() - {path.name}:
         assert (copy / name).read_bytes() == whole[name]
-    assert main(command(small_model, small_collection, copy)) == 0
+    make(model, small_collection, copy)
     assert len(open_cache(copy, {})) == len(load_collection(small_collection))
 
 
 def test_a_disk_that_is_too_small_is_found_before_the_work(
-    small_model, small_collection, tmp_path, capsys, monkeypatch
+    model, small_collection, tmp_path, monkeypatch
 ):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert main(command(small_model, small_collection, tmp_path / "out")) == 2
-    assert "needs 0.00 GB more" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"needs 0\.00 GB more"):
+        make(model, small_collection, tmp_path / "out")
     assert not list((tmp_path / "out").glob("features-*"))
 
 
-def test_a_second_writer_is_refused(copy, small_model, small_collection, capsys):
-    with files.writing(copy):
-        assert main(command(small_model, small_collection, copy)) == 2
-    assert "another process is writing" in capsys.readouterr().err
-    assert main(command(small_model, small_collection, copy)) == 0
+def test_a_second_writer_is_refused(copy, model, small_collection):
+    with files.writing(copy), pytest.raises(InputError, match="another process is writing"):
+        make(model, small_collection, copy)
+    make(model, small_collection, copy)
 
 
 def test_dry_run_writes_nothing_and_says_what_it_needs(
@@ -351,24 +362,21 @@ def test_dry_run_writes_nothing_and_says_what_it_needs(
 
 
 def test_images_are_added_without_taking_old_gradients_again(
-    cache, small_model, small_collection, tmp_path, capsys
+    cache, model, small_collection, tmp_path
 ):
     smaller = shrunk(small_collection, tmp_path / "smaller", {0, 11, 29})
     output = tmp_path / "out"
-    assert main(command(small_model, smaller, output)) == 0
+    make(model, smaller, output)
     old = {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}
-    assert main(command(small_model, small_collection, output)) == 0
-    assert "3 images added, 0 removed" in capsys.readouterr().err
+    built = make(model, small_collection, output)
+    assert (built.added, built.removed) == (3, 0)
     assert old.items() <= {p.name: p.stat().st_mtime_ns for p in output.glob("features-*")}.items()
     same(cache, output, exact=False)  # batches differ, so rounding does
 
 
 def test_a_removed_image_is_gone_from_disk_kernel_and_results(
-    copy, small_model, small_collection, tmp_path, capsys
+    copy, model, small_model, small_collection, tmp_path
 ):
-    learn = ["--pretrained_model_name_or_path", str(small_model), "--train_data_dir"]
-    options = ["--cache_dir", str(copy), "--queries", "4", "--top_k", "3"]
-    assert main(["weights", *learn, str(small_collection), *options]) == 0
     before, _ = by_row(copy)
     gone = {3, 4, *range(16, 24)}  # some of one shard and all of another
     smaller = shrunk(small_collection, tmp_path / "smaller", gone)
@@ -377,8 +385,8 @@ def test_a_removed_image_is_gone_from_disk_kernel_and_results(
     }
     with pytest.raises(InputError, match="made for another collection"):
         Attributor.from_pretrained(small_model, copy, smaller)
-    assert main(command(small_model, smaller, copy, "--remove")) == 0
-    assert "0 images added, 10 removed" in capsys.readouterr().err
+    built = make(model, smaller, copy, remove=True)
+    assert (built.added, built.removed) == (0, 10)
     after, opened = by_row(copy)
     assert after.keys() == {row for row in before if row.file not in names}
     assert all(torch.equal(after[row][0], before[row][0]) for row in after)

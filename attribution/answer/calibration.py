@@ -11,7 +11,6 @@ nulls, and its p-value is the larger: the whole description against unrelated pi
 against phrases for what the model's own pictures do not show. In: a model, a picture, phrases. It knows no score.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +23,16 @@ from torch import Tensor
 
 from attribution.answer.questions import GENERAL
 from attribution.concepts import Phrases, denoising_losses, recognise
+from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
-from attribution.files import (
-    Wanted,
-    file_hash,
-    hash_of,
-    read_json,
-    read_tensors,
-    save_tensors,
-    write_whole,
-)
+from attribution.files import Wanted, hash_of
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 
+FILE = "calibration.safetensors"
 ADVICE = "run python -m precompute calibrate"
-SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "pictures": {str: int}}
+TOLD = {"settings": object, "pictures": {str: int}}
 
 
 @dataclass(frozen=True)
@@ -111,33 +104,22 @@ def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:
 def write_calibration(
     folder: Path, calibration: Calibration, belongs_to: dict[str, str], settings: dict
 ) -> None:
-    """Write `calibration.safetensors`, and `calibration.json` last."""
+    """Write `calibration.safetensors`."""
     nulls = {GENERAL: calibration.unrelated} | calibration.unshown
     if not all(torch.isfinite(null).all() and len(null) for null in nulls.values()):
         raise InputError("the evidence of the null is empty or not finite; check the model")
-    path = folder / "calibration.safetensors"
-    save_tensors(path, nulls)
-    header = {
-        "belongs_to": belongs_to,
-        "checksum": file_hash(path),
-        "settings": settings,
-        "pictures": {name: len(null) for name, null in nulls.items()},
-    }
-    write_whole(folder / "calibration.json", json.dumps(header, indent=1) + "\n")
+    pictures = {name: len(null) for name, null in nulls.items()}
+    write_described(folder / FILE, nulls, belongs_to, settings=settings, pictures=pictures)
 
 
 def read_calibration(folder: Path, belongs_to: dict[str, str]) -> Calibration | None:
     """Read a cache's calibration; None where it has none, refused where it is another model's."""
-    path, tensors_path = folder / "calibration.json", folder / "calibration.safetensors"
+    path = folder / FILE
     if not path.is_file():
         return None
-    header = read_json(path, ADVICE, SHAPE)
-    if header["belongs_to"] != belongs_to:
-        raise InputError(
-            f"the calibration in {folder} is of another model or other concepts; {ADVICE}"
-        )
-    if GENERAL not in header["pictures"]:
+    about = read_about(path, belongs_to, TOLD, ADVICE)
+    if GENERAL not in about["pictures"]:
         raise InputError(f"{path} is damaged: no pictures for {GENERAL}; {ADVICE}")
-    wanted = {name: Wanted(torch.float32, (count,)) for name, count in header["pictures"].items()}
-    nulls = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)
+    wanted = {name: Wanted(torch.float32, (count,)) for name, count in about["pictures"].items()}
+    nulls = read_described(path, about, wanted, ADVICE)
     return Calibration(nulls.pop(GENERAL), nulls)

@@ -1,11 +1,10 @@
 """Say how alike training images look to a picture, beside what the model learned from them.
 
 Likeness is the cosine of latents, similarity.py's baseline. The training images' are kept as 8-bit codes, scaled to
-each image's largest number, which a cosine does not see: `latents.safetensors` and `latents.json` in the cache
-folder, in the order of the files' names. In: latents. Out: likeness and ranks.
+each image's largest number, which a cosine does not see: `rows-latents.safetensors` in the cache folder, in the order of
+the files' names. In: latents. Out: likeness and ranks.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attribution.answer.similarity import latent_scores
-from attribution.errors import InputError
-from attribution.files import (
-    Wanted,
-    file_hash,
-    read_json,
-    read_tensors,
-    save_tensors,
-    write_whole,
-)
+from attribution.cache.header import path_of_rows
+from attribution.described import read_about, read_described, write_described
+from attribution.files import Wanted
 from attribution.pictures.collection import Collection
 
 STEPS = 127  # of an 8-bit code
@@ -59,25 +52,20 @@ def write_look_alikes(
     collection: Collection,
     fingerprints: dict[str, str],
 ) -> None:
-    """Write `latents.safetensors`, and `latents.json` last."""
+    """Write `rows-latents.safetensors`."""
     flat = latents.flatten(1)[_by_name(collection)]
     codes = (flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-12) * STEPS).round()
-    path = folder / "latents.safetensors"
-    save_tensors(path, {"codes": codes.to(torch.int8)})
-    header = {"belongs_to": fingerprints, "checksum": file_hash(path)}
-    write_whole(folder / "latents.json", json.dumps(header, indent=1) + "\n")
+    write_described(path_of_rows(folder, "latents"), {"codes": codes.to(torch.int8)}, fingerprints)
 
 
 def read_look_alikes(
     folder: Path, collection: Collection, fingerprints: dict[str, str], size: int
 ) -> LookAlikes | None:
     """Read a cache's latents, so many numbers each; None where it has none, refused where they are of others."""
-    path, tensors_path = folder / "latents.json", folder / "latents.safetensors"
+    path = path_of_rows(folder, "latents")
     if not path.is_file():
         return None
-    header = read_json(path, ADVICE, {"belongs_to": object, "checksum": str})
-    if header["belongs_to"] != fingerprints:
-        raise InputError(f"the latents in {folder} are of another model or collection; {ADVICE}")
+    about = read_about(path, fingerprints, {}, ADVICE)
     wanted = {"codes": Wanted(torch.int8, (len(collection), size))}
-    codes = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)["codes"]
+    codes = read_described(path, about, wanted, ADVICE)["codes"]
     return LookAlikes(codes[_by_name(collection).argsort()])

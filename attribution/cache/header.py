@@ -99,6 +99,11 @@ def kernel_name(revision: int) -> str:
     return f"kernel-{revision:06d}.safetensors"
 
 
+def path_of_rows(folder: Path, name: str) -> Path:
+    """Name a file that holds something of every image; the store deletes it when one of them goes."""
+    return folder / f"rows-{name}.safetensors"
+
+
 def listed_shards(header: dict) -> list[Shard]:
     """Give the shards that a header lists."""
     return [Shard(**entry) for entry in header["shards"]]

@@ -3,10 +3,9 @@
 As sum_j w_j <K q_j, f_j> = <[w_j K q_j], [f_j]>, one inner-product index over whole rows serves every
 weighting: only the query changes. In: a cache. Out: an index beside it (cells by k-means and 8-bit codes by faiss,
 arXiv 2401.08281), a safetensors file that is read by memory map: faiss would trust whatever it reads. It is
-approximate; `benchmarks/scale.py` measures its recall.
+approximate; `benchmarks/scale.py` measures its recall, and nothing else asks it yet.
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -14,26 +13,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from attribution.cache.header import path_of_rows
 from attribution.cache.scoring import Best, top
 from attribution.cache.shards import restored
 from attribution.cache.store import Cache
+from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
-from attribution.files import (
-    Wanted,
-    file_hash,
-    hash_of,
-    read_json,
-    read_tensors,
-    save_tensors,
-    write_whole,
-)
+from attribution.files import Wanted, hash_of
 from attribution.gradients.kernel import apply_kernel
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINING_ROWS = 40  # for each cell, as faiss advises
 ROWS_AT_ONCE = 8192  # widened together
 ADVICE = "run python -m precompute index"
-SHAPE = {"shards": str, "rows": int, "cells": int, "checksum": str}
+TOLD = {"cells": int}
 
 
 def _faiss() -> object:
@@ -47,7 +40,7 @@ def _faiss() -> object:
 
 
 def build_index(cache: Cache, cells: int | None = None) -> Path:
-    """Write `index.safetensors` into the cache's folder; its codes, a byte a number, are in memory meanwhile.
+    """Write `rows-index.safetensors` into the cache's folder; its codes, a byte a number, are in memory meanwhile.
 
     `cells` is by default the square root of the number of rows.
     """
@@ -71,8 +64,6 @@ def build_index(cache: Cache, cells: int | None = None) -> Path:
         found.append(torch.from_numpy(quantizer.search(vectors, 1)[1][:, 0]))
     cell = torch.cat(found)
     places = cell.argsort(stable=True)
-    path = cache.folder / "index.safetensors"
-    (cache.folder / "index.json").unlink(missing_ok=True)
     tensors = {
         "centres": torch.from_numpy(quantizer.reconstruct_n(0, cells)),
         "range": torch.from_numpy(faiss.vector_to_array(index.sq.trained)).view(2, width),
@@ -80,12 +71,14 @@ def build_index(cache: Cache, cells: int | None = None) -> Path:
         "places": places,
         "codes": torch.cat(codes)[places],
     }
-    save_tensors(path, tensors)
-    about = {"shards": hash_of(cache.header["shards"]), "rows": rows, "cells": cells}
-    write_whole(
-        cache.folder / "index.json", json.dumps(about | {"checksum": file_hash(path)}) + "\n"
-    )
+    path = path_of_rows(cache.folder, "index")
+    write_described(path, tensors, belongs_to(cache), cells=cells)
     return path
+
+
+def belongs_to(cache: Cache) -> dict[str, str]:
+    """Say what an index depends on: the rows, in their order."""
+    return {"shards": hash_of(cache.header["shards"])}
 
 
 def _vectors(stored: Tensor) -> Float[Tensor, "row group_dim"]:
@@ -93,15 +86,11 @@ def _vectors(stored: Tensor) -> Float[Tensor, "row group_dim"]:
 
 
 class Index:
-    """An index that belongs to an opened cache."""
+    """An index that belongs to an opened cache; no answer asks it yet (benchmarks/scale.py does)."""
 
     def __init__(self, cache: Cache) -> None:
-        path, about_path = (cache.folder / f"index.{kind}" for kind in ("safetensors", "json"))
-        if not about_path.is_file() or not path.is_file():
-            raise InputError(f"{cache.folder} has no index; {ADVICE}")
-        about, rows = read_json(about_path, ADVICE, SHAPE), len(cache)
-        if about["shards"] != hash_of(cache.header["shards"]):
-            raise InputError(f"the index in {cache.folder} is older than the cache; {ADVICE}")
+        path, rows = path_of_rows(cache.folder, "index"), len(cache)
+        about = read_about(path, belongs_to(cache), TOLD, ADVICE)
         width, cells = cache.kernel.shape[0] * cache.kernel.shape[1], about["cells"]
         wanted = {
             "centres": Wanted(torch.float32, (cells, width)),
@@ -110,7 +99,7 @@ class Index:
             "places": Wanted(torch.int64, (rows,)),
             "codes": Wanted(torch.uint8, (rows, width)),
         }
-        found = read_tensors(path, about["checksum"], wanted, ADVICE)
+        found = read_described(path, about, wanted, ADVICE)
         ends, places = [0, *found["ends"].tolist()], found["places"]
         if ends != sorted(ends) or ends[-1] != rows or not _is_permutation(places):
             raise InputError(f"{path} does not hold every image once; {ADVICE}")

@@ -118,7 +118,7 @@ def best(
     """Find the best rows without keeping the others; every process of a launch scores its own shards.
 
     Under `accelerate launch`, each opens its part of the cache, `open_cache(..., part=(rank, world))`, and all
-    get the whole answer: each sends its own best, and those are merged.
+    get the whole answer: each sends its own best, and those are merged. Nothing but `benchmarks/scale.py` asks it yet.
     """
     asked = queries * weights[:, None]
     scores = torch.empty(len(queries), 0)

@@ -2,7 +2,7 @@
 
 A shard holds `features [group, dim, row]`, each row of a group at norm one, as float16 or as 8-bit codes (127
 = 1); `norms [group, row]`, what the norms were; and the rows' names. Rows are innermost, so that a query meets
-consecutive memory. It knows nothing of the other shards.
+consecutive memory. It knows nothing of the other shards; what it belongs to says the header that lists it.
 """
 
 import json
@@ -11,20 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import xxhash
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from attribution.described import hash_of_tensors, metadata_of
 from attribution.errors import InputError
-from attribution.files import (
-    MOST_JSON,
-    Wanted,
-    file_hash,
-    load_tensors,
-    opened,
-    parse_json,
-    save_tensors,
-)
+from attribution.files import MOST_JSON, Wanted, file_hash, load_tensors, save_tensors
 from attribution.pictures.collection import Row
 from attribution.shape import check_shape
 
@@ -103,7 +95,7 @@ def write_shard(
 def _save_shard(path: Path, tensors: dict[str, Tensor], rows: list[Row]) -> None:
     about = {
         "rows": [[row.file, row.digest] for row in rows],
-        "tensors": _hash_of_tensors(tensors),
+        "tensors": hash_of_tensors(tensors),
     }
     text = json.dumps(about)
     if 2 * len(text) > MOST_JSON:  # quotes are written twice
@@ -111,18 +103,10 @@ def _save_shard(path: Path, tensors: dict[str, Tensor], rows: list[Row]) -> None
     save_tensors(path, tensors, {"about": text})  # one key: safetensors keeps no order
 
 
-def _hash_of_tensors(tensors: dict[str, Tensor]) -> str:
-    digest = xxhash.xxh3_64()
-    for _, tensor in sorted(tensors.items()):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _about(path: Path) -> tuple[list[Row], str]:
     """Read a shard's rows and the hash of its tensors."""
     try:
-        with opened(path, ADVICE) as file:
-            about = parse_json((file.metadata() or {}).get("about", ""))
+        about = metadata_of(path, ADVICE)
         rows = [Row(file, digest) for file, digest in about["rows"]]
         check_shape(about["tensors"], str)
         if not all(type(text) is str for row in rows for text in (row.file, row.digest)):
@@ -177,7 +161,7 @@ def whole_rows(path: Path, form: Form) -> list[Row]:
     """Give the rows of an unlisted shard as a stopped run left it; none if it is not whole."""
     try:
         rows, wanted = _about(path)
-        whole = _hash_of_tensors(load_tensors(path, form.wanted(len(rows)))) == wanted
+        whole = hash_of_tensors(load_tensors(path, form.wanted(len(rows)))) == wanted
         return rows if whole and len(set(rows)) == len(rows) else []
     except InputError:
         return []

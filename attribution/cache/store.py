@@ -149,10 +149,9 @@ def write_header(
     path = folder / kernel_name(revision)
     save_tensors(path, {"gram": gram, "kernel": kernel})
     listed = [vars(shard) for shard in shards]
-    for name in ("index", "latents"):
-        if header.get("shards") != listed:  # it may hold images that are gone
-            for kind in ("json", "safetensors", "faiss"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+    if header.get("shards") != listed:
+        for beside in folder.glob("rows-*"):  # it may hold images that are gone
+            beside.unlink()
     header = {
         **header,
         "version": VERSION,

@@ -7,10 +7,9 @@ For queries that the model generated, the best-scored training images should sta
 
 The norm needs only each query's Gram matrix, ||s||^2 = w^T G_q w with G_q = sum_n C[:, n] C[:, n]^T, and the
 top-k only the images that may be in it: so memory does not grow with the training set. In: contributions, in
-passes. Out: weights `[group]`, mean one, and their two files in the cache's folder. It does not know what a query shows.
+passes. Out: weights `[group]`, mean one, and their file in the cache's folder. It does not know what a query shows.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -20,21 +19,14 @@ from torch import Tensor
 
 from attribution.cache.scoring import chunks
 from attribution.cache.store import Cache
+from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
-from attribution.files import (
-    Wanted,
-    file_hash,
-    hash_of,
-    read_json,
-    read_tensors,
-    save_tensors,
-    write_whole,
-    writing,
-)
+from attribution.files import Wanted, hash_of, writing
 
 GENERAL = "general"  # the question about the whole picture, which every cache has weights for
+FILE = "weights.safetensors"
 ADVICE = "run python -m precompute weights"
-SHAPE = {"belongs_to": object, "checksum": str, "settings": object, "fit": {str: object}}
+TOLD = {"settings": object, "fit": {str: object}}
 Pass = Callable[[], Iterator[tuple[int, Tensor]]]  # first row, contributions [query, group, row]
 
 
@@ -228,33 +220,23 @@ def minimise(
 
 
 def write_weights(cache: Cache, fitted: dict[str, Fitted], settings: dict) -> None:
-    """Write `weights.safetensors`, and `weights.json` last; all share the scales of the whole picture's."""
-    path = cache.folder / "weights.safetensors"
-    tensors = {name: each.weights for name, each in fitted.items()}
+    """Write `weights.safetensors`; all share the scales of the whole picture's."""
+    tensors = {"scales": fitted[GENERAL].scales}
+    tensors |= {name: each.weights for name, each in fitted.items()}
+    fit = {name: each.report for name, each in fitted.items()}
     with writing(cache.folder):
-        save_tensors(path, {"scales": fitted[GENERAL].scales} | tensors)
-        header = {
-            "belongs_to": belongs_to(cache),
-            "checksum": file_hash(path),
-            "settings": settings,
-            "fit": {name: each.report for name, each in fitted.items()},
-        }
-        write_whole(cache.folder / "weights.json", json.dumps(header, indent=1) + "\n")
+        write_described(cache.folder / FILE, tensors, belongs_to(cache), settings=settings, fit=fit)
 
 
 def read_weights(cache: Cache) -> dict[str, Float[Tensor, "group"]]:
     """Read the learned weights of a cache, each divided by the groups' scales, and `equalised` ones."""
-    path = cache.folder / "weights.json"
-    if not path.is_file():
-        raise InputError(f"{cache.folder} has no weights; {ADVICE}")
-    header, tensors_path = read_json(path, ADVICE, SHAPE), cache.folder / "weights.safetensors"
-    if header["belongs_to"] != belongs_to(cache):
-        raise InputError(f"the weights in {cache.folder} are of another cache; {ADVICE}")
-    if GENERAL not in header["fit"] or not {"scales", "equalised"}.isdisjoint(header["fit"]):
+    path = cache.folder / FILE
+    about = read_about(path, belongs_to(cache), TOLD, ADVICE)
+    if GENERAL not in about["fit"] or not {"scales", "equalised"}.isdisjoint(about["fit"]):
         raise InputError(f"{path} is damaged: its questions cannot be so; {ADVICE}")
     each = Wanted(torch.float32, (len(cache.groups),), 0.0)
-    wanted = dict.fromkeys(header["fit"], each) | {"scales": replace(each, low=1e-30)}
-    tensors = read_tensors(tensors_path, header["checksum"], wanted, ADVICE)
+    wanted = dict.fromkeys(about["fit"], each) | {"scales": replace(each, low=1e-30)}
+    tensors = read_described(path, about, wanted, ADVICE)
     scales = tensors.pop("scales")
     return {"equalised": 1 / scales} | {name: weights / scales for name, weights in tensors.items()}
 

@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.gradients.ekfac import (
-    Closure,
-    about_factors,
-    fit_factors,
-    read_factors,
-    save_factors,
-)
+from attribution.gradients.ekfac import Closure, fit_factors, read_factors, save_factors
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.trials import Trials
 from attribution.models.encoded import Encoded
@@ -43,13 +37,13 @@ def ensure_factors(
     `on_step(done, total)` counts every image twice, as there are two passes.
     """
     order = sorted(range(len(collection)), key=lambda i: collection.rows[i].digest)[:images]
-    about = {
+    belongs_to = {
         "model": extractor.model.fingerprint,
         "images": fingerprint_of([collection.rows[i] for i in order]),
         "timesteps": extractor.config.timesteps,
         "seed": extractor.config.seed,
     }
-    if are_sound(folder, extractor, about):
+    if are_sound(folder, extractor, belongs_to):
         return
     told = on_step or (lambda done, total: None)
     passes = count()
@@ -61,15 +55,13 @@ def ensure_factors(
             told(before + done, 2 * len(order))
 
     factors = fit_factors(extractor.projector, once)
-    save_factors(folder, factors, about)
+    save_factors(folder, factors, belongs_to)
 
 
-def are_sound(folder: Path, extractor: FeatureExtractor, about: dict) -> bool:
+def are_sound(folder: Path, extractor: FeatureExtractor, belongs_to: dict) -> bool:
     """Tell whether a folder has whole factors of this model and this sample."""
     try:
-        if about_factors(folder) != about:
-            return False
-        read_factors(folder, about["model"], extractor.projector)
+        read_factors(folder, belongs_to, extractor.projector)
     except InputError:
         return False
     return True

@@ -10,7 +10,6 @@ the network and give one objective per row. Out: factors, and projected precondi
 nothing of diffusion.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
-from attribution.files import Wanted, load_tensors, opened, parse_json, save_tensors
+from attribution.files import Wanted
 from attribution.gradients.layers import LayerProjection
 from attribution.gradients.projector import GradientProjector
 
@@ -173,7 +173,7 @@ def fit_factors(
     return {name: Factors(*bases[name], values[name] / count) for name in layers}
 
 
-def save_factors(folder: Path, factors: dict[str, Factors], about: dict) -> None:
+def save_factors(folder: Path, factors: dict[str, Factors], belongs_to: dict) -> None:
     """Write the factors, bases in half precision, with what they belong to."""
     tensors = {}
     for name, layer in factors.items():
@@ -182,22 +182,14 @@ def save_factors(folder: Path, factors: dict[str, Factors], about: dict) -> None
             layer.inputs.half(),
         )
         tensors[f"{name}:eigenvalues"] = layer.eigenvalues
-    save_tensors(folder / FILE, tensors, {"about": json.dumps(about)})
+    write_described(folder / FILE, tensors, belongs_to)
 
 
-def about_factors(folder: Path) -> dict:
-    """Read what a folder's factors belong to; empty where there are none."""
-    if not (folder / FILE).is_file():
-        return {}
-    with opened(folder / FILE, ADVICE) as file:
-        about = parse_json((file.metadata() or {}).get("about", ""))
-    return about if isinstance(about, dict) else {}
-
-
-def read_factors(folder: Path, model: str, projector: GradientProjector) -> dict[str, Factors]:
+def read_factors(
+    folder: Path, belongs_to: dict, projector: GradientProjector
+) -> dict[str, Factors]:
     """Read the factors of a folder, refusing those of another model or of other layers."""
-    if about_factors(folder).get("model") != model:
-        raise InputError(f"{folder} has no {FILE} of this model; {ADVICE}")
+    about = read_about(folder / FILE, belongs_to, {}, ADVICE)
     weights = {p.names[0]: p.layer.weight.flatten(1) for p in layers_of(projector)}
     wanted = {}
     for name, weight in weights.items():
@@ -205,7 +197,7 @@ def read_factors(folder: Path, model: str, projector: GradientProjector) -> dict
         wanted[f"{name}:outputs"] = Wanted(torch.float16, (outputs, outputs), -1.01, 1.01)
         wanted[f"{name}:inputs"] = Wanted(torch.float16, (inputs, inputs), -1.01, 1.01)
         wanted[f"{name}:eigenvalues"] = Wanted(torch.float32, (outputs, inputs), 0.0)
-    tensors = load_tensors(folder / FILE, wanted, ADVICE)
+    tensors = read_described(folder / FILE, about, wanted, ADVICE)
     parts = ("outputs", "inputs", "eigenvalues")
     return {
         n: Factors(*(tensors[f"{n}:{part}"].float().to(w.device) for part in parts))

@@ -63,7 +63,7 @@ class FeatureExtractor:
             raise InputError(f"the cache {folder} has other groups than the model; make it again")
         if method.kernel.before_projection:
             projector = extractor.projector
-            factors = read_factors(folder, model.fingerprint, projector)
+            factors = read_factors(folder, {"model": model.fingerprint}, projector)
             extractor.preconditioner = Preconditioner(projector, factors, header["damping"])
         return extractor
 

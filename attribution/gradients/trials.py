@@ -13,14 +13,17 @@ It takes no gradient.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from attribution.models.conditions import Conditions
-from attribution.models.diffusion import DiffusionModel
-from attribution.models.encoded import Encoded
+
+if TYPE_CHECKING:  # who opens a cache comes by here, and needs no diffusers
+    from attribution.models.diffusion import DiffusionModel
+    from attribution.models.encoded import Encoded
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,16 @@ class Trials:
             self.noisy[rows], self.timesteps[rows], self.conditions[rows], self.target[rows]
         )
 
-    def predict(self, model: DiffusionModel) -> Float[Tensor, "row channel height width"]:
+    def predict(self, model: "DiffusionModel") -> Float[Tensor, "row channel height width"]:
         """Run the denoiser."""
         return model.predict(self.noisy, self.timesteps, self.conditions)
 
 
-Rule = Callable[[Encoded, Tensor, Tensor, list[str]], Trials]
+Rule = Callable[["Encoded", Tensor, Tensor, list[str]], Trials]
 
 
 def same(
-    seen: Encoded,
+    seen: "Encoded",
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
@@ -59,7 +62,7 @@ def same(
 
 @torch.no_grad()
 def path(
-    seen: Encoded,
+    seen: "Encoded",
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
@@ -81,7 +84,7 @@ def path(
 
 @torch.no_grad()
 def contrast(
-    seen: Encoded,
+    seen: "Encoded",
     noise: Float[Tensor, "row channel height width"],
     timesteps: Int[Tensor, "timestep"],
     prompts: list[str],
@@ -93,7 +96,7 @@ def contrast(
 
 
 def _noised(
-    seen: Encoded, clean: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
+    seen: "Encoded", clean: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
 ) -> Trials:
     rows = timesteps.repeat(len(prompts))
     noisy = seen.model.schedule.add_noise(clean, noise, rows)

@@ -1,12 +1,11 @@
 """Keep pictures that the model drew, with what is needed to answer for them at once.
 
 A folder holds a PNG for each example; `features.safetensors`, the query features `[example, group, dim]` of every
-question, before the kernel, so that images may come and go; and `examples.json`: what they belong to, prompts, seeds,
-phrases and evidence. In: such a folder and an attributor. Out: `Example`s, scored together in one pass over the cache,
+question, before the kernel, so that images may come and go, and told with them the examples' prompts, seeds, phrases
+and evidence. In: such a folder and an attributor. Out: `Example`s, scored together in one pass over the cache,
 and the reverse question, which of them lean on a training image. It draws nothing and takes no gradient.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +20,13 @@ from attribution.attributor import Attributor
 from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
 from attribution.cache.weights import belongs_to
+from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
-from attribution.files import (
-    Wanted,
-    file_hash,
-    hash_of,
-    read_json,
-    read_tensors,
-    save_tensors,
-    write_whole,
-)
+from attribution.files import Wanted, file_hash
 from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
 
+FILE = "features.safetensors"
 ADVICE = "run python -m precompute examples"
 ENTRY = {
     "prompt": str,
@@ -43,13 +36,7 @@ ENTRY = {
     "evidence": {str: float},
     "checksum": str,  # of the picture
 }
-SHAPE = {
-    "belongs_to": {str: object},
-    "features": str,  # their checksum
-    "settings": {str: str | int | float | bool},
-    "examples": [ENTRY],
-    "checksum": str,
-}
+TOLD = {"settings": {str: str | int | float | bool}, "examples": [ENTRY]}
 
 
 @dataclass(frozen=True)
@@ -88,23 +75,15 @@ def write_examples(
     cache: Cache,
     settings: dict,
 ) -> None:
-    """Write pictures and features, and `examples.json` last."""
+    """Write pictures, and `features.safetensors` last."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "features.safetensors", features)
     entries = []
     for number, example in enumerate(drawn):
         path = picture_path(folder, number)
         example.image.save(path, optimize=True)
         entry = {key: value for key, value in vars(example).items() if key != "image"}
         entries.append(entry | {"checksum": file_hash(path)})
-    header = {
-        "belongs_to": belongs_to(cache),
-        "features": file_hash(folder / "features.safetensors"),
-        "settings": settings,
-        "examples": entries,
-    }
-    header["checksum"] = hash_of(header)
-    write_whole(folder / "examples.json", json.dumps(header, indent=1) + "\n")
+    write_described(folder / FILE, features, belongs_to(cache), settings=settings, examples=entries)
 
 
 def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
@@ -134,15 +113,9 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
 
 def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, Tensor]]:
     """Read what is known of each example, and the features, refusing what is damaged or belongs elsewhere."""
-    path, features_path = folder / "examples.json", folder / "features.safetensors"
-    if not path.is_file():
-        raise InputError(f"{folder} has no examples; {ADVICE}")
-    header = read_json(path, ADVICE, SHAPE)
-    if header.pop("checksum") != hash_of(header):
-        raise InputError(f"{path} is damaged; {ADVICE}")
-    if header["belongs_to"] != belongs_to(attributor.cache):
-        raise InputError(f"the examples in {folder} are of another model or cache; {ADVICE}")
-    entries = header["examples"]
+    path = folder / FILE
+    about = read_about(path, belongs_to(attributor.cache), TOLD, ADVICE)
+    entries = about["examples"]
     names = set().union(*(entry["phrases"] for entry in entries))
     unknown = names - set(attributor.weights)
     if unknown:
@@ -156,7 +129,7 @@ def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, T
         raise InputError(f"{path} is damaged: its phrases cannot be so; {ADVICE}")
     each = Wanted(torch.float32, (len(entries), *attributor.cache.kernel.shape[:2]))
     wanted = dict.fromkeys(names, each)
-    features = read_tensors(features_path, header["features"], wanted, ADVICE)
+    features = read_described(path, about, wanted, ADVICE)
     for number, entry in enumerate(entries):
         picture = picture_path(folder, number)
         if picture.is_symlink() or not picture.is_file() or file_hash(picture) != entry["checksum"]:

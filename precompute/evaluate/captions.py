@@ -108,7 +108,7 @@ def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[T
     config = CacheConfig(method=method, proj_dim=PROJ_DIM)
     with bar("gradients", "image") as on_step:
         build_cache(model, study.collection, cache_dir, config, on_step)
-    if not (cache_dir / "weights.json").is_file():
+    if not (cache_dir / "weights.safetensors").is_file():
         learn_weights(model, study.collection, cache_dir, LearnConfig(queries=UNLABELLED))
     cache = open_cache(cache_dir, {})
     order = cache.order_in(study.collection.rows)

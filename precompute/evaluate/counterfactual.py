@@ -58,7 +58,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     studied = open_studied(config)
     cache = method_cache(studied, "d-trak")
     folder, count = str(studied.study.collection.folder), config.queries or QUERIES
-    if not (cache.folder / "weights.json").is_file():
+    if not (cache.folder / "weights.safetensors").is_file():
         learn_weights(
             DiffusionModel.from_pretrained(studied.model), studied.study.collection, cache.folder,
             LearnConfig(queries=UNLABELLED),

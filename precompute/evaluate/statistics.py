@@ -4,9 +4,9 @@ In: arrays of per-query figures. Out: numbers. It knows no model and no picture.
 """
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from scipy import stats
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from attribution.errors import InputError
@@ -117,9 +117,8 @@ def average_precision(
     scores: Float[Tensor, "query train"], wanted: Bool[Tensor, "query train"]
 ) -> np.ndarray:
     """Give the mean, over wanted rows, of the precision of the ranking down to each of them."""
-    ranked = wanted.gather(1, scores.argsort(dim=1, descending=True, stable=True)).double()
-    places = torch.arange(1, ranked.shape[1] + 1)
-    return ((ranked.cumsum(1) / places * ranked).sum(1) / ranked.sum(1).clamp_min(1)).numpy()
+    pairs = zip(wanted.numpy(), scores.numpy(), strict=True)
+    return np.array([average_precision_score(*pair) for pair in pairs])
 
 
 def chance_precision(wanted: int, train: int) -> float:

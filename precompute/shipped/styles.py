@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from precompute.shipped.scenes import Points, Shape
 
-SIZE = 64  # pixels a side of a finished picture
+SIZE = 64  # pixels a side of a finished picture; a larger one (unrelated.py) has more of them in each of 64 parts
 SCALE = 4  # supersampling
 CANVAS = SIZE * SCALE
 
@@ -33,39 +33,40 @@ class Workshop:
     variant: int  # 0 or 1, what it changes is up to the style
 
 
-def mask(points: Points) -> Layer:
+def mask(points: Points, canvas: int = CANVAS) -> Layer:
     """Rasterise one polygon without antialiasing (the canvas is supersampled)."""
-    image = Image.new("1", (CANVAS, CANVAS))
-    ImageDraw.Draw(image).polygon([tuple(p) for p in points * CANVAS], fill=1)
+    image = Image.new("1", (canvas, canvas))
+    ImageDraw.Draw(image).polygon([tuple(p) for p in points * canvas], fill=1)
     return np.asarray(image, dtype=float)
 
 
-def paint(shapes: list[Shape]) -> Canvas:
+def paint(shapes: list[Shape], canvas: int = CANVAS) -> Canvas:
     """Fill every shape with its own colour, back to front."""
-    canvas = np.ones((CANVAS, CANVAS, 3))
+    page = np.ones((canvas, canvas, 3))
     for shape in shapes:
-        canvas[mask(shape.points) > 0] = shape.colour
-    return canvas
+        page[mask(shape.points, canvas) > 0] = shape.colour
+    return page
 
 
-def outlines(shapes: list[Shape], width: float) -> Layer:
+def outlines(shapes: list[Shape], width: float, canvas: int = CANVAS) -> Layer:
     """Draw the outlines of visible edges; `width` in finished pixels.
 
     A shape in front hides the outlines behind it, as a pen drawing would.
     """
-    image = Image.new("L", (CANVAS, CANVAS))
-    draw = ImageDraw.Draw(image)
+    image = Image.new("L", (canvas, canvas))
+    draw, thick = ImageDraw.Draw(image), round(width * canvas / SIZE)
     for shape in shapes:
-        corners = [tuple(p) for p in shape.points * CANVAS]
+        corners = [tuple(p) for p in shape.points * canvas]
         draw.polygon(corners, fill=0)
-        draw.line([*corners, corners[0]], fill=255, width=round(width * SCALE), joint="curve")
+        draw.line([*corners, corners[0]], fill=255, width=thick, joint="curve")
     return np.asarray(image, dtype=float) / 255
 
 
 def blur(layer: np.ndarray, radius: float) -> np.ndarray:
     """Blur one layer or a canvas by a Gaussian; `radius` in finished pixels."""
     image = Image.fromarray(np.uint8(np.clip(layer, 0, 1) * 255))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius * SCALE)), dtype=float) / 255
+    wide = ImageFilter.GaussianBlur(radius * len(layer) / SIZE)
+    return np.asarray(image.filter(wide), dtype=float) / 255
 
 
 def clouds(rng: np.random.Generator, cells: int) -> Layer:
@@ -86,13 +87,14 @@ def blend(below: Canvas, above: np.ndarray, amount: Layer) -> Canvas:
 
 def finish(canvas: Canvas) -> Image.Image:
     """Average the supersampled canvas down to the finished picture."""
-    small = canvas.reshape(SIZE, SCALE, SIZE, SCALE, 3).mean((1, 3))
+    side = len(canvas) // SCALE
+    small = canvas.reshape(side, SCALE, side, SCALE, 3).mean((1, 3))
     return Image.fromarray(np.uint8(np.clip(small, 0, 1) * 255 + 0.5))
 
 
-def pixel_grid() -> tuple[np.ndarray, np.ndarray]:
+def pixel_grid(canvas: int = CANVAS) -> tuple[np.ndarray, np.ndarray]:
     """Give the x and y of each canvas pixel, in finished pixels."""
-    y, x = np.mgrid[0:CANVAS, 0:CANVAS] / SCALE
+    y, x = np.mgrid[0:canvas, 0:canvas] / (canvas / SIZE)
     return x, y
 
 

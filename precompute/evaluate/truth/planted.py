@@ -66,7 +66,7 @@ def prepare(
     sizes = CacheConfig(timesteps=config.timesteps, proj_dim=config.proj_dim, seed=config.seed)
     with bar("gradients", "image") as on_step:
         build_cache(tuned, collection, cache, sizes, on_step)
-    if not (cache / "weights.json").is_file():
+    if not (cache / "weights.safetensors").is_file():
         learn_weights(
             tuned, collection, cache, LearnConfig(queries=config.weight_queries, seed=config.seed)
         )

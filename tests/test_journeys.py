@@ -1,0 +1,384 @@
+"""The page on the shipped model: what each visitor can do, in a real browser."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import served
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from attribution.page.layout import TITLE
+from attribution.page.panels.ways import STRIP
+from attribution.page.session import COUNT
+from precompute.__main__ import main
+
+PROMPT = "a woodcut of a cat in the city"
+PATIENCE = 30_000  # milliseconds: a bound on hanging, not a promise
+expect.set_options(timeout=PATIENCE)
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
+LOOKS = {
+    "wide-light": {"viewport": WIDE, "color_scheme": "light"},
+    "wide-dark": {"viewport": WIDE, "color_scheme": "dark"},
+    "phone-light": {"viewport": PHONE, "color_scheme": "light", "has_touch": True},
+    "phone-dark": {"viewport": PHONE, "color_scheme": "dark", "has_touch": True},
+}
+
+
+@pytest.fixture(scope="module")
+def browser(url):
+    """Debian's chromium; without it these tests fail, they do not skip."""
+    path = shutil.which("chromium")
+    assert path, "there is no chromium; install it (apt-get install chromium)"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def opened(browser, address, **options):
+    page = browser.new_page(**options)
+    page.set_default_timeout(PATIENCE)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(address)
+    cards(page).first.wait_for()
+    return page
+
+
+def cards(page, where="ranked"):
+    return page.locator(f"#{where} .cards:not(.small) .card")
+
+
+def said(page, where="ranked"):
+    """What the buttons of the ranked pictures say to a screen reader."""
+    return [b.get_attribute("aria-label") for b in cards(page, where).locator("button").all()]
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+FIRST = "wide-light"  # the look whose journeys are not left to `make slow`
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name == FIRST else [pytest.mark.slow]) for name in LOOKS
+    ],
+)
+def page(browser, url, request):
+    """A visitor's page, wide or narrow, light or dark, which goes through all journeys."""
+    page = opened(browser, url, **LOOKS[request.param])
+    yield page
+    assert page.problems == []
+    assert fits(page)
+    page.close()
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def whole_picture(page):
+    page.get_by_role("radio", name="Whole picture").check()
+    expect(page.locator("#ranked .scale")).to_contain_text("whole picture")
+
+
+# The eight things that a visitor can do
+
+
+def test_the_first_screen_is_an_answered_example_with_three_ways_in(page):
+    expect(page.get_by_role("heading", level=1)).to_have_text(TITLE)
+    for name in ("Examples", "Describe", "Upload"):
+        assert page.get_by_role("tab", name=name, exact=True).is_visible()
+    assert page.locator("#strip button").count() == STRIP
+    assert page.get_by_text("There is evidence.").bounding_box()["y"] < page.viewport_size["height"]
+    assert cards(page).count() == COUNT
+    tab(page, "What it can tell")
+    expect(page.locator("#limits")).to_contain_text("It is not authorship")
+    expect(page.locator("#limits")).to_contain_text("How often it is wrong")
+    tab(page, "Trace")
+
+
+def test_an_example_is_answered_at_a_press(page, desk):
+    number = desk.chosen(3)[2]
+    page.locator("#strip button").nth(2).click()
+    expect(page.locator("#asked figcaption")).to_contain_text(desk.examples[number].prompt)
+    expect(page.locator("#ranked")).to_contain_text("steady", timeout=2 * PATIENCE)
+    best = desk.examples[number].answer.rank(1)[0]
+    assert best.caption in said(page)[0]
+
+
+def test_questions_and_sliders_rank_anew(page, desk):
+    whole_picture(page)
+    before = said(page)
+    page.get_by_role("radio", name="Style").check()
+    expect(page.locator("#ranked .scale")).to_contain_text("by style")
+    by_style = said(page)
+    assert by_style != before
+    page.get_by_label("range slider for Subject").fill("1")
+    expect(page.locator("#ranked .scale")).to_contain_text("subject and style")
+    assert said(page) != by_style
+    expect(page.get_by_role("radio", name="Style")).not_to_be_checked()
+    page.get_by_label("range slider for Subject").fill("0")
+    page.get_by_label("range slider for Style").fill("0")
+    expect(page.get_by_text("Move at least one slider above zero.").last).to_be_visible()
+    assert cards(page).count() == COUNT
+
+
+def test_a_concept_of_ones_own_joins_the_sliders(page):
+    if page.get_by_label("A phrase").is_hidden():
+        page.get_by_role("button", name="A concept of your own").click()
+    page.get_by_label("A phrase").fill("at night zzyzx")
+    page.get_by_role("button", name="Learn it").click()
+    words = "Learned “at night zzyzx” from 2 pictures"
+    expect(page.locator("#learned")).to_contain_text(words, timeout=2 * PATIENCE)
+    expect(page.locator("#learned .warn")).to_contain_text("“zzyzx”")
+    expect(page.get_by_label("range slider for at night zzyzx")).to_have_value("1")
+    expect(page.locator("#ranked .scale")).to_contain_text("at night zzyzx")
+    whole_picture(page)
+
+
+def test_a_closer_look_shows_facts_layers_and_where(page, desk):
+    whole_picture(page)
+    cards(page).locator("button").nth(1).focus()
+    page.keyboard.press("Enter")
+    heading = page.get_by_role("heading", name="A closer look")
+    expect(heading).to_be_focused(timeout=PATIENCE)
+    for label in ("artist", "license", "file", "score, whole picture", "score, style"):
+        expect(page.locator("#closer .facts")).to_contain_text(label)
+    cells = page.locator("#closer .depth td").all_inner_texts()
+    score = float(
+        page.locator("#closer tr", has_text="score, whole picture").locator("td").inner_text()
+    )
+    assert sum(map(float, cells)) == pytest.approx(score, abs=0.006 * len(cells))
+    expect(page.locator("#heat img")).to_be_visible(timeout=2 * PATIENCE)
+    slider = page.locator("#closer .compare input")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.locator("#closer .compare").get_attribute("style") == "--cut: 0%;"
+
+
+def test_an_artist_can_be_chosen_and_let_go(page):
+    whole_picture(page)
+    tab(page, "Artists")
+    first = page.locator("#artists button").first
+    name = first.inner_text()
+    first.click()
+    expect(page.locator("#ranked .filter")).to_contain_text(f"Only pictures by {name}")
+    assert all(f"by {name}" in words for words in said(page))
+    page.locator("#ranked .filter button").click()
+    expect(page.locator("#ranked .filter")).to_have_count(0)
+
+
+def test_what_if_shows_before_after_and_control(page):
+    whole_picture(page)
+    tab(page, "What if")
+    page.get_by_role("button", name="Make it without these").click()
+    expect(page.get_by_text("Tick some training pictures first").last).to_be_visible()
+    for i in range(3):
+        cards(page).locator("input").nth(i).check()
+    expect(page.get_by_label("Ticked above")).to_have_value("3 ticked")
+    page.get_by_role("button", name="Make it without these").click()
+    expect(page.locator("#different img")).to_have_count(3, timeout=2 * PATIENCE)
+    expect(page.locator("#different")).to_contain_text("control: without 3 at random")
+    assert page.locator("#different td").first.inner_text().endswith("%")
+
+
+def test_the_collection_is_searched_and_answers_the_reverse_question(page):
+    tab(page, "Collection")
+    page.get_by_label("Search captions").fill("cat night")
+    expect(page.locator("#found [role=status]")).not_to_contain_text("2520 of")
+    page.locator("#found .look").first.click()
+    expect(page.locator("#opened h2")).to_be_focused(timeout=PATIENCE)
+    leaning = page.locator("#opened [data-drawn]").first
+    prompt = leaning.get_attribute("aria-label").split(":")[0]
+    leaning.click()
+    expect(page.locator("#asked figcaption")).to_contain_text(prompt)
+    expect(page.get_by_role("tab", name="Trace", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+
+
+def test_the_report_is_taken_along_and_verified_and_the_link_restores(
+    page, browser, url, tmp_path, request
+):
+    whole_picture(page)
+    tab(page, "Report")
+    page.get_by_role("button", name="Prepare the report").click()
+    files = {}
+    for name in ("report.html", "report.json", "ranking.csv"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        files[name] = tmp_path / name
+        download.value.save_as(files[name])
+    assert "<script" not in files["report.html"].read_text()
+    report = json.loads(files["report.json"].read_text())
+    assert len(files["ranking.csv"].read_text().splitlines()) == 1 + COUNT
+    look = request.node.callspec.params["page"]
+    if look == "wide-dark":  # the same in every look
+        assert main(["verify", str(files["report.json"])]) == 0
+    if look == FIRST:
+        link = page.locator("#taken a[data-here]").get_attribute("href")
+        again = opened(browser, link)
+        expect(again.locator("#asked figcaption")).to_contain_text(report["origin"]["prompt"])
+        expect(again.locator("#asked")).to_contain_text("There is evidence", timeout=2 * PATIENCE)
+        expect(again.locator("#ranked .marks").first).to_contain_text("looks", timeout=2 * PATIENCE)
+        assert said(again) == said(page)
+        again.close()
+
+
+def test_nothing_is_wrong_for_assistive_technology(page):
+    for name in ("Trace", "Collection", "What it can tell"):
+        tab(page, name)
+        page.evaluate(
+            "document.querySelectorAll('.toast-wrap').forEach(t => t.remove())"
+        )  # gradio's
+        found = Axe().run(page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, [(v["id"], v["nodes"][0]["html"][:200]) for v in serious]
+    tab(page, "Trace")
+
+
+# Making and uploading
+
+
+def test_picked_values_make_a_prompt_and_a_picture(browser, url):
+    page = opened(browser, url, viewport=WIDE)
+    tab(page, "Describe")
+    for concept, value in (("Style", "woodcut"), ("Subject", "cat"), ("Background", "city")):
+        page.get_by_label(concept, exact=True).first.click()
+        page.get_by_role("option", name=value, exact=True).click()
+    expect(page.get_by_label("Describe it")).to_have_value(PROMPT)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#asked figcaption")).to_contain_text("seed 7")
+    expect(page.locator("#asked")).to_contain_text("There is evidence")
+    assert "guessed" not in page.locator("#asked").inner_text()
+    page.wait_for_url("**/?prompt=a+woodcut*")
+    page.close()
+
+
+def test_an_upload_is_traced_as_often_as_wanted_until_it_is_cleared(browser, url, desk):
+    page = opened(browser, url, **LOOKS["phone-light"])
+    tab(page, "Upload")
+    path = desk.collection.folder / desk.collection.files[0]
+    page.locator("input[type=file]").first.set_input_files(path)
+    trace = page.get_by_role("button", name="Trace", exact=True)
+    for prompt in (PROMPT, "a woodcut of a cat by the sea"):
+        page.get_by_label("Its prompt").fill(prompt)
+        trace.click()  # at once: it waits until the picture has arrived
+        expect(page.locator("#asked figcaption")).to_contain_text(prompt)
+        expect(page.locator("#asked")).to_contain_text("an upload; it is never stored")
+    page.get_by_label("Remove Image").click()
+    trace.click()
+    expect(page.get_by_text("choose a picture first", exact=False).last).to_be_visible()
+    assert fits(page)
+    page.close()
+
+
+def test_a_large_photograph_is_traced_though_trace_is_pressed_at_once(browser, url, tmp_path):
+    path = tmp_path / "photograph.jpg"
+    Image.effect_noise((300, 200), 60).resize((6000, 4000)).save(path, quality=30)  # 24 megapixels
+    page = opened(browser, url)
+    tab(page, "Upload")
+    page.get_by_label("Its prompt").fill(PROMPT)
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.locator("#asked")).to_contain_text("an upload; it is never stored")
+    page.close()
+
+
+def test_a_bad_upload_gives_a_message_and_keeps_the_result(browser, url, desk, tmp_path):
+    page = opened(browser, url)
+    before = said(page)
+    path = tmp_path / "truncated.png"
+    path.write_bytes((desk.collection.folder / desk.collection.files[0]).read_bytes()[:300])
+    tab(page, "Upload")
+    page.locator("input[type=file]").first.set_input_files(path)
+    expect(page.get_by_text("not a readable JPEG, PNG or WebP")).to_be_visible()
+    expect(page.get_by_text("Drop Image Here")).to_be_visible()  # the box is empty again
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.get_by_text("Choose a picture first.")).to_be_visible()
+    assert said(page) == before
+    page.close()
+
+
+def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path):
+    path = tmp_path / "blank.png"
+    Image.new("RGB", (64, 64), "white").save(path)
+    page = opened(browser, url)
+    tab(page, "Upload")
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_alt_text("The upload").wait_for()
+    page.get_by_role("button", name="Trace", exact=True).click()
+    expect(page.locator("#asked")).to_contain_text("unlikely to come from this model")
+    expect(page.locator("#asked")).to_contain_text("guessed")
+    expect(page.locator("#ranked .scale")).to_contain_text("No training image stands out")
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_long_job_can_be_stopped(browser, hall, served_folder):
+    slow = replace(
+        hall,
+        desk=replace(
+            hall.desk,
+            own_queries=200,
+            unlearning=replace(hall.desk.unlearning, steps=500),
+        ),
+    )
+    with served(slow) as address:
+        page = opened(browser, f"http://{address}")
+        cards(page).locator("input").first.check()
+        tab(page, "What if")
+        expect(page.get_by_label("Ticked above")).to_have_value("1 ticked")
+        page.get_by_role("button", name="Make it without these").click()
+        page.get_by_text("Forgetting").wait_for()
+        page.get_by_role("button", name="Stop").last.click()
+        expect(page.locator("#different")).to_contain_text("Stopped. Nothing was changed.")
+        page.get_by_role("button", name="A concept of your own").click()
+        page.get_by_label("A phrase").fill("at night")
+        page.get_by_role("button", name="Learn it").click()
+        page.get_by_text("Learning the concept").wait_for()
+        page.get_by_role("button", name="Stop").first.click()
+        expect(page.locator("#learned")).to_contain_text("Stopped. Nothing was changed.")
+        page.close()
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(browser, url):
+    page = opened(browser, url)
+    page.evaluate("""document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='hacked = 1'>");
+        document.body.appendChild(document.createElement("script")).textContent = "hacked = 1";""")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_the_page_fetches_nothing_from_elsewhere(browser, url):
+    page = browser.new_page()
+    fetched = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(url)
+    cards(page).first.wait_for()
+    assert [a for a in fetched if not a.startswith((url, "data:", "blob:"))] == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?prompt=a%20cat&seed=-1",
+        *(
+            pytest.param(q, marks=pytest.mark.slow)
+            for q in ("?seed=x", "?style=nan", "?artist=" + "x" * 500)
+        ),
+    ],
+)
+def test_a_broken_link_still_opens_the_page(browser, url, query):
+    page = opened(browser, url + "/" + query)
+    assert cards(page).count() == COUNT
+    page.close()
