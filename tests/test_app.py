@@ -7,6 +7,7 @@ import types
 from copy import copy
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 import app
@@ -50,6 +51,18 @@ def test_a_prompt_is_no_longer_than_the_settings_allow(desk):
             asked()
     boxes = [c["props"] for c in create_demo(Hall(short)).get_config_file()["components"]]
     assert [each["max_length"] for each in boxes if each.get("label") == "Describe it"] == [8]
+
+
+def test_what_needs_a_visitors_session_is_no_tool(desk):
+    for tools, named in ((True, {"/attribute", "/browse"}), (False, {"/generate", "/rank"})):
+        demo = create_demo(Hall(desk), tools)
+        found = set(demo.get_api_info()["named_endpoints"])
+        assert found == named if tools else named < found and "/attribute" not in found
+        if tools:
+            offered = [fn for fn in demo.fns.values() if f"/{fn.api_name}" in found]
+            assert not [
+                c for fn in offered for c in fn.inputs + fn.outputs if isinstance(c, gr.State)
+            ]
 
 
 @pytest.mark.parametrize(

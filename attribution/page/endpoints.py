@@ -34,6 +34,16 @@ class Endpoints:
         session = desk.attribute(image, prompt, seed, (), [], method)
         return session, image, desk.as_json(session, COUNT)
 
+    def attribute(
+        self, prompt: object, seed: object, method: object, request: gr.Request,
+        general: object = 1, subject: object = 0, style: object = 0, background: object = 0,
+        count: object = COUNT, artist: object = "",
+    ) -> tuple:  # fmt: skip
+        """Draw a picture from a prompt and a seed, and rank the training images behind it for a mix of questions."""
+        session, image, _ = self.generate(prompt, seed, method, request)
+        mix = (general, subject, style, background)
+        return image, self.rank(session, [], *mix, count=count, artist=artist)
+
     def trace(
         self, upload: dict | None, prompt: object, method: object, request: gr.Request
     ) -> tuple:
@@ -104,8 +114,12 @@ class Endpoints:
         return desk.report(desk.seen(session, None, "", [], general, subject, style, background))
 
 
-def offer(hall: Hall, states: States) -> None:
-    """Name the endpoints."""
+def offer(hall: Hall, states: States, tools: bool = False) -> None:
+    """Name the endpoints.
+
+    Gradio asks for all callers of tools in one session of its own, so that tools are only what needs no session: one
+    caller would be answered about another's picture.
+    """
     do, session, own = Endpoints(hall), states.session, states.own
     call, picture = gr.Button(visible=False), {"visible": False, "format": "png", "type": "pil"}
     picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip
@@ -118,12 +132,26 @@ def offer(hall: Hall, states: States) -> None:
     endpoints = (
         (do.generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], HEAVY),
         (do.trace, [upload, text["Prompt"], text["Method"]], [session, answer], HEAVY | RAW),
-        (do.rank, [session, own, *mix, number["Count"], text["Artist"]], answer, LIGHT),
+        (do.rank, [session, own, *mix, number["Count"], text["Artist"]], [answer], LIGHT),
         (do.learn, [text["Phrase"], own, session], [own, session, answer], LONG),
         (do.without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
-        (do.look, [session, number["Row"], *mix[:-1]], answer, LIGHT),
-        (do.browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], answer, LIGHT),
-        (do.report, [session, *mix[:-1]], answer, LIGHT),
+        (do.look, [session, number["Row"], *mix[:-1]], [answer], LIGHT),
+        (do.browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], [answer], LIGHT),
+        (do.report, [session, *mix[:-1]], [answer], LIGHT),
     )  # fmt: skip
+    if tools:
+        asked = [
+            text["Prompt"],
+            number["Seed"],
+            text["Method"],
+            *mix[:-1],
+            number["Count"],
+            text["Artist"],
+        ]
+        endpoints += ((do.attribute, asked, [picture, answer], HEAVY),)
     for handler, inputs, outputs, options in endpoints:
-        call.click(on_gpu(plainly(handler)), inputs, outputs, api_name=handler.__name__, **options)
+        remembers = tools and session in [*inputs, *outputs]
+        call.click(
+            on_gpu(plainly(handler)), inputs, outputs, api_name=handler.__name__,
+            api_visibility="undocumented" if remembers else "public", **options,
+        )  # fmt: skip

@@ -29,8 +29,8 @@ TITLE = "Where does this picture come from?"
 SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
 
 
-def create_demo(hall: Hall) -> gr.Blocks:
-    """Lay out the page, and connect it."""
+def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
+    """Lay out the page, and connect it; `tools` says whether endpoints are offered as tools, too."""
     desk, views = hall.desk, hall.desk.views
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
         states = new_states()
@@ -52,7 +52,7 @@ def create_demo(hall: Hall) -> gr.Blocks:
                     tabular = table.lay_out()
             library = collection.lay_out()
             limits.lay_out(views)
-        offer(hall, states)  # first, so that programs get the names
+        offer(hall, states, tools)  # first, so that programs get the names
 
         looking = [states.session, states.marks, states.artist, states.own, *mixed.every]
         written = [order.ranked, shares.artists, tabular.table]

@@ -27,7 +27,7 @@ def serve(
     settings = settings or Settings()
     most, script = settings.max_upload_mb * 2**20, read_file("page.js")
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to download
-    demo = create_demo(hall)
+    demo = create_demo(hall, settings.mcp)
     demo.queue(max_size=None, default_concurrency_limit=8)
     guard_queue(demo, settings.queue_size)
     demo.launch(
