@@ -34,8 +34,7 @@ def config_of(method: Method, noise: str) -> FeatureConfig:
     Paired features take as much room with a quarter of the dimensions, which serves them better.
     """
     if noise == "shared":
-        paired = {"each_timestep": "paired", "noise": noise}
-        return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM // 4, **paired)
+        return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM // 4, each_timestep="paired")
     own = "unit" if method.name in UNIT else "mean"
     return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM, each_timestep=own)
 
@@ -75,5 +74,5 @@ def preconditioner(studied: Studied, extractor: FeatureExtractor) -> Preconditio
     folder, projector = studied.work / "features", extractor.projector
     folder.mkdir(parents=True, exist_ok=True)
     ensure_factors(folder, studied.study.collection, extractor, EKFAC_IMAGES)
-    factors = read_factors(folder, extractor.model.fingerprint, projector)
+    factors = read_factors(folder, {"model": extractor.model.fingerprint}, projector)
     return Preconditioner(projector, factors, EKFAC_DAMPING)
