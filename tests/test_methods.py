@@ -17,6 +17,8 @@ from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
+from attribution.gradients.curvature import ensure_factors
+from attribution.gradients.ekfac import FILE
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.gradients.kernel import BLOCK, EKFAC, IDENTITY, fit_kernel
 from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
@@ -145,6 +147,18 @@ def test_shared_noise_knows_no_picture_and_own_noise_nothing_but_its_pixels(mode
     assert torch.equal(own, again)
     assert not torch.equal(own, brighter)
     assert not torch.equal(own, first)
+
+
+def test_curvature_under_other_noise_is_estimated_anew(model, collection, tmp_path):
+    own, paired = (
+        FeatureExtractor(model, FeatureConfig("denoising_loss", 2, 2, 6, each_timestep=rule))
+        for rule in ("mean", "paired")
+    )
+    kept = []
+    for extractor in (own, own, paired, paired):
+        ensure_factors(tmp_path, collection, extractor, 2)
+        kept.append((tmp_path / FILE).read_bytes())
+    assert kept[0] == kept[1] != kept[2] == kept[3]
 
 
 def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pictures):
