@@ -15,8 +15,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from attribution.gradients.kernel import BLOCK
+from attribution.gradients.methods import METHODS
+
 RESULTS = Path("benchmarks/results")
-COLOURS = {"uniform": "#c9ced6", "equalised": "#8fa3bf", "learned": "#2f5d9b", "none": "#d9b382"}
+COLOURS = {"plain": "#c9ced6", "equalised": "#8fa3bf", "learned": "#2f5d9b", "none": "#d9b382"}
 
 
 def read(name: str) -> list[dict]:
@@ -65,14 +68,26 @@ def plot_factors(axis: Axes) -> None:
 
 
 def plot_lds(axis: Axes) -> None:
-    """LDS of every method on the study."""
-    rows = read("lds")
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    """LDS of every method on the study, with its own noise and its own kernel (by blocks)."""
+    rows, shown = read("lds"), {}
+    for row in rows:
+        method = METHODS.get(row["method"])
+        of = {k: row[k] for k in ("method", "noise", "kernel") if k in row}
+        own = method and {
+            "method": method.name,
+            "noise": "shared" if method.each_timestep == "paired" else "own",
+            "kernel": "block" if method.kernel == BLOCK else "I",
+        }
+        if own in (None, of):
+            shown[row["method"]] = of
     series = {
-        weights: [find(rows, method=method, weights=weights) for method in methods]
-        for weights in ("uniform", "equalised", "learned", "none")
+        weights: [find(rows, **of, weights=weights) for of in shown.values()]
+        for weights in ("plain", "equalised", "learned", "none")
     }
-    bars(axis, methods, series, "lds")
+    names = [
+        f"{name}, shared" if of.get("noise") == "shared" else name for name, of in shown.items()
+    ]
+    bars(axis, names, series, "lds")
     if rows:
         axis.axhline(rows[0]["ceiling"], color="#a33", lw=0.8, ls="--", label="ceiling")
     axis.set(title="scores predict the loss of models trained on halves", ylabel="LDS")

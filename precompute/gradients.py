@@ -5,7 +5,7 @@ In: a model folder and an image folder. Out: a cache folder that belongs to exac
 goes on where it was, images that are new are added, images (or captions) that are gone are removed from disk and from
 the kernel's sums, and a damaged shard is made anew. Where more than a tenth of the images would be removed, `--remove`
 must say that it is meant. `accelerate launch -m precompute gradients ...` splits the work over processes and machines
-that share the output folder. Methods whose training features are the same (TRAK, TracIn, Journey-TRAK and EK-FAC)
+that share the output folder. Methods whose training features are the same (all that take the loss's gradient)
 differ in the kernel or in their queries alone, so that one's shards serve the others.
 """
 

@@ -151,9 +151,33 @@ DATAMODEL = {
 
 
 def lds(rows: list[Row]) -> str:
-    """Give the linear datamodeling score of every method."""
-    found = markdown([row | {"settings": settings(row)} for row in gained(rows)], DATAMODEL)
-    return f"{found}\n\n" + cell(
+    """Give the linear datamodeling score: a line for each method, noise and kernel, a column for each set of weights."""
+    lines: dict[tuple, Row] = {}
+    for row in having(rows, "kernel"):
+        key = row["method"], row["noise"], row["kernel"]
+        gain = cell(GAIN, row) if row["weights"] in ("learned", "oracle") else ""
+        lines.setdefault(key, row | {"strength": settings(row)}).update(
+            {row["weights"]: cell(ranged("lds"), row), f"{row['weights']} gain": gain}
+        )
+    found = markdown(
+        lines.values(),
+        {
+            "method": "{method}",
+            "noise": "{noise}",
+            "kernel": "{kernel}",
+            "plain": "{plain}",
+            "equalised": "{equalised}",
+            "learned": "{learned}",
+            "its gain": "{learned gain}",
+            "oracle's gain": "{oracle gain}",
+            "strength": "{strength}",
+        },
+    )
+    plain = markdown(
+        [row for row in rows if "kernel" not in row],
+        {"without groups": "{method}", "LDS (chance 0)": ranged("lds")},
+    )
+    return f"{found}\n\n{plain}\n\n" + cell(
         "Exact expected losses would reach {ceiling:.3f}; one training's losses reach {retraining:.3f} of another's.",
         rows[0],
     )

@@ -17,6 +17,8 @@ from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
+from attribution.gradients.curvature import ensure_factors
+from attribution.gradients.ekfac import FILE
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.gradients.kernel import BLOCK, EKFAC, IDENTITY, fit_kernel
 from attribution.gradients.methods import CONTRAST, METHODS, PATH, concept_loss, denoising_loss
@@ -28,7 +30,7 @@ from precompute.__main__ import main
 from precompute.evaluate.factors import check
 
 ASSETS = Path(__file__).parents[1] / "assets"
-SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac")
+SAME_SHARDS = ("trak", "tracin", "journey-trak", "ekfac", "concept-trak")
 LEFT_OPEN = ("journey-trak", "ekfac")  # methods that are tried with a strength to be chosen
 
 
@@ -116,17 +118,18 @@ def test_unit_timesteps_are_averaged_after_scaling(model, pictures):
 
 
 def test_paired_features_sum_what_the_timesteps_contribute_each_by_itself(model, pictures):
-    sizes = {"timesteps": 4, "proj_dim": 6, "noise": "shared"}
+    sizes = {"timesteps": 4, "proj_dim": 6, "each_timestep": "paired"}
     single = FeatureExtractor(model, FeatureConfig("denoising_loss", ranges=4, **sizes))
-    paired = FeatureExtractor(
-        model, FeatureConfig("denoising_loss", ranges=2, each_timestep="paired", **sizes)
-    )
+    paired = FeatureExtractor(model, FeatureConfig("denoising_loss", ranges=2, **sizes))
     each = unit(single(*pictures)).double().unflatten(1, (2, 2, -1))  # [image, range, step, layer]
     found = paired(*pictures).double()
     assert found.shape == (3, len(paired.groups), paired.config.dim)
+    size = single(*pictures).double().unflatten(1, (2, 2, -1)).norm(dim=(2, 4)).flatten(1)
+    assert torch.allclose(found.norm(dim=-1), size, rtol=1e-4)
+    found = unit(found)
     for query in range(3):
         want = sum((each[query, :, step] * each[:, :, step]).sum(-1) for step in range(2))
-        got = (found[query] * found).sum(-1)
+        got = 2 * (found[query] * found).sum(-1)
         assert torch.allclose(got, want.flatten(1), atol=1e-4)
 
 
@@ -144,6 +147,18 @@ def test_shared_noise_knows_no_picture_and_own_noise_nothing_but_its_pixels(mode
     assert torch.equal(own, again)
     assert not torch.equal(own, brighter)
     assert not torch.equal(own, first)
+
+
+def test_curvature_under_other_noise_is_estimated_anew(model, collection, tmp_path):
+    own, paired = (
+        FeatureExtractor(model, FeatureConfig("denoising_loss", 2, 2, 6, each_timestep=rule))
+        for rule in ("mean", "paired")
+    )
+    kept = []
+    for extractor in (own, own, paired, paired):
+        ensure_factors(tmp_path, collection, extractor, 2)
+        kept.append((tmp_path / FILE).read_bytes())
+    assert kept[0] == kept[1] != kept[2] == kept[3]
 
 
 def test_das_rows_are_as_long_as_the_residual_and_its_queries_as_one(model, pictures):
@@ -256,8 +271,6 @@ def test_bad_settings_are_refused(collection, small_collection, capsys):
         assert "it must be above zero" in capsys.readouterr().err
     with pytest.raises(InputError, match="choose mean, unit or paired"):
         FeatureConfig(each_timestep="first")
-    with pytest.raises(InputError, match="choose own or shared"):
-        FeatureConfig(noise="none")
     few = load_collection(small_collection)
     object.__setattr__(few, "files", few.files[:9])
     with pytest.raises(InputError, match="9 images; precision at 10"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from attribution.gradients.methods import METHODS
+from attribution.looks.unlearning import UnlearnConfig
 from precompute.__main__ import main
 from precompute.evaluate import studied
 from precompute.evaluate.captions import before
@@ -96,7 +97,9 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     monkeypatch.setattr(studied, "PROJ_DIM", 4)
     monkeypatch.setattr(studied, "UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.counterfactual.UNLABELLED", 2)
-    few = {name: METHODS[name] for name in ("tracin", "das")}
+    monkeypatch.setattr("precompute.evaluate.rivals.PROJ_DIM", 4)
+    monkeypatch.setattr("precompute.evaluate.rivals.UNLEARNING", UnlearnConfig(steps=1))
+    few = {name: METHODS[name] for name in ("tracin", "das", "ekfac")}
     monkeypatch.setattr("precompute.evaluate.lds.METHODS", few)
     monkeypatch.setattr("precompute.evaluate.counterfactual.REMOVED", 5)
     monkeypatch.setattr("precompute.evaluate.counterfactual.EACH", 1)
@@ -106,7 +109,8 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])
     figure = "lds" if what == "lds" else "loss_change"
     assert all(np.isfinite(row[figure]) and row["low"] <= row["high"] for row in rows)
-    expected = {"tracin", "das", "nda", "pixels", "latents", "captions", "encoded ensemble"}
+    expected = {"tracin", "das", "ekfac", "nda", "pixels", "latents", "captions", "encoded ensemble",
+                "data value embedding", "group unlearning"}  # fmt: skip
     if what == "counterfactual":
         expected = {
             "learned",

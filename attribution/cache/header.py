@@ -25,7 +25,6 @@ FEATURES = {
     "seed": int,
     "each_timestep?": str,
     "residual?": bool,
-    "noise?": str,
 }
 SHAPE = {
     "method": str,
@@ -73,8 +72,8 @@ def _check_content(header: dict) -> None:
     names = {shard.name for shard in shards}
     sound = {
         "its method": method
-        and (method.objective, method.each_timestep, method.residual, method.noise)
-        == (config.objective, config.each_timestep, config.residual, config.noise),
+        and (method.objective, method.each_timestep, method.residual)
+        == (config.objective, config.each_timestep, config.residual),
         "its damping": header["damping"] >= 0,
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups

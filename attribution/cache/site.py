@@ -72,7 +72,6 @@ class CacheConfig:
             self.seed,
             method.each_timestep,
             method.residual,
-            method.noise,
         )
 
 

@@ -42,6 +42,7 @@ def ensure_factors(
         "images": fingerprint_of([collection.rows[i] for i in order]),
         "timesteps": extractor.config.timesteps,
         "seed": extractor.config.seed,
+        "noise": "shared" if extractor.config.paired else "own",
     }
     if are_sound(folder, extractor, belongs_to):
         return

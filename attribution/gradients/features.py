@@ -2,8 +2,8 @@
 
 In: a model, pictures and prompts. Out: `features [image, group, dim]`, projected gradients averaged over
 each range of timesteps, or its timesteps' side by side; a group is one layer in one range. High noise decides
-layout, low noise texture, so the ranges are kept apart. A method may set queries apart: other trials (trials.py), another objective, or a
-gradient that is preconditioned before it is projected (ekfac.py).
+layout, low noise texture, so the ranges are kept apart. A method may set queries apart: other trials (trials.py),
+another objective, or a gradient that is preconditioned before it is projected (ekfac.py).
 """
 
 import copy
@@ -85,8 +85,9 @@ class FeatureExtractor:
     ) -> Float[Tensor, "image group dim"]:
         """Make the features of training images, on the CPU, in float32.
 
-        Noise is keyed by (seed, timestep), and by the picture where it is its own, so that neither batch nor order nor device changes
-        a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in its norms.
+        Noise is keyed by (seed, picture, timestep), paired by (seed, timestep), so that neither batch nor order nor
+        device changes a feature (to rounding). The residual is a part of the feature, so that a cache keeps it in
+        its norms.
         """
 
         def make(some: Encoded, prompts: list[str]) -> Tensor:
@@ -118,7 +119,7 @@ class FeatureExtractor:
 
     def trials(self, seen: Encoded, prompts: list[str], rule: Rule = same) -> Trials:
         """Prepare the rows on which the denoiser is run, every timestep of every picture."""
-        noise = seen.noise(self.noise_seed, self.timesteps, self.config.noise == "shared")
+        noise = seen.noise(self.noise_seed, self.timesteps, self.config.paired)
         return rule(seen, noise, self.timesteps, prompts)
 
     def _joined(
@@ -168,16 +169,19 @@ class FeatureExtractor:
     ) -> Float[Tensor, "image range layer *cell dim"]:
         """Put each range's gradients together: their mean, or, paired, one timestep's after another's.
 
-        The inner product of two paired features is the sum over timesteps of theirs at each (docs/method.md).
+        The inner product of two paired features is the sum over timesteps of theirs at each (docs/method.md). Each
+        timestep counts the same in them; their norm is that of all gradients side by side as they were.
         """
         config = self.config
-        if config.each_timestep != "mean":
-            whole = gradients.sum(2, keepdim=True) if in_cells else gradients
-            gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         rows = config.timesteps // config.ranges // config.rows_together
         gradients = gradients.unflatten(0, (-1, config.ranges, rows))
-        if config.each_timestep == "paired":
-            return gradients.movedim(2, -2).flatten(-2)
+        if config.each_timestep != "mean":
+            whole = gradients.sum(4, keepdim=True) if in_cells else gradients
+            norms = whole.norm(dim=-1, keepdim=True)  # [image, range, step, layer, *1, 1]
+            gradients = gradients / norms.clamp_min(1e-12)
+        if config.paired:
+            size = norms.square().mean(2, keepdim=True).sqrt()
+            return (gradients * size).movedim(2, -2).flatten(-2)
         return gradients.sum(2) / (config.timesteps // config.ranges)
 
 

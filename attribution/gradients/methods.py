@@ -61,18 +61,16 @@ class FeatureConfig:
     proj_dim: int = 32
     parameters: str = "weights"  # of Linear and Conv2d layers, or "all": biases and norms, too
     seed: int = 0
-    # "mean"; or norm one in each layer at every timestep, and then "unit": the mean, "paired": side by side
+    # "mean"; or norm one in each layer at every timestep, and then "unit": the mean, or "paired": side by side,
+    # under noise that all pictures share (docs/method.md)
     each_timestep: str = "mean"
     residual: bool = False  # training features times the residual of their range, as in DAS
-    noise: str = "own"  # of each picture; or "shared" by all pictures, training images and queries
 
     def __post_init__(self) -> None:
         if self.each_timestep not in ("mean", "unit", "paired"):
             raise InputError(
                 f"each_timestep is {self.each_timestep!r}; choose mean, unit or paired"
             )
-        if self.noise not in ("own", "shared"):
-            raise InputError(f"noise is {self.noise!r}; choose own or shared")
         if self.objective not in OBJECTIVES:
             raise InputError(
                 f"no objective {self.objective!r}; choose from {', '.join(OBJECTIVES)}"
@@ -94,6 +92,11 @@ class FeatureConfig:
             )
 
     @property
+    def paired(self) -> bool:
+        """Tell whether pictures meet timestep by timestep, under noise that they share."""
+        return self.each_timestep == "paired"
+
+    @property
     def rows_together(self) -> int:
         """Count the timesteps whose gradients are summed while they are made: a range's, or one."""
         return self.timesteps // self.ranges if self.each_timestep == "mean" else 1
@@ -101,12 +104,11 @@ class FeatureConfig:
     @property
     def dim(self) -> int:
         """Count a feature's numbers."""
-        paired = self.each_timestep == "paired"
-        return self.proj_dim * (self.timesteps // self.ranges if paired else 1)
+        return self.proj_dim * (self.timesteps // self.ranges if self.paired else 1)
 
     def recorded(self) -> dict:
         """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
-        young = {"each_timestep", "residual", "noise"}
+        young = {"each_timestep", "residual"}
         default = asdict(FeatureConfig())
         return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
 
@@ -136,18 +138,23 @@ class Method:
     each_timestep: str = "mean"  # as in FeatureConfig
     query: QueryRule = SAME
     residual: bool = False  # training features times the root mean square training residual
-    noise: str = "own"  # as in FeatureConfig
+
+
+def loss_method(name: str, source: str, kernel: Kernel = BLOCK, query: QueryRule = SAME) -> Method:
+    """Describe a method that takes the training loss's gradient, paired: what noise does to both sides counts.
+
+    A departure from all of the papers, which it serves far better (docs/method.md).
+    """
+    return Method(name, source, "denoising_loss", kernel, "paired", query)
 
 
 METHODS = {
     method.name: method
     for method in (
         Method("d-trak", "Zheng et al. 2024, arXiv 2311.00500", "output_square"),
-        Method("trak", "Park et al. 2023, arXiv 2303.14186", "denoising_loss"),
-        Method("tracin", "Pruthi et al. 2020, arXiv 2002.08484", "denoising_loss", IDENTITY),
-        Method(
-            "journey-trak", "Georgiev et al. 2023, arXiv 2312.06205", "denoising_loss", query=PATH
-        ),
+        loss_method("trak", "Park et al. 2023, arXiv 2303.14186"),
+        loss_method("tracin", "Pruthi et al. 2020, arXiv 2002.08484", IDENTITY),
+        loss_method("journey-trak", "Georgiev et al. 2023, arXiv 2312.06205", query=PATH),
         Method(
             "das",
             "Lin et al. 2025, arXiv 2410.18639",
@@ -155,14 +162,9 @@ METHODS = {
             each_timestep="unit",
             residual=True,
         ),
-        Method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", "denoising_loss", EKFAC),
-        Method(  # a departure: the paper's training loss follows posterior sampling, here it is the plain one
-            "concept-trak",
-            "Park et al. 2026, arXiv 2507.06547",
-            "denoising_loss",
-            each_timestep="unit",
-            query=CONTRAST,
-        ),
+        loss_method("ekfac", "Mlodozeniec et al. 2024, arXiv 2410.13850", EKFAC),
+        # a departure: the paper's training loss follows posterior sampling, here it is the plain one
+        loss_method("concept-trak", "Park et al. 2026, arXiv 2507.06547", query=CONTRAST),
     )
 }
 

@@ -105,7 +105,8 @@ def write_flipped(config: EvaluateConfig, folder: Path, repeat: int) -> list[int
 def self_influence(folder: Path, study: Study, method: str) -> dict[str, Float[Tensor, "train"]]:
     """Make a method's cache and weights, and give every image's influence on itself."""
     model, cache_dir = DiffusionModel.from_pretrained(folder / "model"), folder / method
-    config = CacheConfig(method=method, proj_dim=PROJ_DIM)
+    paired = method_named(method).each_timestep == "paired"
+    config = CacheConfig(method=method, proj_dim=PROJ_DIM // 4 if paired else PROJ_DIM)
     with bar("gradients", "image") as on_step:
         build_cache(model, study.collection, cache_dir, config, on_step)
     if not (cache_dir / "weights.safetensors").is_file():

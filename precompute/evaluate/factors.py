@@ -3,7 +3,7 @@
 The queries are generated pictures of combinations that the model never saw. A cache holds one base method, so
 that each run measures one; d-trak's run measures what needs no cache (baselines.py) and the controls, too:
 
-  python -m precompute gradients --method trak --damping 0 --output_dir runs/loss
+  python -m precompute gradients --method trak --proj_dim 16 --damping 0 --output_dir runs/loss
   python -m precompute weights --cache_dir runs/loss
   python -m precompute evaluate factors --cache_dir runs/loss --update
 """

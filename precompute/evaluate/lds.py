@@ -3,8 +3,8 @@
 For every gradient method, under each picture's own noise and under noise that all share, and for each kernel: every group
 once, groups made equal, learned weights, and an oracle's that are fitted on the truth of other halves. A kernel's strength is
 the one that is best on other halves and other queries. Beside them stand a mix of two methods, methods without
-gradients, and the encoded ensemble: the models of the halves for choosing know which picture each of them saw, so that a
-picture's influence is what the loss gains where it was left out.
+gradients, what needs the trainer (rivals.py), and the encoded ensemble: the models of the halves for choosing know which
+picture each of them saw, so that a picture's influence is what the loss gains where it was left out.
 
   python -m precompute retrain                  trains the halves; its result is committed
   python -m precompute evaluate lds --update    scores every method in minutes; what is done is kept
@@ -20,6 +20,7 @@ from attribution.files import file_hash, hash_of, load_tensors, save_tensors
 from attribution.gradients.methods import METHODS, Method
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.rivals import rival_scores
 from precompute.evaluate.statistics import bootstrap_lds, spearman, subset_sums
 from precompute.evaluate.studied import Studied, open_studied
 from precompute.evaluate.taken import config_of, take_features
@@ -115,9 +116,10 @@ def mixed(found: dict[tuple[str, str], list[Chosen]]) -> list[Chosen]:
 
 
 def others(studied: Studied) -> Iterator[tuple[str, Float[Tensor, "query train"]]]:
-    """Score without gradients, and with the models of other halves."""
+    """Score without gradients, with the trainer, and with the models of other halves."""
     asked = [Query(q.image, {}, q.prompt) for q in studied.queries["evaluation"]]
     yield from baseline_scores(studied.full(), studied.study.collection, asked)
+    yield from rival_scores(studied)
     known = studied.truth[OTHER]
     yield "encoded ensemble", ensemble_scores(known.masks, known.losses.mean(0))
 

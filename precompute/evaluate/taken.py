@@ -34,15 +34,14 @@ def config_of(method: Method, noise: str) -> FeatureConfig:
     Paired features take as much room with a quarter of the dimensions, which serves them better.
     """
     if noise == "shared":
-        paired = {"each_timestep": "paired", "noise": noise}
-        return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM // 4, **paired)
+        return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM // 4, each_timestep="paired")
     own = "unit" if method.name in UNIT else "mean"
     return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM, each_timestep=own)
 
 
 def take_features(studied: Studied, method: Method, noise: str) -> Features:
     """Make or read the features of all training images and of all queries with the study's full model."""
-    model, collection = studied.full(), studied.study.collection
+    model = studied.full()
     extractor = FeatureExtractor(model, config_of(method, noise), method.query)
     if method.kernel.before_projection:
         extractor.preconditioner = preconditioner(studied, extractor)
@@ -55,11 +54,18 @@ def take_features(studied: Studied, method: Method, noise: str) -> Features:
         path = folder / f"{name}-{hash_of([about, rule, seen.keys, prompts])}.safetensors"
         return kept(path, lambda: extractor.query(seen, prompts))
 
-    images = [collection.image(i) for i in range(len(collection))]
-    path = folder / f"train-{hash_of([about, collection.fingerprint()])}.safetensors"
-    train = kept(path, lambda: extractor(images, collection.captions))
     queries = {purpose: asked(purpose, some) for purpose, some in studied.queries.items()}
+    train = train_features(studied, extractor)
     return Features(train, asked("unlabelled", studied.unlabelled), queries)
+
+
+def train_features(studied: Studied, extractor: FeatureExtractor) -> Float[Tensor, "row group dim"]:
+    """Make or read the features of all training images."""
+    collection = studied.study.collection
+    about = [extractor.config.recorded(), extractor.model.fingerprint]
+    name = f"train-{hash_of([about, collection.fingerprint()])}.safetensors"
+    images = [collection.image(i) for i in range(len(collection))]
+    return kept(studied.work / "features" / name, lambda: extractor(images, collection.captions))
 
 
 def kept(path: Path, make: Callable[[], Tensor]) -> Float[Tensor, "row group dim"]:
@@ -75,5 +81,5 @@ def preconditioner(studied: Studied, extractor: FeatureExtractor) -> Preconditio
     folder, projector = studied.work / "features", extractor.projector
     folder.mkdir(parents=True, exist_ok=True)
     ensure_factors(folder, studied.study.collection, extractor, EKFAC_IMAGES)
-    factors = read_factors(folder, extractor.model.fingerprint, projector)
+    factors = read_factors(folder, {"model": extractor.model.fingerprint}, projector)
     return Preconditioner(projector, factors, EKFAC_DAMPING)

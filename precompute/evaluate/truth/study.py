@@ -7,17 +7,19 @@ and denoisers of 1 M parameters, trained on any part of the pictures. It measure
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
 from attribution.files import load_tensors, save_tensors, write_whole
+from attribution.gradients.trials import Trials
 from attribution.models.conditions import Conditions
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.schedule import Schedule
@@ -31,6 +33,8 @@ STEPS = 250  # of a training from nothing; 20 seconds on one core
 DROPPED = 0.1  # share of captions that are left out
 FULL_SEED = 0  # of the training on all pictures
 NOISES = 3  # draws for each timestep of a loss
+# told before each step of the denoiser, the pictures in the batch and what is made of them
+OnBatch = Callable[[UNet2DConditionModel, Int[Tensor, "row"], Trials], None]
 
 
 def new_small_unet() -> UNet2DConditionModel:
@@ -107,6 +111,7 @@ class Study:
         steps: int = STEPS,
         start: UNet2DConditionModel | None = None,
         learning_rate: float = LEARNING_RATE,
+        on_batch: OnBatch | None = None,
     ) -> UNet2DConditionModel:
         """Train a denoiser on the pictures that are kept, from nothing or going on from `start`.
 
@@ -117,27 +122,33 @@ class Study:
         unet = new_small_unet()
         if start is not None:
             unet.load_state_dict(start.state_dict())
-        optimizer, scheduler = MatrixOptimizer(unet.train(), learning_rate), self.scheduler
-        rows = kept.nonzero()[:, 0]
+        optimizer = MatrixOptimizer(unet.train(), learning_rate)
         for step in range(steps):
-            draw = generator("study", seed, step)
-            chosen = torch.randint(len(kept), (BATCH,), generator=draw)
-            other = rows[torch.randint(len(rows), (BATCH,), generator=draw)]
-            chosen = torch.where(kept[chosen], chosen, other)
-            timesteps = torch.randint(self.model.num_timesteps, (BATCH,), generator=draw)
-            clean = self.latents[chosen]
-            noise = torch.randn(clean.shape, generator=draw)
-            dropped = torch.rand(BATCH, generator=draw) < DROPPED
-            told = Conditions.joined([self.conditions, self.empty])  # the last row is of no words
-            told = told[torch.where(dropped, len(kept), chosen)]
-            predicted = unet(
-                scheduler.add_noise(clean, noise, timesteps), timesteps, **told.tensors
-            )
-            target = scheduler.target(clean, noise, timesteps)
-            loss = nn.functional.mse_loss(predicted.sample, target)
+            rows, trials = self.batch(kept, generator("study", seed, step))
+            if on_batch:
+                on_batch(unet, rows, trials)
+            predicted = unet(trials.noisy, trials.timesteps, **trials.conditions.tensors)
+            loss = nn.functional.mse_loss(predicted.sample, trials.target)
             warm = 1.0 if start is not None else step / 30
             optimizer.step(loss, learning_rate * min(1.0, warm, 2 * (1 - step / steps)))
         return unet.eval().requires_grad_(False)
+
+    def batch(
+        self, kept: Bool[Tensor, "train"], draw: torch.Generator
+    ) -> tuple[Int[Tensor, "row"], Trials]:
+        """Draw the pictures of a step, and what the denoiser is given of them."""
+        rows, scheduler = kept.nonzero()[:, 0], self.scheduler
+        chosen = torch.randint(len(kept), (BATCH,), generator=draw)
+        other = rows[torch.randint(len(rows), (BATCH,), generator=draw)]
+        chosen = torch.where(kept[chosen], chosen, other)
+        timesteps = torch.randint(self.model.num_timesteps, (BATCH,), generator=draw)
+        clean = self.latents[chosen]
+        noise = torch.randn(clean.shape, generator=draw)
+        dropped = torch.rand(BATCH, generator=draw) < DROPPED
+        told = Conditions.joined([self.conditions, self.empty])  # the last row is of no words
+        noisy = scheduler.add_noise(clean, noise, timesteps)
+        told = told[torch.where(dropped, len(kept), chosen)]
+        return chosen, Trials(noisy, timesteps, told, scheduler.target(clean, noise, timesteps))
 
     @property
     def scheduler(self) -> Schedule:
