@@ -24,7 +24,7 @@ from attribution.answer.calibration import (
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
 from attribution.cache.scoring import contributions, mean_feature, weighted
-from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.store import Cache, layout_of, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
@@ -82,8 +82,8 @@ class Attributor:
         `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
         """
         loaded = DiffusionModel.from_pretrained(model, device)
-        cache, collection = local_folder(cache, "cache"), local_folder(collection, "collection")
-        images = load_collection(collection, caption_column(cache))
+        cache = local_folder(cache, "cache")
+        images = load_collection(collection, layout_of(cache))
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)
 

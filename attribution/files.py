@@ -23,6 +23,7 @@ from attribution.errors import InputError
 from attribution.shape import check_shape
 
 MOST_JSON = 16 * 2**20  # bytes; in memory it may be twenty times as much
+MOST_TABLE = 2**30  # bytes of a table of a million rows
 MOST_NUMBER = 1e30  # of a tensor
 
 
@@ -44,6 +45,20 @@ def write_whole(path: Path, text: str) -> None:
         _rename(part, path)
     except OSError as error:
         raise _not_written(part, path, error) from error
+
+
+def read_bytes(path: Path, most: int = MOST_TABLE) -> bytes:
+    """Read a whole file that is no larger than it may be."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if len(data) > most:
+        raise InputError(f"{path} has more than {most // 2**20} MB; make it smaller")
+    return data
 
 
 def parse_json(data: str | bytes, finite: bool = True) -> Any:

@@ -21,11 +21,12 @@ from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig, Site
 from attribution.models.diffusion import PRECISIONS, DiffusionModel
 from attribution.pictures.collection import load_collection
+from attribution.pictures.layout import Layout, layout_in
 from precompute.bar import bar
 
 
 @dataclass(frozen=True)
-class GradientsConfig(CacheConfig):
+class GradientsConfig(CacheConfig, Layout):
     """What decides a cache, the model and the collection that it is made of, and where."""
 
     pretrained_model_name_or_path: str = "assets/model"
@@ -42,7 +43,7 @@ class GradientsConfig(CacheConfig):
 def run(config: GradientsConfig) -> None:
     """Build the cache, or say what that would take."""
     state = PartialState(cpu=config.device == "cpu")
-    collection = load_collection(config.train_data_dir, config.caption_column)
+    collection = load_collection(config.train_data_dir, layout_in(config))
     device = config.device if state.num_processes == 1 else str(state.device)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, device)
     model.mixed_precision = config.mixed_precision

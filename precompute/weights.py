@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 
 from attribution.answer.learning import LearnConfig, learn_weights
-from attribution.cache.store import caption_column, read_header
+from attribution.cache.store import layout_of, read_header
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
 from attribution.models.diffusion import DiffusionModel
@@ -36,7 +36,7 @@ def run(config: WeightsConfig) -> None:
     """Learn the weights, say what fitting did, and plot them."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = load_collection(config.train_data_dir, layout_of(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fitted = learn_weights(model, collection, folder, config)
     header = read_header(folder)

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from attribution.cache.header import form_of, read_header
+from attribution.cache.header import form_of, read_header, recorded
 from attribution.cache.plan import Plan
 from attribution.cache.shards import (
     Form,
@@ -208,12 +208,14 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "damping": _damping_of(config, header),
             "features": belongs_to["features"],
             "dtype": belongs_to["dtype"],
-            "caption_column": config.caption_column,
+            **recorded(site.collection.layout),
             "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
             "groups": site.extractor.groups,
         }
-        if added or plan.rebuild or any(header.get(key) != about[key] for key in about):
-            _close(site, header | about, shards, gram)
+        changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))
+        if added or plan.rebuild or changed:
+            kept = {key: value for key, value in header.items() if key != "layout"}
+            _close(site, kept | about, shards, gram)
         else:  # nothing to do; a stopped run may have left files
             clean(folder, header)
     state.wait_for_everyone()

@@ -1,13 +1,14 @@
-"""Read a collection: an imagefolder of pictures with captions and labels, in a fixed order.
+"""Read a collection: pictures with captions and labels, in a fixed order.
 
-In: a folder of pictures, and what its text files say of them (metadata.py). Out: a `Collection`, whose i-th row is
-the i-th training image everywhere in the project. It knows no model.
+In: a folder or a Hub id, however the pictures are kept (sources.py), and what its text files say of them. Out: a
+`Collection`, whose i-th row is the i-th training image everywhere in the project. It knows no model.
 """
 
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attribution.errors import InputError
-from attribution.pictures.metadata import read_concepts, read_held_out, read_metadata
+from attribution.files import read_bytes
+from attribution.pictures.hub import local_folder
+from attribution.pictures.layout import Layout
+from attribution.pictures.sources import MOST_PICTURE, find_source
+from attribution.pictures.vocabulary import read_concepts, read_held_out
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,15 @@ class Collection:
     """The training images of a model, their captions and labels, in one fixed order."""
 
     folder: Path
-    files: list[str]  # relative to the folder
+    files: list[str]  # relative to the folder, or names within its shards
     captions: list[str]
     labels: list[dict[str, str]]  # every other column of the metadata
     concepts: dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
     held_out: list[dict[str, str]]  # combinations of values that no picture shows
+    layout: Layout = field(default_factory=Layout)  # how it was read
+    read: Callable[[str], bytes] | None = (
+        None  # a picture by its file, where it is none in the folder
+    )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,16 +61,20 @@ class Collection:
     def image(self, index: int) -> Image.Image:
         """Open one picture as RGB."""
         try:
-            return open_image(self.folder / self.files[index])
+            return open_image(self.data(self.files[index]))
         except InputError as error:
             raise InputError(f"{self.folder / self.files[index]}: {error}") from error
+
+    def data(self, file: str) -> bytes:
+        """Read a picture's bytes."""
+        return self.read(file) if self.read else read_bytes(self.folder / file, MOST_PICTURE)
 
     @cached_property
     def rows(self) -> list[Row]:
         """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
         found = []
         for file, caption in zip(self.files, self.captions, strict=True):
-            digest = hashlib.sha256((self.folder / file).read_bytes())
+            digest = hashlib.sha256(self.data(file))
             digest.update(hashlib.sha256(caption.encode()).digest())
             found.append(Row(file, digest.hexdigest()[:16]))
         return found
@@ -77,13 +90,14 @@ def fingerprint_of(rows: list[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:
-    """Load an imagefolder, refusing one whose metadata is not there, is malformed or names what is missing."""
-    folder = Path(folder)
-    entries = read_metadata(folder, caption_column)
-    files, captions = [entry.file for entry in entries], [entry.caption for entry in entries]
-    labels, concepts = [entry.labels for entry in entries], read_concepts(folder)
-    return Collection(folder, files, captions, labels, concepts, read_held_out(folder, concepts))
+def load_collection(name: str | Path, layout: Layout | None = None) -> Collection:
+    """Load a collection from a folder or by its Hub id, refusing what is not there, is malformed or lies outside."""
+    folder, layout = local_folder(name, "collection"), layout or Layout()
+    source = find_source(folder, layout)
+    files, captions = [e.file for e in source.entries], [e.caption for e in source.entries]
+    labels, concepts = [e.labels for e in source.entries], read_concepts(folder)
+    held_out = read_held_out(folder, concepts)
+    return Collection(folder, files, captions, labels, concepts, held_out, layout, source.read)
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:

@@ -28,7 +28,7 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
-from attribution.cache.store import caption_column
+from attribution.cache.store import layout_of
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
@@ -51,7 +51,7 @@ Found = list[dict[str, float]]  # for each picture, question -> evidence
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every set of pictures, question and level."""
     folder = Path(config.cache_dir)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = load_collection(config.train_data_dir, layout_of(folder))
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     belongs_to = calibrated_for(model, collection.concepts)
     calibration = read_calibration(folder, belongs_to)

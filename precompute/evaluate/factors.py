@@ -20,7 +20,7 @@ from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
 from attribution.cache.scoring import contributions, top, weighted
-from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.store import Cache, layout_of, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
@@ -44,7 +44,7 @@ Ranking = Callable[[torch.Tensor, str], torch.Tensor]  # features, weights -> fi
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
-    collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
+    collection = load_collection(config.train_data_dir, layout_of(config.cache_dir))
     check(collection)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}

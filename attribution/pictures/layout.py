@@ -1,0 +1,163 @@
+"""Say how a collection is laid out, and keep of every row of its tables what is known of a picture.
+
+In: a row, whatever kind of source it stands in. Out: an `Entry`: the picture's name, one caption, and labels that are
+texts. It opens no file.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from attribution.errors import InputError
+from attribution.shape import is_text
+
+LOG = logging.getLogger(__name__)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NONE = "none"  # as a caption column
+MOST_CAPTION = 1000  # characters; a model reads no more
+PLAIN = (str, int, float, bool)
+# What people call the columns that the page, the reports and the opt-out list know; the first is our own name.
+KNOWN = {
+    "artist": ("artist", "author", "creator"),
+    "license": ("license", "licence", "rights"),
+    "source": ("source", "source_url", "url"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which part of a collection is meant, and which columns say what."""
+
+    caption_column: str = field(
+        default="text", metadata={"help": f"{NONE}: the model reads no prompts"}
+    )
+    image_column: str = field(
+        default="image", metadata={"help": "of tables that hold the pictures themselves"}
+    )
+    artist_column: str = field(
+        default="", metadata={"help": "if it is not artist, author or creator"}
+    )
+    license_column: str = field(default="", metadata={"help": "if it is not license or rights"})
+    source_column: str = field(default="", metadata={"help": "if it is not source or url"})
+    split: str = field(default="", metadata={"help": "such as train, where there are several"})
+    dataset_config_name: str = field(
+        default="", metadata={"help": "the folder of a data set's part, where there are several"}
+    )
+    follow_links: bool = field(
+        default=False, metadata={"help": "read pictures that are links to files outside the folder"}
+    )
+
+
+def layout_in(config: Layout) -> Layout:
+    """Give the part of a step's settings that says how the collection is laid out."""
+    return Layout(**{each.name: getattr(config, each.name) for each in fields(Layout)})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one picture."""
+
+    file: str  # its name in the collection
+    caption: str
+    labels: dict[str, str]  # every other column that says something
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures of a collection, and how one is read."""
+
+    entries: list[Entry]
+    read: Callable[[str], bytes]  # of an entry's file
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One row of a table as it stands there."""
+
+    file: str
+    columns: dict[str, Any]
+    where: str  # for messages
+
+
+def entries_of(rows: Iterable[Raw], layout: Layout, place: str) -> list[Entry]:
+    """Choose caption and labels of every row, in the order of the pictures' names.
+
+    Of several captions the first counts. Raises InputError for a picture that is named twice, for a caption or a label
+    that is no text, and where the caption's column is missing though another might be it.
+    """
+    found: dict[str, Entry] = {}
+    silent: list[Raw] = []  # rows without the column
+    several = cut = 0
+    for row in rows:
+        if row.file in found:
+            raise InputError(f"{row.where} names {row.file!r} again; remove it")
+        if layout.caption_column not in row.columns:
+            silent.append(row)
+        captions = row.columns.get(layout.caption_column, "")
+        captions = captions if isinstance(captions, list) and captions else [captions]
+        if not all(isinstance(each, str) and is_text(each) for each in captions):
+            raise InputError(f"{row.where} has no text in {layout.caption_column!r}")
+        several, cut = several + (len(captions) > 1), cut + (len(captions[0]) > MOST_CAPTION)
+        found[row.file] = Entry(row.file, captions[0][:MOST_CAPTION], _labels(row, layout))
+    if not found:
+        raise InputError(f"{place} is empty; a collection needs at least one image")
+    if silent and layout.caption_column != NONE:
+        _refuse_silent(silent, len(found), layout, place)
+    for count, what in (
+        (several, "pictures have several captions; the first of each counts"),
+        (cut, f"captions have more than {MOST_CAPTION} characters; the rest of each is left out"),
+    ):
+        if count:
+            LOG.warning("%d %s (%s)", count, what, place)
+    if not any(entry.caption for entry in found.values()):
+        LOG.warning("%s has no captions; each picture's prompt is the empty one", place)
+    return [found[file] for file in sorted(found)]
+
+
+def _refuse_silent(silent: list[Raw], count: int, layout: Layout, place: str) -> None:
+    """Refuse rows without a caption, unless no row has anything that might be one."""
+    column, known = layout.caption_column, {n for names in KNOWN.values() for n in names}
+    if len(silent) < count:
+        raise InputError(f"{silent[0].where} has no text in {column!r}")
+    texts = {name for row in silent for name, value in row.columns.items() if _is_words(value)}
+    others = sorted(name for name in texts if name.lower() not in {"file_name", *known})
+    if others:
+        shown = ", ".join(others)[:200]
+        raise InputError(
+            f"{place} has no column {column[:80]!r} for captions, but {shown}; choose with --caption_column, which "
+            f"may be {NONE} for a model that reads no prompts"
+        )
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and any(map(_is_words, value)))
+
+
+def _labels(row: Raw, layout: Layout) -> dict[str, str]:
+    """Give all columns but the caption that say something, under the names that the page knows."""
+    given = {
+        "artist": layout.artist_column,
+        "license": layout.license_column,
+        "source": layout.source_column,
+    }
+    labels = {}
+    for column, value in row.columns.items():
+        if value is None or column in ("file_name", layout.caption_column):
+            continue
+        if isinstance(value, list) and all(isinstance(each, PLAIN) for each in value):
+            value = ", ".join(map(str, value))
+        if not isinstance(value, PLAIN):
+            raise InputError(
+                f"{row.where} has a {type(value).__name__} in {column[:80]!r}; a label is a text or a number"
+            )
+        if not is_text(str(value)) or not is_text(column):
+            raise InputError(f"{row.where} has halves of characters in {column[:80]!r}")
+        labels[column] = str(value)
+    for name, column in given.items():
+        names = [column] if column else [c for k in KNOWN[name] for c in labels if c.lower() == k]
+        if column and column not in row.columns:
+            raise InputError(f"{row.where} has no column {column[:80]!r}, which --{name}_column is")
+        if names and names[0] in labels:
+            labels[name] = labels.pop(names[0])
+    return labels
