@@ -3,6 +3,7 @@
 Run the steps in this order; each reads what the one before it wrote:
   collection   draw the shipped collection
   train        train the shipped model on it
+  concepts     propose what to ask of a collection that names no concepts
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
   calibrate    learn how scores look for pictures that have nothing to do with the model
@@ -30,6 +31,7 @@ from precompute.implied import refuse_implied
 STEPS = {
     "collection": "shipped.collection:CollectionConfig",
     "train": "shipped.train:TrainConfig",
+    "concepts": "concepts:ConceptsConfig",
     "gradients": "gradients:GradientsConfig",
     "weights": "weights:WeightsConfig",
     "calibrate": "calibrate:CalibrateConfig",
@@ -82,10 +84,10 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    wanted = (sys.argv[1:] if argv is None else argv)[:1]
+    first = (sys.argv[1:] if argv is None else argv)[:1]
     for name in STEPS:
         step_parser = steps.add_parser(name)
-        if wanted == [name]:  # import only what runs: torch takes seconds
+        if first == [name]:  # import only what runs: torch takes seconds
             module, config = step_named(name)
             step_parser.description = module.__doc__
             step_parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -94,8 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module, config = step_named(name)
     try:
+        wanted = config(**given)
         refuse_implied(name, config, given)
-        return module.run(config(**given)) or 0
+        return module.run(wanted) or 0
     except (InputError, OSError) as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2

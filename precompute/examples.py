@@ -54,7 +54,7 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
     # One at a time and with the page's own seeds, so that a visitor can draw the very same picture.
     for seed, (prompt, values, held_out) in enumerate(tqdm(wanted, "drawing examples")):
         [image] = model.generate([prompt], [seed])
-        phrases = {c: collection.concepts[c][v] for c, v in values.items()}
+        phrases = _phrases(collection, values)
         found = evidence(Encoded(model, [image]), described(phrases, prompt))
         drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
         queries.append(Query(image, values, prompt))
@@ -70,8 +70,12 @@ def choose(
         return [(prompt, {}, False) for prompt in captioned(collection, config.known, config.seed)]
     counts = {True: min(config.held_out, len(collection.held_out)), False: config.known}
     return [
-        (full_prompt({c: collection.concepts[c][v] for c, v in values.items()}), values, held_out)
+        (full_prompt(_phrases(collection, values), collection.sentence), values, held_out)
         for held_out, count in counts.items()
         if count
         for values in combinations(collection, held_out, count, config.seed)
     ]
+
+
+def _phrases(collection: Collection, values: dict[str, str]) -> dict[str, str]:
+    return {concept: collection.concepts[concept][value] for concept, value in values.items()}

@@ -23,7 +23,7 @@ from attribution.files import read_bytes
 from attribution.pictures.hub import local_folder
 from attribution.pictures.layout import Layout
 from attribution.pictures.sources import MOST_PICTURE, find_source
-from attribution.pictures.vocabulary import read_concepts, read_held_out
+from attribution.pictures.vocabulary import check_shown, read_concepts, read_held_out
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Collection:
     labels: list[dict[str, str]]  # every other column of the metadata
     concepts: dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
     held_out: list[dict[str, str]]  # combinations of values that no picture shows
+    sentence: str = ""  # that names every concept, such as "{style} of {subject}"
     layout: Layout = field(default_factory=Layout)  # how it was read
     read: Callable[[str], bytes] | None = (
         None  # a picture by its file, where it is none in the folder
@@ -95,9 +96,12 @@ def load_collection(name: str | Path, layout: Layout | None = None) -> Collectio
     folder, layout = local_folder(name, "collection"), layout or Layout()
     source = find_source(folder, layout)
     files, captions = [e.file for e in source.entries], [e.caption for e in source.entries]
-    labels, concepts = [e.labels for e in source.entries], read_concepts(folder)
+    labels, (concepts, sentence) = [e.labels for e in source.entries], read_concepts(folder)
+    check_shown(concepts, labels, folder)
     held_out = read_held_out(folder, concepts)
-    return Collection(folder, files, captions, labels, concepts, held_out, layout, source.read)
+    return Collection(
+        folder, files, captions, labels, concepts, held_out, sentence, layout, source.read
+    )
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:

@@ -104,8 +104,9 @@ def unlabelled(studied: Studied) -> list[dict[str, str]]:
     collection = studied.study.collection
     asked = {query.prompt for queries in studied.queries.values() for query in queries}
     every = combinations(collection, held_out=False, count=len(collection), seed=0)
-    phrases = collection.concepts
-    new = [c for c in every if full_prompt({k: phrases[k][v] for k, v in c.items()}) not in asked]
+    phrases = [{k: collection.concepts[k][v] for k, v in c.items()} for c in every]
+    prompts = [full_prompt(each, collection.sentence) for each in phrases]
+    new = [c for c, prompt in zip(every, prompts, strict=True) if prompt not in asked]
     return (new or every)[:UNLABELLED]
 
 
