@@ -10,6 +10,7 @@ Run the steps in this order; each reads what the one before it wrote:
   likeness     keep how training images look, to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
   index        only for 100,000 images and more: answers without a pass over all
+  remove       take an artist or a picture out, at once and for good
   retrain      for measuring: train a small model on many halves of the pictures
   evaluate     measure how often the answer is right
   verify       compute a report's answer again and compare; exit code 1 where it differs
@@ -38,6 +39,7 @@ STEPS = {
     "likeness": "likeness:LikenessConfig",
     "examples": "examples:ExamplesConfig",
     "index": "index:IndexConfig",
+    "remove": "remove:RemoveConfig",
     "retrain": "evaluate.truth.retrain:RetrainConfig",
     "evaluate": "evaluate:EvaluateConfig",
     "verify": "verify:VerifyConfig",
@@ -53,6 +55,8 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
     Options that are not given stay away, so that what was meant can be told from what was left out.
     """
     for field in dataclasses.fields(config):
+        if field.metadata.get("hidden"):
+            continue
         kind = typing.get_type_hints(config)[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))

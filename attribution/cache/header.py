@@ -42,6 +42,7 @@ SHAPE = {
         "source_column?": str,
         "split?": str,
         "dataset_config_name?": str,
+        "left_out?": [str],
     },
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
@@ -129,8 +130,11 @@ def layout_of(folder: str | Path, follow_links: bool = False) -> Layout:
     Whether links are followed is never a cache's to say: it would open any file to whoever wrote it.
     """
     header = read_header(Path(folder)) or {}
+    said = header.get("layout", {}) | {
+        "left_out": tuple(header.get("layout", {}).get("left_out", ()))
+    }
     column = header.get("caption_column", Layout.caption_column)
-    return Layout(caption_column=column, follow_links=follow_links, **header.get("layout", {}))
+    return Layout(caption_column=column, follow_links=follow_links, **said)
 
 
 def recorded(layout: Layout) -> dict:
@@ -138,5 +142,5 @@ def recorded(layout: Layout) -> dict:
     plain = Layout()
     unrecorded = ("caption_column", "follow_links")
     said = {k: v for k, v in asdict(layout).items() if v != getattr(plain, k)}
-    rest = {k: v for k, v in said.items() if k not in unrecorded}
+    rest = {k: list(v) if k == "left_out" else v for k, v in said.items() if k not in unrecorded}
     return {"caption_column": layout.caption_column} | ({"layout": rest} if rest else {})

@@ -7,8 +7,8 @@ In: a folder or a Hub id, however the pictures are kept (sources.py), and what i
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,18 @@ class Collection:
         """Read a picture's bytes."""
         return self.read(file) if self.read else read_bytes(self.folder / file, MOST_PICTURE)
 
+    def without(self, files: Iterable[str]) -> "Collection":
+        """Leave out some pictures, and remember which."""
+        gone = {*files}
+        kept = [row for row, file in enumerate(self.files) if file not in gone]
+        if not kept:
+            raise InputError(f"no picture of {self.folder} is left; check the path")
+        lists = {
+            n: [getattr(self, n)[row] for row in kept] for n in ("files", "captions", "labels")
+        }
+        left_out = tuple(sorted({*self.layout.left_out, *gone}))
+        return replace(self, **lists, layout=replace(self.layout, left_out=left_out))
+
     @cached_property
     def rows(self) -> list[Row]:
         """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
@@ -99,9 +111,10 @@ def load_collection(name: str | Path, layout: Layout | None = None) -> Collectio
     labels, (concepts, sentence) = [e.labels for e in source.entries], read_concepts(folder)
     check_shown(concepts, labels, folder)
     held_out = read_held_out(folder, concepts)
-    return Collection(
+    found = Collection(
         folder, files, captions, labels, concepts, held_out, sentence, layout, source.read
     )
+    return found.without(layout.left_out) if layout.left_out else found
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:

@@ -47,6 +47,7 @@ class Layout:
     follow_links: bool = field(
         default=False, metadata={"help": "read pictures that are links to files outside the folder"}
     )
+    left_out: tuple[str, ...] = field(default=(), metadata={"hidden": True})  # files
 
 
 def layout_in(config: Layout) -> Layout:
