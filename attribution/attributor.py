@@ -24,7 +24,8 @@ from attribution.answer.calibration import (
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
 from attribution.cache.scoring import contributions, mean_feature, weighted
-from attribution.cache.store import Cache, layout_of, open_cache
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
@@ -33,7 +34,7 @@ from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection, load_collection
+from attribution.pictures.collection import Collection
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
 
@@ -83,7 +84,7 @@ class Attributor:
         """
         loaded = DiffusionModel.from_pretrained(model, device)
         cache = local_folder(cache, "cache")
-        images = load_collection(collection, layout_of(cache))
+        images = collection_of(collection, cache)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)
 

@@ -68,10 +68,9 @@ def parse_json(data: str | bytes, finite: bool = True) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        found = json.loads(
-            text, object_pairs_hook=_once, parse_constant=_no_number if finite else None
-        )
-        json.dumps(found, ensure_ascii=False).encode()
+        found = (FINITE if finite else PLAIN).decode(text)
+        if "\\u" in text or data is text:  # else UTF-8 held whole characters
+            json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8; save it as UTF-8") from error
     except UnicodeEncodeError as error:
@@ -90,6 +89,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+FINITE = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+PLAIN = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def read_json(path: Path, advice: str, shape: Any = None, finite: bool = True) -> dict:

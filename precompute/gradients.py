@@ -20,6 +20,7 @@ from accelerate import PartialState
 
 from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig, Site
+from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
 from attribution.models.diffusion import PRECISIONS, DiffusionModel
 from attribution.pictures.check import check_collection
@@ -55,7 +56,9 @@ def run(config: GradientsConfig) -> None:
     folder = Path(config.output_dir)
     left_out = layout_of(folder).left_out
     collection = load_collection(
-        config.train_data_dir, replace(layout_in(config), left_out=left_out)
+        config.train_data_dir,
+        replace(layout_in(config), left_out=left_out),
+        read_stamps(folder),
     )
     device = config.device if state.num_processes == 1 else str(state.device)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, device)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attribution.answer.likeness import write_look_alikes
 from attribution.answer.queries import encode
-from attribution.cache.store import layout_of, open_cache
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import open_cache
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
-from attribution.pictures.collection import load_collection
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def run(config: LikenessConfig) -> None:
     """Encode all training images and write their latents."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = load_collection(config.train_data_dir, layout_of(folder))
+    collection = collection_of(config.train_data_dir, folder)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
     open_cache(folder, fingerprints)

@@ -361,6 +361,4 @@ def test_columns_that_the_page_knows_may_have_other_names(folder):
     columns = Layout(artist_column="painter")
     known = {"artist": "Ann", "license": "CC0-1.0", "source": "here", "year": "1990"}
     assert load_collection(folder, columns).labels == [known] * 3
-    refused(
-        folder, "line 1 of .* no column 'drawer', which --artist_column is", artist_column="drawer"
-    )
+    refused(folder, "no column 'drawer', which --artist_column is", artist_column="drawer")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import built
 
+from attribution import files
 from attribution.answer.likeness import write_look_alikes
 from attribution.attributor import Attributor
 from attribution.cache.build import build_cache
@@ -128,3 +129,42 @@ def test_a_name_that_is_mistyped_changes_nothing(world, capsys, who, message):
 def test_the_shipped_files_are_never_implied(capsys):
     assert main(["remove", "--file", "images/00000.png"]) == 2
     assert "say with --train_data_dir and --cache_dir" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    """What no handler of ours catches, as if the process had ended."""
+
+
+def test_a_removal_that_ends_at_any_write_is_whole_or_goes_on(whole, small_collection, tmp_path, monkeypatch):  # fmt: skip
+    rename, written = files._rename, []
+
+    def stops_at(number):
+        def renamed(part, path):
+            if len(written) == number:
+                raise Killed
+            written.append(path)
+            rename(part, path)
+
+        return renamed
+
+    name = load_collection(small_collection).files[7]
+    for number in range(20):
+        cache = shutil.copytree(whole, tmp_path / f"cache{number}")
+        pictures = shutil.copytree(small_collection, tmp_path / f"pictures{number}")
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_rename", stops_at(number))
+            try:
+                remove(cache, pictures, "--file", name)
+                break
+            except Killed:
+                assert len(written) == number
+        assert len(open_cache(cache, {})) in (29, 30)
+        if number:  # the request is the first thing that is written
+            assert json.loads((pictures / "opt_out.json").read_text()) == {"files": [name]}
+        assert remove(cache, pictures, "--file", name) == 0
+        assert layout_of(cache).left_out == (name,)
+        assert len(open_cache(cache, {})) == 29
+        assert not any(name.encode() in data for data in names_in(cache).values())
+        assert not list(cache.glob("*.part"))
+    assert 3 < number < 19

@@ -34,6 +34,7 @@ from attribution.cache.shards import (
     write_shard,
 )
 from attribution.cache.site import CacheConfig, Site
+from attribution.cache.stamps import write_stamps
 from attribution.cache.store import clean, kernel_is_sound, read_kernel, write_header
 from attribution.errors import InputError
 from attribution.files import load_tensors, read_json, write_whole, writing
@@ -83,6 +84,8 @@ def build_cache(
         if state.is_main_process and method_named(config.method).kernel.before_projection:
             ensure_factors(site.folder, collection, site.extractor, config.factor_images, on_step)
         _finish(site, plan, state)
+        if state.is_main_process:
+            write_stamps(site.folder, collection)
     return Built(len(collection), len(site.extractor.groups), plan.images, removed)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from attribution.errors import InputError
 from attribution.files import parse_json
 from attribution.pictures.layout import SUFFIXES, Layout, Raw, Source, entries_of
+from attribution.pictures.listing import stamp_of
 
 MOST_TEXT = 2**20  # bytes of what is said of one picture
 TEXTS = (".txt", ".caption", ".json", ".cls")
@@ -42,6 +43,7 @@ def read_archives(folder: Path, names: list[str], layout: Layout) -> Source:
                 places[file] = sample.place
                 yield Raw(file, _columns(sample, layout, where), where)
 
+    stamps = {folder / name: stamp_of(folder / name) for name in names}
     entries = entries_of(rows(), layout, str(folder))
 
     def read(file: str) -> bytes:
@@ -50,7 +52,7 @@ def read_archives(folder: Path, names: list[str], layout: Layout) -> Source:
             archive.seek(start)
             return archive.read(size)
 
-    return Source(entries, read)
+    return Source(entries, read, lambda file: stamps[places[file][0]])
 
 
 def _samples(path: Path) -> dict[str, Sample]:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
+from tqdm import tqdm
 
 from attribution.errors import InputError
 from attribution.files import read_bytes
 from attribution.pictures.hub import local_folder
 from attribution.pictures.layout import Layout
+from attribution.pictures.listing import Stamp
 from attribution.pictures.sources import MOST_PICTURE, find_source
 from attribution.pictures.vocabulary import check_shown, read_concepts, read_held_out
 
@@ -34,6 +37,9 @@ class Row:
     digest: str
 
 
+Known = dict[
+    int, tuple[Stamp, str]
+]  # key_of(file, caption) -> stamp of the file, digest of the row
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384  # pixels
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -52,9 +58,9 @@ class Collection:
     held_out: list[dict[str, str]]  # combinations of values that no picture shows
     sentence: str = ""  # that names every concept, such as "{style} of {subject}"
     layout: Layout = field(default_factory=Layout)  # how it was read
-    read: Callable[[str], bytes] | None = (
-        None  # a picture by its file, where it is none in the folder
-    )
+    read: Callable[[str], bytes] | None = None  # a picture, by its file; else it lies in the folder
+    stamp: Callable[[str], Stamp] | None = None  # size and time of change of what holds it
+    known: Known = field(default_factory=dict, repr=False)  # what need not be read again
 
     def __len__(self) -> int:
         return len(self.files)
@@ -85,16 +91,27 @@ class Collection:
     @cached_property
     def rows(self) -> list[Row]:
         """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
-        found = []
-        for file, caption in zip(self.files, self.captions, strict=True):
-            digest = hashlib.sha256(self.data(file))
-            digest.update(hashlib.sha256(caption.encode()).digest())
-            found.append(Row(file, digest.hexdigest()[:16]))
-        return found
+        shown = {"desc": "reading pictures", "unit": "picture", "delay": 2, "leave": False}
+        pairs = tqdm(zip(self.files, self.captions, strict=True), total=len(self), **shown)
+        return [Row(file, self._digest(file, caption)) for file, caption in pairs]
+
+    def _digest(self, file: str, caption: str) -> str:
+        if self.known and self.stamp:
+            stamp, known = self.known.get(key_of(file, caption), (None, ""))
+            if stamp == self.stamp(file):
+                return known
+        digest = hashlib.sha256(self.data(file))
+        digest.update(hashlib.sha256(caption.encode()).digest())
+        return digest.hexdigest()[:16]
 
     def fingerprint(self) -> str:
         """Hash what the images are, in no order (SHA-256, 16 hex digits)."""
         return fingerprint_of(self.rows)
+
+
+def key_of(file: str, caption: str) -> int:
+    """Name an image in what is known (XXH3, 63 bits)."""
+    return xxhash.xxh3_64_intdigest(f"{file}\0{caption}".encode()) >> 1
 
 
 def fingerprint_of(rows: list[Row]) -> str:
@@ -103,8 +120,13 @@ def fingerprint_of(rows: list[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def load_collection(name: str | Path, layout: Layout | None = None) -> Collection:
-    """Load a collection from a folder or by its Hub id, refusing what is not there, is malformed or lies outside."""
+def load_collection(
+    name: str | Path, layout: Layout | None = None, known: Known | None = None
+) -> Collection:
+    """Load a collection from a folder or by its Hub id, refusing what is not there, is malformed or lies outside.
+
+    What is `known` of an image is believed as long as its file's size and time of change are the same.
+    """
     folder, layout = local_folder(name, "collection"), layout or Layout()
     source = find_source(folder, layout)
     files, captions = [e.file for e in source.entries], [e.caption for e in source.entries]
@@ -112,8 +134,9 @@ def load_collection(name: str | Path, layout: Layout | None = None) -> Collectio
     check_shown(concepts, labels, folder)
     held_out = read_held_out(folder, concepts)
     found = Collection(
-        folder, files, captions, labels, concepts, held_out, sentence, layout, source.read
-    )
+        folder, files, captions, labels, concepts, held_out, sentence, layout, source.read,
+        source.stamp, known or {},
+    )  # fmt: skip
     return found.without(layout.left_out) if layout.left_out else found
 
 

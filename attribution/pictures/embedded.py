@@ -12,6 +12,7 @@ from typing import Any
 
 from attribution.errors import InputError
 from attribution.pictures.layout import Layout, Raw, Source, entries_of
+from attribution.pictures.listing import stamp_of
 
 try:
     from datasets import ClassLabel, Dataset, concatenate_datasets, disable_progress_bars
@@ -105,7 +106,9 @@ def read_embedded(folder: Path, names: list[str], layout: Layout) -> Source:
             )
         return data
 
-    return Source(entries_of(rows, layout, str(folder)), read)
+    stamps = [stamp_of(path) for path in paths]
+    stamp = sum(size for size, _ in stamps), max(changed for _, changed in stamps)
+    return Source(entries_of(rows, layout, str(folder)), read, lambda _: stamp)
 
 
 def _picture_column(table: Dataset, layout: Layout, folder: Path) -> str:

@@ -7,10 +7,11 @@ texts. It opens no file.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 from attribution.errors import InputError
-from attribution.shape import is_text
+from attribution.pictures.listing import Stamp
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -70,6 +71,7 @@ class Source:
 
     entries: list[Entry]
     read: Callable[[str], bytes]  # of an entry's file
+    stamp: Callable[[str], Stamp]  # of what holds it
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,23 @@ def entries_of(rows: Iterable[Raw], layout: Layout, place: str) -> list[Entry]:
     """
     found: dict[str, Entry] = {}
     silent: list[Raw] = []  # rows without the column
+    columns: set[str] = set()
     several = cut = 0
     for row in rows:
+        columns.update(row.columns)
         if row.file in found:
             raise InputError(f"{row.where} names {row.file!r} again; remove it")
         if layout.caption_column not in row.columns:
             silent.append(row)
         captions = row.columns.get(layout.caption_column, "")
         captions = captions if isinstance(captions, list) and captions else [captions]
-        if not all(isinstance(each, str) and is_text(each) for each in captions):
+        if not all(isinstance(each, str) for each in captions):
             raise InputError(f"{row.where} has no text in {layout.caption_column!r}")
         several, cut = several + (len(captions) > 1), cut + (len(captions[0]) > MOST_CAPTION)
         found[row.file] = Entry(row.file, captions[0][:MOST_CAPTION], _labels(row, layout))
+    for option in ("artist_column", "license_column", "source_column"):
+        if (column := getattr(layout, option)) and column not in columns:
+            raise InputError(f"{place} has no column {column[:80]!r}, which --{option} is")
     if not found:
         raise InputError(f"{place} is empty; a collection needs at least one image")
     if silent and layout.caption_column != NONE:
@@ -137,14 +144,9 @@ def _is_words(value: Any) -> bool:
 
 def _labels(row: Raw, layout: Layout) -> dict[str, str]:
     """Give all columns but the caption that say something, under the names that the page knows."""
-    given = {
-        "artist": layout.artist_column,
-        "license": layout.license_column,
-        "source": layout.source_column,
-    }
-    labels = {}
+    labels, names = {}, _names(tuple(row.columns), layout)
     for column, value in row.columns.items():
-        if value is None or column in ("file_name", layout.caption_column):
+        if value is None or column not in names:
             continue
         if isinstance(value, list) and all(isinstance(each, PLAIN) for each in value):
             value = ", ".join(map(str, value))
@@ -152,13 +154,19 @@ def _labels(row: Raw, layout: Layout) -> dict[str, str]:
             raise InputError(
                 f"{row.where} has a {type(value).__name__} in {column[:80]!r}; a label is a text or a number"
             )
-        if not is_text(str(value)) or not is_text(column):
-            raise InputError(f"{row.where} has halves of characters in {column[:80]!r}")
-        labels[column] = str(value)
-    for name, column in given.items():
-        names = [column] if column else [c for k in KNOWN[name] for c in labels if c.lower() == k]
-        if column and column not in row.columns:
-            raise InputError(f"{row.where} has no column {column[:80]!r}, which --{name}_column is")
-        if names and names[0] in labels:
-            labels[name] = labels.pop(names[0])
+        labels[names[column]] = str(value)
     return labels
+
+
+@lru_cache(maxsize=64)  # most rows have the same columns
+def _names(columns: tuple[str, ...], layout: Layout) -> dict[str, str]:
+    """Name the labels, each by its column."""
+    names = {c: c for c in columns if c not in ("file_name", layout.caption_column)}
+    given = {"artist": layout.artist_column, "license": layout.license_column, "source": layout.source_column}  # fmt: skip
+    for name, column in given.items():
+        known = [c for each in KNOWN[name] for c in columns if c.lower() == each and c in names]
+        chosen = [column] if column in names else [] if column else known
+        if chosen and chosen[0] != name:
+            names.pop(name, None)
+            names[chosen[0]] = name
+    return names

@@ -31,6 +31,8 @@ class Listing:
 
     def find(self, name: str, where: str, base: str = "") -> str:
         """Give the listed file that a table in the folder `base` names, or say that it is elsewhere or not there."""
+        if (plain := f"{base}/{name}" if base else name) in self.files:
+            return plain
         for each in (name, name.replace("\\", "/")) if "\0" not in name else ():
             plain = os.path.normpath(PurePosixPath(base, each)) if each else ""
             plain = plain.replace(os.sep, "/")
@@ -54,10 +56,20 @@ class Listing:
             )
         return path.relative_to(self.root).as_posix()  # a link within, or another case of letters
 
+    def stamp(self, name: str) -> Stamp:
+        """Give a file's size and time of change, as they were when it was listed."""
+        return self.files.get(name) or stamp_of(self.root / name)
+
     def below(self, base: str) -> list[str]:
         """Give the files below a folder of the folder."""
         start = f"{base}/" if base else ""
         return [name for name in self.files if name.startswith(start)]
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Give a file's size and time of change."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def list_folder(folder: Path, follow_links: bool) -> Listing:

@@ -63,15 +63,14 @@ def _is_picture(name: str) -> bool:
 
 def _base(listing: Listing, layout: Layout) -> str:
     """Choose among folders that are splits; "" where the folder itself holds the pictures."""
-    counted = [
-        PurePosixPath(name).parts
-        for name in listing.files
-        if _is_picture(name) or name.endswith((*TABLES, *SHARDS))
-    ]
-    tops = sorted({parts[0] for parts in counted if len(parts) > 1})
+    if any(table in listing.files for table in TABLES):
+        return ""
+    kinds = (*SUFFIXES, *TABLES, *SHARDS)
+    counted = [name for name in listing.files if name.lower().endswith(kinds)]
+    tops = sorted({name.partition("/")[0] for name in counted if "/" in name})
     whole = "dataset_dict.json" in listing.files  # which save_to_disk writes
     splits = whole or all(top.lower() in SPLITS for top in tops)
-    if not splits or len(tops) == 0 or any(len(parts) == 1 for parts in counted):
+    if not splits or not tops or not all("/" in name for name in counted):
         return ""
     return _chosen(tops, "split", layout.split, listing.root)
 
@@ -109,7 +108,7 @@ def _described(folder: Path, listing: Listing, name: str, base: str, layout: Lay
     unnamed = sum(_is_picture(each) and each not in named for each in others)
     if unnamed:
         LOG.warning("%d pictures in %s are not named in its %s and are left out", unnamed, folder, name)  # fmt: skip
-    return Source(entries, partial(_read, listing.root))
+    return Source(entries, partial(_read, listing.root), listing.stamp)
 
 
 def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
@@ -135,7 +134,8 @@ def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
             label = {"label": parts[0]} if classes else {}
             yield Raw(name, label | {layout.caption_column: caption}, name)
 
-    return Source(entries_of(rows(), layout, str(folder)), partial(_read, listing.root))
+    entries = entries_of(rows(), layout, str(folder))
+    return Source(entries, partial(_read, listing.root), listing.stamp)
 
 
 def _beside(listing: Listing, picture: str) -> str:
