@@ -77,14 +77,16 @@ class Attributor:
         collection: str | Path,
         device: str = "cpu",
         opt_out: str | Path | None = None,
+        follow_links: bool = False,
     ) -> "Attributor":
         """Load all three, each from a folder or by its Hub id, and check that they belong together.
 
         `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
+        `follow_links` lets pictures be links to files outside that folder.
         """
         loaded = DiffusionModel.from_pretrained(model, device)
         cache = local_folder(cache, "cache")
-        images = collection_of(collection, cache)
+        images = collection_of(collection, cache, follow_links)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)
 

@@ -41,6 +41,7 @@ class CalibrateConfig:
     unrelated: int = 400  # pictures that have nothing to do with the collection
     draws: int = 320  # pictures that the model draws
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ def run(config: CalibrateConfig) -> None:
     """Take the evidence of both nulls and write it."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = collection_of(config.train_data_dir, folder)
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     seed = FIRST_SEED["calibration"] + config.seed
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)

@@ -31,6 +31,7 @@ class ExamplesConfig:
     held_out: int = 60  # pictures of combinations that no training image shows, at most one of each
     known: int = 36  # pictures of other combinations, or of captions
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -41,8 +42,9 @@ class ExamplesConfig:
 def run(config: ExamplesConfig) -> None:
     """Open the attributor and give it examples."""
     attributor = Attributor.from_pretrained(
-        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
-    )
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device,
+        follow_links=config.follow_links,
+    )  # fmt: skip
     draw_examples(attributor, config)
 
 

@@ -17,6 +17,7 @@ HARMLESS = (
     "gradient_checkpointing",
     "compiled",
     "work_dir",
+    "follow_links",
     *TARGETS,
 )
 READING = ("evaluate", "verify")  # they write into none of these

@@ -22,13 +22,14 @@ class LikenessConfig:
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
 
 
 def run(config: LikenessConfig) -> None:
     """Encode all training images and write their latents."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = collection_of(config.train_data_dir, folder)
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
     open_cache(folder, fingerprints)

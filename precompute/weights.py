@@ -30,13 +30,14 @@ class WeightsConfig(LearnConfig):
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
 
 
 def run(config: WeightsConfig) -> None:
     """Learn the weights, say what fitting did, and plot them."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = collection_of(config.train_data_dir, folder)
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fitted = learn_weights(model, collection, folder, config)
     header = read_header(folder)
