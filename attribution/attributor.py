@@ -24,7 +24,8 @@ from attribution.answer.calibration import (
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
 from attribution.cache.scoring import contributions, mean_feature, weighted
-from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
@@ -33,7 +34,7 @@ from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection, load_collection
+from attribution.pictures.collection import Collection
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
 
@@ -76,14 +77,16 @@ class Attributor:
         collection: str | Path,
         device: str = "cpu",
         opt_out: str | Path | None = None,
+        follow_links: bool = False,
     ) -> "Attributor":
         """Load all three, each from a folder or by its Hub id, and check that they belong together.
 
         `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
+        `follow_links` lets pictures be links to files outside that folder.
         """
         loaded = DiffusionModel.from_pretrained(model, device)
-        cache, collection = local_folder(cache, "cache"), local_folder(collection, "collection")
-        images = load_collection(collection, caption_column(cache))
+        cache = local_folder(cache, "cache")
+        images = collection_of(collection, cache, follow_links)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)
 

@@ -6,6 +6,7 @@ the prompt that several phrases make.
 
 import itertools
 import re
+from string import Formatter
 
 import numpy as np
 import torch
@@ -14,19 +15,35 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import CONCEPTS, Collection
+from attribution.pictures.collection import Collection
 from attribution.seeds import generator
 
+ORDER = ("style", "subject", "background")  # in a sentence of ours
 PHRASES_AT_ONCE = 4  # in one forward pass
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
 
 
-def full_prompt(phrases: dict[str, str]) -> str:
-    """Describe a picture by its style, subject and background, whichever there are, and then all else."""
-    head = " of ".join(phrases[c] for c in ("style", "subject") if c in phrases)
-    scene = f"{head} {phrases.get('background', '')}".strip()
-    others = [phrase for concept, phrase in phrases.items() if concept not in CONCEPTS]
-    return ", ".join(filter(None, [scene, *others]))
+def full_prompt(phrases: dict[str, str], sentence: str = "") -> str:
+    """Describe a picture by all of its phrases, in a sentence such as "{style} of {subject} {background}".
+
+    Where a concept is left out, so are the words before it. Without a sentence of the collection's own, ours names
+    style, subject and background, whichever there are, and then all else.
+    """
+    parts = [(before, name) for before, name, *_ in Formatter().parse(sentence)] or _plain(phrases)
+    said = [(before, phrases[name]) for before, name in parts if name and phrases.get(name)]
+    begun = bool(
+        parts and parts[0][1] in phrases
+    )  # else the first words belong to what is left out
+    text = "".join(before * (begun or i > 0) + phrase for i, (before, phrase) in enumerate(said))
+    end = parts[-1][0] if said and parts[-1][1] is None else ""
+    return text + end
+
+
+def _plain(phrases: dict[str, str]) -> list[tuple[str, str]]:
+    known = [(c, " of " if c == "subject" and phrases.get("style") else " ") for c in ORDER]
+    others = [(c, ", ") for c in phrases if c not in ORDER]
+    named = [(before, c) for c, before in [*known, *others] if phrases.get(c)]
+    return [("" if i == 0 else before, c) for i, (before, c) in enumerate(named)]
 
 
 def combinations(

@@ -23,6 +23,7 @@ from attribution.errors import InputError
 from attribution.shape import check_shape
 
 MOST_JSON = 16 * 2**20  # bytes; in memory it may be twenty times as much
+MOST_TABLE = 2**30  # bytes of a table of a million rows
 MOST_NUMBER = 1e30  # of a tensor
 
 
@@ -46,6 +47,20 @@ def write_whole(path: Path, text: str) -> None:
         raise _not_written(part, path, error) from error
 
 
+def read_bytes(path: Path, most: int = MOST_TABLE) -> bytes:
+    """Read a whole file that is no larger than it may be."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if len(data) > most:
+        raise InputError(f"{path} has more than {most // 2**20} MB; make it smaller")
+    return data
+
+
 def parse_json(data: str | bytes, finite: bool = True) -> Any:
     """Parse JSON, raising ValueError also for what other programs read otherwise: NaN, half characters, a key twice.
 
@@ -53,10 +68,9 @@ def parse_json(data: str | bytes, finite: bool = True) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        found = json.loads(
-            text, object_pairs_hook=_once, parse_constant=_no_number if finite else None
-        )
-        json.dumps(found, ensure_ascii=False).encode()
+        found = (FINITE if finite else PLAIN).decode(text)
+        if "\\u" in text or data is text:  # else UTF-8 held whole characters
+            json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8; save it as UTF-8") from error
     except UnicodeEncodeError as error:
@@ -75,6 +89,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+FINITE = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+PLAIN = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def read_json(path: Path, advice: str, shape: Any = None, finite: bool = True) -> dict:

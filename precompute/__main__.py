@@ -3,12 +3,14 @@
 Run the steps in this order; each reads what the one before it wrote:
   collection   draw the shipped collection
   train        train the shipped model on it
+  concepts     propose what to ask of a collection that names no concepts
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
   calibrate    learn how scores look for pictures that have nothing to do with the model
   likeness     keep how training images look, to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
   index        only for 100,000 images and more: answers without a pass over all
+  remove       take an artist or a picture out, at once and for good
   retrain      for measuring: train a small model on many halves of the pictures
   evaluate     measure how often the answer is right
   verify       compute a report's answer again and compare; exit code 1 where it differs
@@ -30,12 +32,14 @@ from precompute.implied import refuse_implied
 STEPS = {
     "collection": "shipped.collection:CollectionConfig",
     "train": "shipped.train:TrainConfig",
+    "concepts": "concepts:ConceptsConfig",
     "gradients": "gradients:GradientsConfig",
     "weights": "weights:WeightsConfig",
     "calibrate": "calibrate:CalibrateConfig",
     "likeness": "likeness:LikenessConfig",
     "examples": "examples:ExamplesConfig",
     "index": "index:IndexConfig",
+    "remove": "remove:RemoveConfig",
     "retrain": "evaluate.truth.retrain:RetrainConfig",
     "evaluate": "evaluate:EvaluateConfig",
     "verify": "verify:VerifyConfig",
@@ -51,6 +55,8 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
     Options that are not given stay away, so that what was meant can be told from what was left out.
     """
     for field in dataclasses.fields(config):
+        if field.metadata.get("hidden"):
+            continue
         kind = typing.get_type_hints(config)[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
@@ -82,10 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    wanted = (sys.argv[1:] if argv is None else argv)[:1]
+    first = (sys.argv[1:] if argv is None else argv)[:1]
     for name in STEPS:
         step_parser = steps.add_parser(name)
-        if wanted == [name]:  # import only what runs: torch takes seconds
+        if first == [name]:  # import only what runs: torch takes seconds
             module, config = step_named(name)
             step_parser.description = module.__doc__
             step_parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -94,8 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module, config = step_named(name)
     try:
+        wanted = config(**given)
         refuse_implied(name, config, given)
-        return module.run(config(**given)) or 0
+        return module.run(wanted) or 0
     except (InputError, OSError) as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
         return 2

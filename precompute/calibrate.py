@@ -21,13 +21,12 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
-from attribution.cache.store import caption_column
+from attribution.cache.stamps import collection_of
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import load_collection
 from attribution.seeds import FIRST_SEED
 from precompute.unrelated import draw_unrelated
 
@@ -42,6 +41,7 @@ class CalibrateConfig:
     unrelated: int = 400  # pictures that have nothing to do with the collection
     draws: int = 320  # pictures that the model draws
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ def run(config: CalibrateConfig) -> None:
     """Take the evidence of both nulls and write it."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     seed = FIRST_SEED["calibration"] + config.seed
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)

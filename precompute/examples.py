@@ -31,6 +31,7 @@ class ExamplesConfig:
     held_out: int = 60  # pictures of combinations that no training image shows, at most one of each
     known: int = 36  # pictures of other combinations, or of captions
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -41,8 +42,9 @@ class ExamplesConfig:
 def run(config: ExamplesConfig) -> None:
     """Open the attributor and give it examples."""
     attributor = Attributor.from_pretrained(
-        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
-    )
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device,
+        follow_links=config.follow_links,
+    )  # fmt: skip
     draw_examples(attributor, config)
 
 
@@ -54,7 +56,7 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
     # One at a time and with the page's own seeds, so that a visitor can draw the very same picture.
     for seed, (prompt, values, held_out) in enumerate(tqdm(wanted, "drawing examples")):
         [image] = model.generate([prompt], [seed])
-        phrases = {c: collection.concepts[c][v] for c, v in values.items()}
+        phrases = _phrases(collection, values)
         found = evidence(Encoded(model, [image]), described(phrases, prompt))
         drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
         queries.append(Query(image, values, prompt))
@@ -70,8 +72,12 @@ def choose(
         return [(prompt, {}, False) for prompt in captioned(collection, config.known, config.seed)]
     counts = {True: min(config.held_out, len(collection.held_out)), False: config.known}
     return [
-        (full_prompt({c: collection.concepts[c][v] for c, v in values.items()}), values, held_out)
+        (full_prompt(_phrases(collection, values), collection.sentence), values, held_out)
         for held_out, count in counts.items()
         if count
         for values in combinations(collection, held_out, count, config.seed)
     ]
+
+
+def _phrases(collection: Collection, values: dict[str, str]) -> dict[str, str]:
+    return {concept: collection.concepts[concept][value] for concept, value in values.items()}

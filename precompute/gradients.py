@@ -12,20 +12,25 @@ differ in the kernel or in their queries alone, so that one's shards serve the o
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accelerate import PartialState
 
 from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig, Site
+from attribution.cache.stamps import read_stamps
+from attribution.cache.store import layout_of
 from attribution.models.diffusion import PRECISIONS, DiffusionModel
+from attribution.pictures.check import check_collection
 from attribution.pictures.collection import load_collection
+from attribution.pictures.layout import Layout, layout_in
 from precompute.bar import bar
 
 
 @dataclass(frozen=True)
-class GradientsConfig(CacheConfig):
+class GradientsConfig(CacheConfig, Layout):
     """What decides a cache, the model and the collection that it is made of, and where."""
 
     pretrained_model_name_or_path: str = "assets/model"
@@ -35,20 +40,38 @@ class GradientsConfig(CacheConfig):
     gradient_checkpointing: bool = False
     device: str = "cpu"
     dry_run: bool = field(
-        default=False, metadata={"help": "print the time and the disk that it needs, and stop"}
+        default=False,
+        metadata={
+            "help": "open every picture, say what is wrong and what time and disk it needs, and stop"
+        },
+    )
+    skip_broken: bool = field(
+        default=False, metadata={"help": "leave out pictures that cannot be read, for good"}
     )
 
 
 def run(config: GradientsConfig) -> None:
     """Build the cache, or say what that would take."""
     state = PartialState(cpu=config.device == "cpu")
-    collection = load_collection(config.train_data_dir, config.caption_column)
+    folder = Path(config.output_dir)
+    left_out = layout_of(folder).left_out
+    collection = load_collection(
+        config.train_data_dir,
+        replace(layout_in(config), left_out=left_out),
+        read_stamps(folder),
+    )
     device = config.device if state.num_processes == 1 else str(state.device)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, device)
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
-    folder = Path(config.output_dir)
+    if config.dry_run or config.skip_broken:
+        with bar("checking", "picture", state.is_main_process) as on_step:
+            found = check_collection(collection, cuts(model), on_step)
+        if state.is_main_process:
+            print(*found.told(), sep="\n", end="\n" if any(found.told()) else "")
+        if found.broken and config.skip_broken:
+            collection = collection.without(found.broken)
     if config.dry_run:
         dry_run(Site.of(model, collection, folder, config), state)
         return
@@ -58,6 +81,14 @@ def run(config: GradientsConfig) -> None:
     if state.is_main_process:
         print(f"{built.added} images added, {built.removed} removed", file=sys.stderr)
         print(f"{built.images} images, {built.groups} groups of {config.proj_dim} in {folder}")
+
+
+def cuts(model: DiffusionModel) -> Callable[[str], bool]:
+    """Tell which captions are longer than the model's tokenizer reads."""
+    tokenizer = getattr(model.pipeline, "tokenizer", None)
+    if tokenizer is None:
+        return lambda _: False
+    return lambda text: len(tokenizer(text, verbose=False).input_ids) > tokenizer.model_max_length
 
 
 def dry_run(site: Site, state: PartialState) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attribution.answer.likeness import write_look_alikes
 from attribution.answer.queries import encode
-from attribution.cache.store import caption_column, open_cache
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import open_cache
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
-from attribution.pictures.collection import load_collection
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class LikenessConfig:
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
 
 
 def run(config: LikenessConfig) -> None:
     """Encode all training images and write their latents."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
     open_cache(folder, fingerprints)

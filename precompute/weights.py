@@ -11,12 +11,12 @@ from pathlib import Path
 import matplotlib
 
 from attribution.answer.learning import LearnConfig, learn_weights
-from attribution.cache.store import caption_column, read_header
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import read_header
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.network import block_of, in_order
-from attribution.pictures.collection import load_collection
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -30,13 +30,14 @@ class WeightsConfig(LearnConfig):
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
     device: str = "cpu"
+    follow_links: bool = False  # to pictures outside the collection's folder
 
 
 def run(config: WeightsConfig) -> None:
     """Learn the weights, say what fitting did, and plot them."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     fitted = learn_weights(model, collection, folder, config)
     header = read_header(folder)

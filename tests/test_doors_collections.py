@@ -129,10 +129,10 @@ def line(**more):
         (deep(), "nested too deeply"),
         (b'{"file_name": "a.png", "text": "a cat", "text": "a dog"}', "names a key twice"),
         (b'{"file_name": "a.png", "text": "a", "n": ' + b"9" * 5000 + b"}", "not plain JSON"),
-        (line(tags=["a", "b"]), "has a list in 'tags'"),
+        (line(tags=["a", ["b"]]), "has a list in 'tags'"),
         (line(about={"artist": "Ann"}), "has a dict in 'about'"),
         (line(image={"bytes": None, "path": "a.png"}), "has a dict in 'image'"),
-        (line(text=["a cat"]), "no text in 'text'"),
+        (line(text=["a cat", 1]), "no text in 'text'"),
         (line(text=None), "no text in 'text'"),
         (b"[]", "no text in 'file_name'"),
         (b"null", "no text in 'file_name'"),
@@ -177,6 +177,13 @@ TWO = {"style": {"woodcut": "a woodcut", "neon": "a neon sign"}}
     [
         ("[]", "holds no concepts"),
         ('"style"', "holds no concepts"),
+        ('{"prompt": 3, "style": {"a": "b", "c": "d"}}', "'prompt' that does not name each"),
+        ('{"prompt": "{style} of {subject}", "style": {"a": "b", "c": "d"}}', "not name each"),
+        ('{"prompt": "a picture", "style": {"a": "b", "c": "d"}}', "write a sentence with {style}"),
+        ('{"prompt": "{style} {style}", "style": {"a": "b", "c": "d"}}', "not name each"),
+        ('{"prompt": "{style", "style": {"a": "b", "c": "d"}}', "not name each"),
+        ('{"prompt": "{style.x}", "style": {"a": "b", "c": "d"}}', "not name each"),
+        ('{"prompt": "{style!r:9999999999}", "style": {"a": "b", "c": "d"}}', "not name each"),
         ("null", "holds no concepts"),
         ('{"style": ["woodcut", "neon"]}', "each value of 'style' a phrase"),
         ('{"style": "woodcut"}', "each value of 'style' a phrase"),
@@ -239,3 +246,33 @@ def test_concepts_with_names_of_the_owners_are_in_every_prompt(folder):
             assert all(phrase in full_prompt(phrases) for phrase in phrases.values())
     known = {"background": "by the sea", "subject": "a cat", "style": "a woodcut"}
     assert full_prompt(known) == "a woodcut of a cat by the sea"
+
+
+@pytest.mark.parametrize(
+    ("phrases", "prompt"),
+    [
+        ({"medium": "in oil", "animal": "a cat", "mood": "sad"}, "a photo of a cat in oil, sad."),
+        ({"animal": "a cat", "mood": "sad"}, "a photo of a cat, sad."),
+        ({"medium": "in oil", "mood": "sad"}, "in oil, sad."),
+        ({"mood": "sad"}, "sad."),
+        ({}, ""),
+    ],
+)
+def test_the_owners_sentence_leaves_out_what_is_not_named(folder, phrases, prompt):
+    own = {name: {"x": "x", "y": "y"} for name in ("animal", "medium", "mood")}
+    sentence = "a photo of {animal} {medium}, {mood}."
+    (folder / "concepts.json").write_text(json.dumps({"prompt": sentence} | own))
+    found = load_collection(folder)
+    assert found.concepts == own
+    assert full_prompt(phrases, found.sentence) == prompt
+
+
+def test_values_that_no_picture_shows_are_named_and_labels_of_another_spelling_refused(
+    folder, caplog
+):
+    (folder / "concepts.json").write_text(json.dumps(TWO))
+    describe(folder, ROW | {"style": "neon"}, ROW | {"file_name": "b.png"})
+    assert load_collection(folder).concepts == TWO
+    assert "has the style woodcut" in caplog.text
+    describe(folder, ROW | {"style": "Neon"}, ROW | {"file_name": "b.png"})
+    refused(folder, "labels of 'style' such as 'Neon', and concepts.json none of them")

@@ -220,6 +220,8 @@ def test_another_drawing_or_training_is_not_the_shipped_one(small_collection):
         ("collection", CollectionConfig, {"copies": 1}),
         ("train", TrainConfig, {"train_data_dir": str(small_collection)}),
         ("train", TrainConfig, {"denoiser_minutes": 0.1}),
+        ("gradients", GradientsConfig, {"method": "trak"}),
+        ("gradients", GradientsConfig, {"remove": True}),
     ):
         with pytest.raises(InputError, match="belongs to what is shipped"):
             refuse_implied(step, config, given)
@@ -230,7 +232,8 @@ def test_what_is_shipped_may_be_named_or_left_out(tmp_path):
     (tmp_path / "link").symlink_to(ROOT / "assets/model")
     for given in (
         {},
-        {"proj_dim": 16},
+        {"device": "cuda"},
+        {"proj_dim": 16, "output_dir": "elsewhere"},
         {"train_data_dir": "assets/collection", "pretrained_model_name_or_path": "./assets/model/"},
         {"pretrained_model_name_or_path": os.path.relpath(tmp_path / "link")},
         {"train_data_dir": "elsewhere", "output_dir": "assets/cache"},

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import datasets
 import pytest
 from conftest import built
 from huggingface_hub import constants, hf_api
@@ -17,6 +18,7 @@ from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from attribution.pictures.hub import is_hub_id, local_folder
+from attribution.pictures.layout import Layout
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = ("main", "v2", COMMIT)
@@ -136,6 +138,21 @@ def test_what_is_fetched_is_real_files_of_the_kinds_that_are_read(hub, small_col
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
     fetched, local = load_collection(folder), load_collection(small_collection)
     assert fetched.fingerprint() == local.fingerprint()
+
+
+def test_a_data_set_of_tables_is_read_by_its_id_part_split_and_revision(hub, tmp_path):
+    folder = tmp_path / "tables"
+    rows = {"image": [{"bytes": b"no picture", "path": "a.png"}], "text": ["a cat"]}
+    for part in ("small/train", "small/test", "large/train"):
+        (folder / part).mkdir(parents=True)
+        datasets.Dataset.from_dict(rows | {"text": [part]}).to_parquet(folder / part / "0.parquet")
+    Hub.folders["datasets/ann/tables"] = folder
+    layout = Layout(split="train", dataset_config_name="large")
+    found = load_collection("ann/tables@v2", layout)
+    assert found.captions == ["large/train"]
+    assert found.data("a.png") == b"no picture"
+    with pytest.raises(InputError, match="holds large, small; choose one with"):
+        load_collection("ann/tables")
 
 
 def test_what_was_fetched_is_used_while_the_hub_cannot_be_reached(hub):

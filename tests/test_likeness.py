@@ -91,5 +91,5 @@ def test_latents_go_when_an_image_goes(seen, tmp_path):
     smaller = shrunk(seen.collection.folder, tmp_path / "smaller", {5})
     config = CacheConfig(timesteps=4, proj_dim=8, shard_size=8)
     build_cache(seen.model, load_collection(smaller), folder, config)
-    assert not list(folder.glob("rows-*"))
+    assert not list(folder.glob("rows-latents*"))
     assert Attributor.from_pretrained(seen.model.name, folder, smaller).look_alikes is None

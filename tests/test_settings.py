@@ -27,6 +27,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "ATTRIBUTION_QUEUE_SIZE": "7",
         "ATTRIBUTION_TIME_LIMIT": "30",
         "ATTRIBUTION_MCP": "True",
+        "ATTRIBUTION_FOLLOW_LINKS": "1",
     }
     assert set(environment) == {variable(name) for name in Settings.model_fields}
     expected = (
@@ -39,7 +40,15 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
     )
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tuple(vars(Settings.from_environment()).values()) == (*expected, 200, 5, 7, 30, True)
+    assert tuple(vars(Settings.from_environment()).values()) == (
+        *expected,
+        200,
+        5,
+        7,
+        30,
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def draw_queries(
     """
     if prompts is None:
         phrases = [{c: collection.concepts[c][v] for c, v in values.items()} for values in wanted]
-        prompts = [full_prompt(p) for p in phrases]
+        prompts = [full_prompt(p, collection.sentence) for p in phrases]
     seeds = [FIRST_SEED[purpose] + i for i in range(len(wanted))]
     images: list[Image.Image] = []
     bar = tqdm(total=len(wanted), desc=f"drawing {purpose} queries", unit="picture")

@@ -19,13 +19,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from attribution.cache.header import form_of, read_header
+from attribution.cache.header import form_of, listed_shards, read_header, recorded
 from attribution.cache.plan import Plan
 from attribution.cache.shards import (
     Form,
     Shard,
     describe_shard,
     gram_of,
+    is_sound,
     number_of,
     rows_of_shard,
     shard_path,
@@ -33,7 +34,8 @@ from attribution.cache.shards import (
     write_shard,
 )
 from attribution.cache.site import CacheConfig, Site
-from attribution.cache.store import clean, read_kernel, write_header
+from attribution.cache.stamps import write_stamps
+from attribution.cache.store import clean, kernel_is_sound, read_kernel, write_header
 from attribution.errors import InputError
 from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.gradients.curvature import ensure_factors
@@ -41,6 +43,7 @@ from attribution.gradients.kernel import identity
 from attribution.gradients.methods import method_named
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, fingerprint_of
+from attribution.pictures.layout import Layout
 from attribution.progress import OnStep
 
 SHOWN = 3  # names of images that would go
@@ -81,6 +84,8 @@ def build_cache(
         if state.is_main_process and method_named(config.method).kernel.before_projection:
             ensure_factors(site.folder, collection, site.extractor, config.factor_images, on_step)
         _finish(site, plan, state)
+        if state.is_main_process:
+            write_stamps(site.folder, collection)
     return Built(len(collection), len(site.extractor.groups), plan.images, removed)
 
 
@@ -123,7 +128,7 @@ def _prepare(site: Site) -> tuple[Plan, int]:
         )
     removed = sum(len(rows) for rows in plan.gone.values())
     if removed:  # before anything is added, which may take days
-        _remove(site, header, plan)
+        _remove(folder, header, plan)
         plan = site.plan()
     return plan, removed
 
@@ -148,9 +153,32 @@ def _check_settings(site: Site, header: dict | None) -> None:
         )
 
 
-def _remove(site: Site, header: dict, plan: Plan) -> None:
+def remove_images(folder: Path, files: set[str], layout: Layout) -> int:
+    """Remove images by their files, whether the collection still has them or not, and count them.
+
+    The cache remembers by `layout` that they are left out, so that no later run brings them back.
+    """
+    with writing(folder):
+        header = read_header(folder)
+        if header is None:
+            raise InputError(f"{folder} holds no finished cache; check the path")
+        listed, form = listed_shards(header), form_of(header)
+        kept = [shard for shard in listed if is_sound(folder, shard, form)]
+        rows = {shard.name: set(rows_of_shard(folder / shard.name)) for shard in kept}
+        gone = {name: {row for row in some if row.file in files} for name, some in rows.items()}
+        gone = {name: some for name, some in gone.items() if some}
+        lost = set().union(*gone.values())
+        if len(lost) == header["images"]:
+            raise InputError(f"these are all images of {folder}; remove the folder instead")
+        rebuild = len(kept) < len(listed) or not kernel_is_sound(folder, header)
+        plan = Plan(kept, gone, [], [], rebuild, set().union(*rows.values()), lost)
+        said = {key: value for key, value in header.items() if key != "layout"}
+        _remove(folder, said | recorded(layout), plan)
+    return len(lost)
+
+
+def _remove(folder: Path, header: dict, plan: Plan) -> None:
     """Write shards anew without the rows that are gone, and close the cache on what remains."""
-    folder = site.folder
     gram = None if plan.rebuild else read_kernel(folder, header)[0]
     used = {number_of(path.name) for path in folder.glob("features-*.safetensors")}
     free = (n for n in count(header["next_number"]) if n not in used)
@@ -165,7 +193,7 @@ def _remove(site: Site, header: dict, plan: Plan) -> None:
         gram = _sum_grams(folder, [shard.name for shard in shards], form_of(header))
     rows = [row for shard in shards for row in rows_of_shard(folder / shard.name)]
     fingerprints = header["fingerprints"] | {"collection": fingerprint_of(rows)}
-    _close(site, header | {"fingerprints": fingerprints}, shards, gram)
+    _close(folder, header | {"fingerprints": fingerprints}, shards, gram)
 
 
 def _make(site: Site, new: list[tuple[int, list[int]]], on_step: OnStep | None) -> None:
@@ -208,12 +236,13 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "damping": _damping_of(config, header),
             "features": belongs_to["features"],
             "dtype": belongs_to["dtype"],
-            "caption_column": config.caption_column,
+            **recorded(site.collection.layout),
             "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
             "groups": site.extractor.groups,
         }
-        if added or plan.rebuild or any(header.get(key) != about[key] for key in about):
-            _close(site, header | about, shards, gram)
+        changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))
+        if added or plan.rebuild or changed:
+            _close(folder, _kept(header, about["damping"]) | about, shards, gram)
         else:  # nothing to do; a stopped run may have left files
             clean(folder, header)
     state.wait_for_everyone()
@@ -227,16 +256,18 @@ def _sum_grams(folder: Path, names: list[str], form: Form) -> Tensor:
     return gram
 
 
-def _close(site: Site, header: dict, shards: list[Shard], gram: Tensor) -> None:
+def _close(folder: Path, header: dict, shards: list[Shard], gram: Tensor) -> None:
     """Make the kernel and write the header."""
-    config = site.config
-    damping = _damping_of(config, header)
-    fit = method_named(config.method).kernel.fit if damping else identity
+    damping = header["damping"]
+    fit = method_named(header["method"]).kernel.fit if damping else identity
     kernel = fit(gram, max(1, sum(shard.rows for shard in shards)), damping)
-    if damping != header.get("damping"):
-        header = {key: value for key, value in header.items() if key != "damping_losses"}
-    about = {"method": config.method, "damping": damping}
-    write_header(site.folder, header | about, shards, gram, kernel)
+    write_header(folder, header, shards, gram, kernel)
+
+
+def _kept(header: dict, damping: float) -> dict:
+    """Give what stays true of a cache of another layout, and perhaps of another damping."""
+    gone = {"layout"} if damping == header.get("damping") else {"layout", "damping_losses"}
+    return {key: value for key, value in header.items() if key not in gone}
 
 
 def _damping_of(config: CacheConfig, header: dict) -> float:

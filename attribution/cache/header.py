@@ -5,12 +5,14 @@ and agree with one another. It opens no other file.
 """
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 from attribution.cache.shards import DTYPES, Form, Shard
 from attribution.errors import InputError
 from attribution.files import hash_of, read_json
 from attribution.gradients.methods import METHODS, FeatureConfig
+from attribution.pictures.layout import Layout
 from attribution.shape import check_shape
 
 VERSION = 2
@@ -33,6 +35,15 @@ SHAPE = {
     "features": FEATURES,
     "dtype": str,
     "caption_column?": str,
+    "layout?": {  # what else was said of how the collection is to be read
+        "image_column?": str,
+        "artist_column?": str,
+        "license_column?": str,
+        "source_column?": str,
+        "split?": str,
+        "dataset_config_name?": str,
+        "left_out?": [str],
+    },
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
     "version": int,
@@ -113,6 +124,23 @@ def form_of(header: dict) -> Form:
     return Form(len(header["groups"]), FeatureConfig(**header["features"]).dim, header["dtype"])
 
 
-def caption_column(folder: str | Path) -> str:
-    """Give the column of the metadata that a cache's captions came from."""
-    return (read_header(Path(folder)) or {}).get("caption_column", "text")
+def layout_of(folder: str | Path, follow_links: bool = False) -> Layout:
+    """Say how the collection was read that a cache belongs to.
+
+    Whether links are followed is never a cache's to say: it would open any file to whoever wrote it.
+    """
+    header = read_header(Path(folder)) or {}
+    said = header.get("layout", {}) | {
+        "left_out": tuple(header.get("layout", {}).get("left_out", ()))
+    }
+    column = header.get("caption_column", Layout.caption_column)
+    return Layout(caption_column=column, follow_links=follow_links, **said)
+
+
+def recorded(layout: Layout) -> dict:
+    """Give what a header says of a layout."""
+    plain = Layout()
+    unrecorded = ("caption_column", "follow_links")
+    said = {k: v for k, v in asdict(layout).items() if v != getattr(plain, k)}
+    rest = {k: list(v) if k == "left_out" else v for k, v in said.items() if k not in unrecorded}
+    return {"caption_column": layout.caption_column} | ({"layout": rest} if rest else {})

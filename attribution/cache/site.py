@@ -42,7 +42,6 @@ class CacheConfig:
     dtype: str = field(
         default="float16", metadata={"choices": tuple(DTYPES), "help": "of the stored features"}
     )
-    caption_column: str = "text"  # that the collection was loaded with
     shard_size: int = 256
     batch_size: int = 8
     seed: int = 0

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from attribution.cache.header import (
     VERSION,
-    caption_column,
     form_of,
     kernel_name,
+    layout_of,
     listed_shards,
     read_header,
 )
@@ -38,7 +38,7 @@ from attribution.files import (
 )
 from attribution.pictures.collection import Row, fingerprint_of
 
-__all__ = ["Cache", "caption_column", "listed_shards", "open_cache", "read_header", "write_header"]
+__all__ = ["Cache", "layout_of", "listed_shards", "open_cache", "read_header", "write_header"]
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
 
 

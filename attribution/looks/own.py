@@ -160,7 +160,8 @@ def prompts_with(phrase: str, collection: Collection, count: int, seed: int) -> 
         return [f"{phrase}, {caption}" for caption in captioned(collection, count, seed)]
     others = [concept for concept in concepts if concept not in named_in(phrase, concepts)]
     wanted = combinations(collection, held_out=False, count=count, seed=seed)
-    rests = [full_prompt({c: concepts[c][values[c]] for c in others}) for values in wanted]
+    named = [{c: concepts[c][values[c]] for c in others} for values in wanted]
+    rests = [full_prompt(phrases, collection.sentence) for phrases in named]
     return [", ".join(filter(None, (phrase, rest))) for rest in rests]
 
 

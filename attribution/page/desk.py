@@ -117,7 +117,7 @@ class Desk:
 
     def build(self, *values: str) -> str:
         """Write a prompt such as "a woodcut of a cat by the sea"."""
-        return full_prompt(self.picked(values))
+        return full_prompt(self.picked(values), self.collection.sentence)
 
     def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""

@@ -70,8 +70,9 @@ def load(settings: Settings) -> Hall:
     """Load what the settings name; the examples only where they are."""
     first, *rest = settings.cache
     attributor = Attributor.from_pretrained(
-        settings.model, first, settings.collection, settings.device, settings.opt_out or None
-    )
+        settings.model, first, settings.collection, settings.device, settings.opt_out or None,
+        settings.follow_links,
+    )  # fmt: skip
     others = tuple(attributor.with_cache(folder) for folder in rest)
     folder = Path(settings.examples)
     examples = tuple(load_examples(folder, attributor)) if folder.is_dir() else ()

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     queue_size: Annotated[int, up_to(10_000)] = 40  # people who may wait; others are to come back
     time_limit: Annotated[int, up_to(86_400)] = 120  # seconds for one job
     mcp: Switch = False  # offer the named endpoints as tools of the Model Context Protocol
+    follow_links: Switch = False  # to pictures outside the collection's folder
 
     @field_validator("*", mode="before")
     @classmethod

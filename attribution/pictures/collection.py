@@ -1,24 +1,32 @@
-"""Read a collection: an imagefolder of pictures with captions and labels, in a fixed order.
+"""Read a collection: pictures with captions and labels, in a fixed order.
 
-In: a folder of pictures, and what its text files say of them (metadata.py). Out: a `Collection`, whose i-th row is
-the i-th training image everywhere in the project. It knows no model.
+In: a folder or a Hub id, however the pictures are kept (sources.py), and what its text files say of them. Out: a
+`Collection`, whose i-th row is the i-th training image everywhere in the project. It knows no model.
 """
 
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
+from tqdm import tqdm
 
 from attribution.errors import InputError
-from attribution.pictures.metadata import read_concepts, read_held_out, read_metadata
+from attribution.files import read_bytes
+from attribution.pictures.hub import local_folder
+from attribution.pictures.layout import Layout
+from attribution.pictures.listing import Stamp
+from attribution.pictures.sources import MOST_PICTURE, find_source
+from attribution.pictures.vocabulary import check_shown, read_concepts, read_held_out
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class Row:
     digest: str
 
 
+Known = dict[
+    int, tuple[Stamp, str]
+]  # key_of(file, caption) -> stamp of the file, digest of the row
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384  # pixels
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -40,11 +51,16 @@ class Collection:
     """The training images of a model, their captions and labels, in one fixed order."""
 
     folder: Path
-    files: list[str]  # relative to the folder
+    files: list[str]  # relative to the folder, or names within its shards
     captions: list[str]
     labels: list[dict[str, str]]  # every other column of the metadata
     concepts: dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
     held_out: list[dict[str, str]]  # combinations of values that no picture shows
+    sentence: str = ""  # that names every concept, such as "{style} of {subject}"
+    layout: Layout = field(default_factory=Layout)  # how it was read
+    read: Callable[[str], bytes] | None = None  # a picture, by its file; else it lies in the folder
+    stamp: Callable[[str], Stamp] | None = None  # size and time of change of what holds it
+    known: Known = field(default_factory=dict, repr=False)  # what need not be read again
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,23 +68,50 @@ class Collection:
     def image(self, index: int) -> Image.Image:
         """Open one picture as RGB."""
         try:
-            return open_image(self.folder / self.files[index])
+            return open_image(self.data(self.files[index]))
         except InputError as error:
             raise InputError(f"{self.folder / self.files[index]}: {error}") from error
+
+    def data(self, file: str) -> bytes:
+        """Read a picture's bytes."""
+        return self.read(file) if self.read else read_bytes(self.folder / file, MOST_PICTURE)
+
+    def without(self, files: Iterable[str]) -> "Collection":
+        """Leave out some pictures, and remember which."""
+        gone = {*files}
+        kept = [row for row, file in enumerate(self.files) if file not in gone]
+        if not kept:
+            raise InputError(f"no picture of {self.folder} is left; check the path")
+        lists = {
+            n: [getattr(self, n)[row] for row in kept] for n in ("files", "captions", "labels")
+        }
+        left_out = tuple(sorted({*self.layout.left_out, *gone}))
+        return replace(self, **lists, layout=replace(self.layout, left_out=left_out))
 
     @cached_property
     def rows(self) -> list[Row]:
         """Identify every image by its file and by a hash of its bytes and caption (SHA-256)."""
-        found = []
-        for file, caption in zip(self.files, self.captions, strict=True):
-            digest = hashlib.sha256((self.folder / file).read_bytes())
-            digest.update(hashlib.sha256(caption.encode()).digest())
-            found.append(Row(file, digest.hexdigest()[:16]))
-        return found
+        shown = {"desc": "reading pictures", "unit": "picture", "delay": 2, "leave": False}
+        pairs = tqdm(zip(self.files, self.captions, strict=True), total=len(self), **shown)
+        return [Row(file, self._digest(file, caption)) for file, caption in pairs]
+
+    def _digest(self, file: str, caption: str) -> str:
+        if self.known and self.stamp:
+            stamp, known = self.known.get(key_of(file, caption), (None, ""))
+            if stamp == self.stamp(file):
+                return known
+        digest = hashlib.sha256(self.data(file))
+        digest.update(hashlib.sha256(caption.encode()).digest())
+        return digest.hexdigest()[:16]
 
     def fingerprint(self) -> str:
         """Hash what the images are, in no order (SHA-256, 16 hex digits)."""
         return fingerprint_of(self.rows)
+
+
+def key_of(file: str, caption: str) -> int:
+    """Name an image in what is known (XXH3, 63 bits)."""
+    return xxhash.xxh3_64_intdigest(f"{file}\0{caption}".encode()) >> 1
 
 
 def fingerprint_of(rows: list[Row]) -> str:
@@ -77,13 +120,24 @@ def fingerprint_of(rows: list[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def load_collection(folder: str | Path, caption_column: str = "text") -> Collection:
-    """Load an imagefolder, refusing one whose metadata is not there, is malformed or names what is missing."""
-    folder = Path(folder)
-    entries = read_metadata(folder, caption_column)
-    files, captions = [entry.file for entry in entries], [entry.caption for entry in entries]
-    labels, concepts = [entry.labels for entry in entries], read_concepts(folder)
-    return Collection(folder, files, captions, labels, concepts, read_held_out(folder, concepts))
+def load_collection(
+    name: str | Path, layout: Layout | None = None, known: Known | None = None
+) -> Collection:
+    """Load a collection from a folder or by its Hub id, refusing what is not there, is malformed or lies outside.
+
+    What is `known` of an image is believed as long as its file's size and time of change are the same.
+    """
+    folder, layout = local_folder(name, "collection"), layout or Layout()
+    source = find_source(folder, layout)
+    files, captions = [e.file for e in source.entries], [e.caption for e in source.entries]
+    labels, (concepts, sentence) = [e.labels for e in source.entries], read_concepts(folder)
+    check_shown(concepts, labels, folder)
+    held_out = read_held_out(folder, concepts)
+    found = Collection(
+        folder, files, captions, labels, concepts, held_out, sentence, layout, source.read,
+        source.stamp, known or {},
+    )  # fmt: skip
+    return found.without(layout.left_out) if layout.left_out else found
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:

@@ -30,7 +30,10 @@ PICTURES = [f"*.{kind}" for kind in ("png", "jpg", "jpeg", "webp", "PNG", "JPG",
 SHARDED = ("", "-0????-of-0????")  # a network's parameters lie in one file or in numbered ones
 PATTERNS = {
     "cache": ["*.json", "*.safetensors"],
-    "collection": ["*.json", "*.jsonl", *PICTURES],
+    "collection": [
+        *(f"*.{kind}" for kind in ("json", "jsonl", "csv", "txt", "caption", "parquet", "arrow", "tar")),
+        *PICTURES,
+    ],
     "model": [
         "model_index.json", "pytorch_lora_weights.*", "adapter_*", "learned_embeds.*", "tokenizer/*.txt",
         *(f"{part}/*.json" for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")),

@@ -28,13 +28,13 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
-from attribution.cache.store import caption_column
+from attribution.cache.stamps import collection_of
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection, load_collection
+from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import clopper_pearson
@@ -51,7 +51,7 @@ Found = list[dict[str, float]]  # for each picture, question -> evidence
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every set of pictures, question and level."""
     folder = Path(config.cache_dir)
-    collection = load_collection(config.train_data_dir, caption_column(folder))
+    collection = collection_of(config.train_data_dir, folder)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     belongs_to = calibrated_for(model, collection.concepts)
     calibration = read_calibration(folder, belongs_to)

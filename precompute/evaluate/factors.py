@@ -20,7 +20,8 @@ from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
 from attribution.cache.scoring import contributions, top, weighted
-from attribution.cache.store import Cache, caption_column, open_cache
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
@@ -29,7 +30,7 @@ from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import METHODS
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection, load_collection
+from attribution.pictures.collection import Collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap, chance_level
@@ -44,7 +45,7 @@ Ranking = Callable[[torch.Tensor, str], torch.Tensor]  # features, weights -> fi
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
-    collection = load_collection(config.train_data_dir, caption_column(config.cache_dir))
+    collection = collection_of(config.train_data_dir, config.cache_dir)
     check(collection)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}

@@ -57,7 +57,9 @@ class Studied:
         asked = {query.prompt for queries in self.queries.values() for query in queries}
         every = combinations(collection, held_out=False, count=len(collection), seed=0)
         words = collection.concepts
-        new = [c for c in every if full_prompt({k: words[k][v] for k, v in c.items()}) not in asked]
+        phrases = [{k: words[k][v] for k, v in c.items()} for c in every]
+        prompts = [full_prompt(each, self.study.collection.sentence) for each in phrases]
+        new = [c for c, prompt in zip(every, prompts, strict=True) if prompt not in asked]
         return draw_queries(self.full(), collection, (new or every)[:UNLABELLED], "weights")
 
 
