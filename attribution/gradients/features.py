@@ -25,7 +25,7 @@ from attribution.gradients.methods import (
     QueryRule,
     method_named,
 )
-from attribution.gradients.projector import GradientProjector
+from attribution.gradients.projector import GradientProjector, PackedRows
 from attribution.gradients.trials import Rule, Trials, same
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
@@ -53,6 +53,7 @@ class FeatureExtractor:
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
         self.noise_seed = config.seed
+        self.apart = False  # whether examples are run one at a time, since the network packs its rows
 
     @classmethod
     def of(cls, model: DiffusionModel, header: dict, folder: Path) -> "FeatureExtractor":
@@ -142,21 +143,31 @@ class FeatureExtractor:
         config, errors = self.config, []
         count = len(trials.noisy) // config.timesteps
 
-        def values() -> Float[Tensor, "row"]:
-            output = trials.predict(self.model)
-            errors.append((trials.target - output.detach()).square().flatten(1).mean(1))
-            return objective(output, trials.target)
+        def values(some: Trials) -> Float[Tensor, "row"]:
+            output = some.predict(self.model)
+            errors.append((some.target - output.detach()).square().flatten(1).mean(1))
+            return objective(output, some.target)
 
         unit_steps = config.each_timestep == "unit"  # else a range of timesteps is one example
-        gradients = self.projector(
-            values, count * (config.timesteps if unit_steps else config.ranges), grid
-        )
+        examples = count * (config.timesteps if unit_steps else config.ranges)
+        gradients = None
+        if not (self.apart or trials.conditions.ragged):
+            try:
+                gradients = self.projector(lambda: values(trials), examples, grid)
+            except PackedRows:
+                self.apart = True
+                errors.clear()
+        if gradients is None:
+            rows = len(trials.noisy) // examples
+            some = [trials.at(slice(i * rows, (i + 1) * rows)) for i in range(examples)]
+            alone = [self.projector(lambda one=one: values(one), 1, grid) for one in some]
+            gradients = torch.cat(alone)
         if unit_steps:
             whole = gradients.sum(2, keepdim=True) if grid else gradients
             gradients = gradients / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         shape = (count, config.ranges, -1)
         mean = gradients.unflatten(0, shape).sum(2) / (config.timesteps // config.ranges)
-        return mean, errors[0].unflatten(0, shape).mean(2).sqrt()
+        return mean, torch.cat(errors).unflatten(0, shape).mean(2).sqrt()
 
     def _precondition(
         self, trials: Trials, objective: Objective, preconditioner: Preconditioner
