@@ -21,7 +21,7 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
-from attribution.cache.store import caption_column
+from attribution.cache.store import caption_column, resolution_of
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
@@ -56,7 +56,10 @@ def run(config: CalibrateConfig) -> None:
     folder = Path(config.cache_dir)
     ensure_writable(folder)
     collection = load_collection(config.train_data_dir, caption_column(folder))
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+    )
+    collection = model.reads(collection)
     seed = FIRST_SEED["calibration"] + config.seed
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
     captions = captioned(collection, len(images), config.seed)

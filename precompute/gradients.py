@@ -31,6 +31,9 @@ class GradientsConfig(CacheConfig):
     pretrained_model_name_or_path: str = "assets/model"
     train_data_dir: str = "assets/collection"
     output_dir: str = "assets/cache"
+    resolution: int = field(
+        default=0, metadata={"help": "the pictures' side in pixels; 0: the model's own"}
+    )
     mixed_precision: str = field(default="no", metadata={"choices": PRECISIONS})
     gradient_checkpointing: bool = False
     device: str = "cpu"
@@ -44,7 +47,9 @@ def run(config: GradientsConfig) -> None:
     state = PartialState(cpu=config.device == "cpu")
     collection = load_collection(config.train_data_dir, config.caption_column)
     device = config.device if state.num_processes == 1 else str(state.device)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, device, config.resolution or None
+    )
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:
         model.checkpoint_gradients()

@@ -49,7 +49,7 @@ def t5(width=32):
 
 def gemma(width=8):
     head = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    words = head + ["▁", *"abcdefghijklmnopqrstuvwxyz"]
+    words = [*head, "▁", *"abcdefghijklmnopqrstuvwxyz"]
     tokenizer = transformers.GemmaTokenizer(vocab={word: i for i, word in enumerate(words)})
     config = transformers.Gemma2Config(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=16, head_dim=8,
@@ -200,8 +200,8 @@ def z_image():
 
 def pixart(sigma=False):
     transformer = diffusers.PixArtTransformer2DModel(
-        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=2,
-        caption_channels=32, in_channels=4, cross_attention_dim=16, out_channels=8,
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3,
+        caption_channels=32, in_channels=4, cross_attention_dim=24, out_channels=8,
         use_additional_conditions=not sigma,
     )  # fmt: skip
     kind = diffusers.PixArtSigmaPipeline if sigma else diffusers.PixArtAlphaPipeline
@@ -216,7 +216,7 @@ def sana():
     transformer = diffusers.SanaTransformer2DModel(
         patch_size=1, in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2,
         attention_head_dim=4, num_cross_attention_heads=2, cross_attention_head_dim=4,
-        cross_attention_dim=8, caption_channels=8, sample_size=8,
+        cross_attention_dim=8, caption_channels=8, sample_size=16,  # its drawings take 32 pixels or more
     )  # fmt: skip
     autoencoder = diffusers.AutoencoderDC(
         latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "EfficientViTBlock"),

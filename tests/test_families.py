@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, prompts_of, saved, side_of
 from PIL import Image
 
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
 from attribution.models.families import unpacked
-from tests.families import FAMILIES, prompts_of, saved, side_of
 
 FAST = ("sd", "sdxl", "flux dev", "z image", "dit", "ddpm")
 EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
@@ -96,7 +96,9 @@ def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model,
 
     monkeypatch.setattr(type(sampler), "step", listen)
     told = []
-    guidance = 3.5 if name.startswith("flux dev") else 1.0
+    guidance = {"flux dev": 3.5, "z image": 0.0}.get(
+        name, 1.0
+    )  # that asks for no second prediction
     [drawn] = model.generate([prompt], [5], 3, guidance, lambda *done: told.append(done))
     assert drawn.size == (model.resolution,) * 2
     assert told[-1] == (3, 3)
@@ -124,9 +126,13 @@ def test_a_drawing_and_a_copy_change_no_feature(name, model, extractor, pictures
 
 
 def test_an_estimate_is_exact_where_the_output_is(model):
-    clean, noise = torch.randn(2, 3, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+    clean, noise = torch.randn(
+        2, 3, *model.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
     timesteps = torch.tensor([5, 400, 900])
     noisy = model.schedule.add_noise(clean, noise, timesteps)
     target = model.schedule.target(clean, noise, timesteps)
-    for got, want in zip(model.schedule.estimate(noisy, target, timesteps), (clean, noise), strict=True):
+    for got, want in zip(
+        model.schedule.estimate(noisy, target, timesteps), (clean, noise), strict=True
+    ):
         assert torch.allclose(got, want, atol=1e-3)

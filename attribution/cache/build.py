@@ -212,6 +212,8 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
             "groups": site.extractor.groups,
         }
+        if site.extractor.model.side:
+            about["resolution"] = site.extractor.model.side
         if added or plan.rebuild or any(header.get(key) != about[key] for key in about):
             _close(site, header | about, shards, gram)
         else:  # nothing to do; a stopped run may have left files

@@ -11,6 +11,7 @@ from attribution.cache.shards import DTYPES, Form, Shard
 from attribution.errors import InputError
 from attribution.files import hash_of, read_json
 from attribution.gradients.methods import METHODS, FeatureConfig
+from attribution.pictures.collection import MAX_SIDE
 from attribution.shape import check_shape
 
 VERSION = 2
@@ -33,6 +34,7 @@ SHAPE = {
     "features": FEATURES,
     "dtype": str,
     "caption_column?": str,
+    "resolution?": int,  # of the pictures, where it is not the model's own
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
     "version": int,
@@ -75,6 +77,7 @@ def _check_content(header: dict) -> None:
         and (method.objective, method.each_timestep, method.residual)
         == (config.objective, config.each_timestep, config.residual),
         "its damping": header["damping"] >= 0,
+        "its resolution": 0 < header.get("resolution", 1) <= MAX_SIDE,
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups
         and len(set(groups)) == len(groups)
@@ -116,3 +119,8 @@ def form_of(header: dict) -> Form:
 def caption_column(folder: str | Path) -> str:
     """Give the column of the metadata that a cache's captions came from."""
     return (read_header(Path(folder)) or {}).get("caption_column", "text")
+
+
+def resolution_of(folder: str | Path) -> int | None:
+    """Give the side, in pixels, that a cache's pictures were seen at; None for the model's own."""
+    return (read_header(Path(folder)) or {}).get("resolution")

@@ -53,7 +53,9 @@ class FeatureExtractor:
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
         self.noise_seed = config.seed
-        self.apart = False  # whether examples are run one at a time, since the network packs its rows
+        self.apart = (
+            False  # whether examples are run one at a time, since the network packs its rows
+        )
 
     @classmethod
     def of(cls, model: DiffusionModel, header: dict, folder: Path) -> "FeatureExtractor":

@@ -103,7 +103,9 @@ class _Listener:
         rows, examples = len(inputs), len(self.probes[0])
         if rows % examples:
             name = self.projection.names[0]
-            raise PackedRows(f"layer {name} saw {rows} rows, which {examples} examples cannot share")
+            raise PackedRows(
+                f"layer {name} saw {rows} rows, which {examples} examples cannot share"
+            )
         self.rows.add(rows)
         with torch.no_grad():
             kept = self.projection.keep(inputs.detach())
@@ -164,7 +166,9 @@ class GradientProjector:
                 for _ in listener.projection.names
             ]
         hooks = [
-            listener.projection.layer.register_forward_hook(listener.after_forward, with_kwargs=True)
+            listener.projection.layer.register_forward_hook(
+                listener.after_forward, with_kwargs=True
+            )
             for listener in self.listeners
         ]
         trainable = [p for p in self.network.parameters() if p.requires_grad]

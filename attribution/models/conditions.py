@@ -46,7 +46,9 @@ class Conditions:
         """Move all tensors to a device."""
         return Conditions(
             {
-                name: [row.to(device) for row in rows] if isinstance(rows, list) else rows.to(device)
+                name: [row.to(device) for row in rows]
+                if isinstance(rows, list)
+                else rows.to(device)
                 for name, rows in self.tensors.items()
             }
         )
@@ -65,9 +67,9 @@ class Conditions:
 
 
 def _joined(parts: list[Rows]) -> Rows:
-    if not any(isinstance(part, list) for part in parts):
-        if len({part.shape[1:] for part in parts}) == 1:
-            return torch.cat(parts)
+    whole = [part for part in parts if isinstance(part, Tensor)]
+    if len(whole) == len(parts) and len({part.shape[1:] for part in whole}) == 1:
+        return torch.cat(whole)
     rows = [row for part in parts for row in (part if isinstance(part, list) else part.split(1))]
     return torch.cat(rows) if len({row.shape for row in rows}) == 1 else rows
 

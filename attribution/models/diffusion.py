@@ -27,7 +27,7 @@ from attribution.models.families import FAMILIES, Family
 from attribution.models.network import READING
 from attribution.models.parts import check, load
 from attribution.models.schedule import Flow, Schedule, schedule_of
-from attribution.pictures.collection import to_pixels
+from attribution.pictures.collection import Collection, to_pixels
 from attribution.pictures.hub import model_folder
 from attribution.progress import OnStep
 
@@ -55,6 +55,9 @@ class DiffusionModel:
         """Load a folder or a Hub id onto a device; see parts.py for what is refused."""
         usable(device)
         model = cls(load(model_folder(name, check)), str(name), side=side)
+        multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
+        if side is not None and (side < 1 or side % multiple):
+            raise InputError(f"resolution is {side}; it must be a multiple of {multiple} pixels")
         model.pipeline.set_progress_bar_config(disable=True)
         for part in model.networks:
             part.requires_grad_(False).eval().to(device)
@@ -113,6 +116,12 @@ class DiffusionModel:
             return self.pipeline.vae.config.latent_channels, side, side
         channels, height, width = self.latents([Image.new("RGB", (8, 8))]).shape[1:]
         return channels, height, width
+
+    def reads(self, collection: Collection) -> Collection:
+        """Give a collection as the model reads it: concepts are words, which some models do not know."""
+        if self.family.reads == "prompt" or not collection.concepts:
+            return collection
+        return replace(collection, concepts={}, held_out=[])
 
     @property
     def num_timesteps(self) -> int:
@@ -246,7 +255,9 @@ class DiffusionModel:
         }  # fmt: skip
         if self.family.reads == "label":
             labels = told.tensors["class_labels"].tolist()
-            known = self.denoiser.config.num_embeds_ada_norm == 1000  # DiT's own call takes 1000 for none
+            known = (
+                self.denoiser.config.num_embeds_ada_norm == 1000
+            )  # DiT's own call takes 1000 for none
             given |= {"class_labels": labels, "guidance_scale": guidance if known else 1.0}
         taken = inspect.signature(type(self.pipeline).__call__).parameters
         drawn = self.pipeline(**{key: value for key, value in given.items() if key in taken})

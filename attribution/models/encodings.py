@@ -25,7 +25,7 @@ class Encoding:
     constants: tuple[str, ...] = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
-def _row(values: list[float], like: Tensor) -> Tensor:
+def _row(values: list[float | int], like: Tensor) -> Tensor:
     return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
 
 

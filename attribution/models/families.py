@@ -46,9 +46,12 @@ class Family:
     @property
     def optional(self) -> set[str]:
         """Name the parts that may be missing."""
-        return {
-            part.split("?")[0] for part in self.parts.split(", ") if "?" in part.split(":")[0]
-        }
+        return {part.split("?")[0] for part in self.parts.split(", ") if "?" in part.split(":")[0]}
+
+    @property
+    def maps(self) -> bool:
+        """Tell whether layers' positions lie in the picture; a transformer's may be words and picture in one."""
+        return self.networks[0] == "unet"
 
     @property
     def networks(self) -> list[str]:

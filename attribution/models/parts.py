@@ -65,10 +65,10 @@ def load(folder: Path) -> DiffusionPipeline:
         found["scheduler"] = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
         if not family.flow:
             _try(found["scheduler"])
-        for part in classes:
+        for part, kind in classes.items():
             if part not in networks:
                 encoder = found[part.replace("tokenizer", "text_encoder")]
-                found[part] = _tokenizer(folder / part, _class(classes[part]), encoder)
+                found[part] = _tokenizer(folder / part, _class(kind), encoder)
     except InputError:
         raise
     except Exception as error:  # whatever the libraries make of a folder that anybody may have made
