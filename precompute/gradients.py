@@ -61,6 +61,8 @@ def run(config: GradientsConfig) -> None:
         built = build_cache(model, collection, folder, config, on_step, state)
     state.destroy_process_group()  # else a process that ends first may take the others with it
     if state.is_main_process:
+        for note in built.notes:
+            print(note, file=sys.stderr)
         print(f"{built.added} images added, {built.removed} removed", file=sys.stderr)
         print(f"{built.images} images, {built.groups} groups of {config.proj_dim} in {folder}")
 

@@ -1,5 +1,7 @@
 """Every family's gradients are the exact ones, and its denoiser is told what its own pipeline tells it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from PIL import Image
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
-from attribution.models.families import unpacked
+from attribution.models.families import FAMILIES as TABLE
+from attribution.models.families import packed, unpacked
 
 FAST = ("sd", "sdxl", "flux dev", "z image", "dit", "ddpm")
 EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
@@ -136,3 +139,22 @@ def test_an_estimate_is_exact_where_the_output_is(model):
         model.schedule.estimate(noisy, target, timesteps), (clean, noise), strict=True
     ):
         assert torch.allclose(got, want, atol=1e-3)
+
+
+def test_the_documents_table_is_that_of_the_code():
+    rows = []
+    for kind, family in TABLE.items():
+        denoiser = family.classes[family.networks[0]][0]
+        trained, maps = (
+            "flow matching" if family.flow else "diffusion",
+            "yes" if family.maps else "no",
+        )
+        rows.append(f"| `{kind}` | `{denoiser}` | {family.reads} | {trained} | {maps} |")
+    text = (Path(__file__).parents[1] / "docs/your-model.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("| `")] == rows
+
+
+def test_packing_is_undone():
+    latents = torch.randn(2, 3, 4, 6)
+    assert packed(latents).shape == (2, 6, 12)
+    assert torch.equal(unpacked(packed(latents), latents), latents)

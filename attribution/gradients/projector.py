@@ -142,11 +142,27 @@ class GradientProjector:
         for projection in self.projections:
             projection.to(projection.layer.weight.device)
         self.listeners = [_Listener(projection) for projection in self.projections]
+        self.heard = torch.zeros(len(self.layers), dtype=torch.bool)
+        self.heard = self.heard.to(self.projections[0].layer.weight.device)
 
     @property
     def layers(self) -> list[str]:
         """Name what a feature is made for, in order: a layer's weight by the layer's name."""
         return [name for projection in self.projections for name in projection.names]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Name weights that no gradient is taken of, such as attention's fused ones and a `Conv1d`'s."""
+        covered = {id(projection.layer.weight) for projection in self.projections}
+        parameters = self.network.named_parameters()
+        return [name for name, p in parameters if p.ndim > 1 and id(p) not in covered]
+
+    @property
+    def silent(self) -> list[str]:
+        """Name layers whose gradient was zero for every example so far."""
+        return [
+            name for name, heard in zip(self.layers, self.heard.tolist(), strict=True) if not heard
+        ]
 
     def __call__(
         self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: int = 0
@@ -185,7 +201,9 @@ class GradientProjector:
                 hook.remove()
             for parameter in trainable:
                 parameter.requires_grad_(True)
-        return torch.stack(features, 1)
+        found = torch.stack(features, 1)
+        self.heard |= (found != 0).flatten(2).any(2).any(0)
+        return found
 
     def _check_rows(self, values: Tensor, examples: int) -> None:
         """Refuse an objective that is one number, and rows that cannot be told apart by example."""
