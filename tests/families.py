@@ -198,11 +198,11 @@ def z_image():
     )  # fmt: skip
 
 
-def pixart(sigma=False):
+def pixart(sigma=False, sized=False):
     transformer = diffusers.PixArtTransformer2DModel(
         sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3,
         caption_channels=32, in_channels=4, cross_attention_dim=24, out_channels=8,
-        use_additional_conditions=not sigma,
+        use_additional_conditions=sized,
     )  # fmt: skip
     kind = diffusers.PixArtSigmaPipeline if sigma else diffusers.PixArtAlphaPipeline
     encoder, tokenizer = t5()
@@ -228,10 +228,7 @@ def sana():
         scaling_factor=0.41407,
     )  # fmt: skip
     encoder, tokenizer = gemma()
-    sampler = diffusers.DPMSolverMultistepScheduler(
-        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
-    )
-    return diffusers.SanaPipeline(tokenizer, encoder, autoencoder, transformer, sampler)
+    return diffusers.SanaPipeline(tokenizer, encoder, autoencoder, transformer, FLOW(shift=3.0))
 
 
 def lumina():
@@ -277,6 +274,7 @@ FAMILIES = {
     "qwen": qwen,
     "z image": z_image,
     "pixart alpha": pixart,
+    "pixart told sizes": lambda: pixart(sized=True),
     "pixart sigma": lambda: pixart(sigma=True),
     "sana": sana,
     "lumina": lumina,

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from families import FAMILIES, prompts_of, saved, side_of
 from PIL import Image
 
@@ -13,6 +14,7 @@ from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
 from attribution.models.families import FAMILIES as TABLE
 from attribution.models.families import packed, unpacked
+from attribution.models.schedule import schedule_of
 
 FAST = ("sd", "sdxl", "flux dev", "z image", "dit", "ddpm")
 EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
@@ -89,6 +91,8 @@ def test_features_do_not_depend_on_the_batch_and_come_twice_the_same(
 
 
 def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model, monkeypatch):
+    if name == "pixart told sizes":
+        pytest.skip("the pipeline tells sizes to networks of 1024 pixels alone")
     taken, prompt = [], prompts_of(name)[1]
     sampler = model.pipeline.scheduler
     step = type(sampler).step
@@ -120,7 +124,8 @@ def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model,
 
 
 def test_a_drawing_and_a_copy_change_no_feature(name, model, extractor, pictures, together):
-    model.generate(prompts_of(name)[:1], [1], 2)
+    if name != "pixart told sizes":  # which draws 1024 pixels alone
+        model.generate(prompts_of(name)[:1], [1], 2)
     assert torch.equal(extractor(pictures, prompts_of(name), 4), together)
     twin = copy_of(model)
     assert twin.pipeline.scheduler is not model.pipeline.scheduler
@@ -158,3 +163,15 @@ def test_packing_is_undone():
     latents = torch.randn(2, 3, 4, 6)
     assert packed(latents).shape == (2, 6, 12)
     assert torch.equal(unpacked(packed(latents), latents), latents)
+
+
+def test_samplers_of_one_flow_give_one_schedule():
+    solver = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    flow = schedule_of(FlowMatchEulerDiscreteScheduler(shift=3.0))
+    assert schedule_of(solver) == flow
+    solver.set_timesteps(5)
+    assert schedule_of(solver) == flow
+    sampler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert torch.allclose(flow.level(torch.arange(1000)).flip(0), sampler.sigmas, atol=1e-6)
