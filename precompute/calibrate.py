@@ -64,7 +64,9 @@ def run(config: CalibrateConfig) -> None:
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
     captions = captioned(collection, len(images), config.seed)
     found = [
-        evidence_as_upload(model, collection, image, caption)[GENERAL]
+        evidence_as_upload(model, collection, image, caption).get(
+            GENERAL, 0.0
+        )  # no words, no evidence
         for image, caption in zip(tqdm(images, "unrelated pictures"), captions, strict=True)
     ]
     unshown: dict[str, torch.Tensor] = {}
