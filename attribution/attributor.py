@@ -25,7 +25,7 @@ from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import Cache, open_cache
+from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
 from attribution.concepts import named_in, recognise
 from attribution.errors import InputError
@@ -49,6 +49,7 @@ class Attributor:
         cache: Cache,
         opt_out: str | Path | Requests | None = None,
     ) -> None:
+        collection = model.reads(collection)
         self.model, self.collection, self.cache = model, collection, cache
         shared = isinstance(opt_out, Requests)
         self.requests = (
@@ -84,8 +85,8 @@ class Attributor:
         `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
         `follow_links` lets pictures be links to files outside that folder.
         """
-        loaded = DiffusionModel.from_pretrained(model, device)
         cache = local_folder(cache, "cache")
+        loaded = DiffusionModel.from_pretrained(model, device, resolution_of(cache))
         images = collection_of(collection, cache, follow_links)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)
@@ -194,6 +195,11 @@ class Attributor:
 
     def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
+        if not self.model.family.maps:
+            raise InputError(
+                f"the answer has no maps: where the tokens of a {type(self.model.pipeline).__name__} lie in the "
+                "picture is not known"
+            )
         found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
         place = self.order.argsort()  # row of the collection -> row of the cache
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})

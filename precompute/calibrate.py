@@ -22,6 +22,7 @@ from attribution.answer.calibration import (
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.stamps import collection_of
+from attribution.cache.store import resolution_of
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
@@ -56,12 +57,17 @@ def run(config: CalibrateConfig) -> None:
     folder = Path(config.cache_dir)
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+    )
+    collection = model.reads(collection)
     seed = FIRST_SEED["calibration"] + config.seed
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
     captions = captioned(collection, len(images), config.seed)
     found = [
-        evidence_as_upload(model, collection, image, caption)[GENERAL]
+        evidence_as_upload(model, collection, image, caption).get(
+            GENERAL, 0.0
+        )  # no words, no evidence
         for image, caption in zip(tqdm(images, "unrelated pictures"), captions, strict=True)
     ]
     unshown: dict[str, torch.Tensor] = {}

@@ -36,6 +36,9 @@ class GradientsConfig(CacheConfig, Layout):
     pretrained_model_name_or_path: str = "assets/model"
     train_data_dir: str = "assets/collection"
     output_dir: str = "assets/cache"
+    resolution: int = field(
+        default=0, metadata={"help": "the pictures' side in pixels; 0: the model's own"}
+    )
     mixed_precision: str = field(default="no", metadata={"choices": PRECISIONS})
     gradient_checkpointing: bool = False
     device: str = "cpu"
@@ -61,7 +64,9 @@ def run(config: GradientsConfig) -> None:
         read_stamps(folder),
     )
     device = config.device if state.num_processes == 1 else str(state.device)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, device, config.resolution or None
+    )
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
@@ -79,6 +84,8 @@ def run(config: GradientsConfig) -> None:
         built = build_cache(model, collection, folder, config, on_step, state)
     state.destroy_process_group()  # else a process that ends first may take the others with it
     if state.is_main_process:
+        for note in built.notes:
+            print(note, file=sys.stderr)
         print(f"{built.added} images added, {built.removed} removed", file=sys.stderr)
         print(f"{built.images} images, {built.groups} groups of {config.proj_dim} in {folder}")
 

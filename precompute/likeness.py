@@ -9,7 +9,7 @@ from pathlib import Path
 from attribution.answer.likeness import write_look_alikes
 from attribution.answer.queries import encode
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import open_cache
+from attribution.cache.store import open_cache, resolution_of
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
 
@@ -30,7 +30,9 @@ def run(config: LikenessConfig) -> None:
     folder = Path(config.cache_dir)
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+    )
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
     open_cache(folder, fingerprints)
     latents = encode(model, collection).cpu()

@@ -12,7 +12,7 @@ import matplotlib
 
 from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import read_header
+from attribution.cache.store import read_header, resolution_of
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
 from attribution.models.diffusion import DiffusionModel
@@ -38,7 +38,9 @@ def run(config: WeightsConfig) -> None:
     folder = Path(config.cache_dir)
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+    )
     fitted = learn_weights(model, collection, folder, config)
     header = read_header(folder)
     if "damping_losses" in header:

@@ -9,9 +9,11 @@ import struct
 import sys
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from attribution.errors import InputError
@@ -22,7 +24,7 @@ from precompute.__main__ import main
 
 CODE = "import pathlib; pathlib.Path({mark!r}).write_text('ran')\nclass Evil: pass\n"
 UNET = "unet/diffusion_pytorch_model.safetensors"
-SD_ONLY = "only a StableDiffusionPipeline of UNet2DConditionModel, AutoencoderKL and CLIPTextModel"
+SD_ONLY = "a StableDiffusionPipeline of UNet2DConditionModel, AutoencoderKL and CLIPTextModel"
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def unread(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("parameters were read")
 
-    for kind in ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"):
-        monkeypatch.setattr(f"attribution.models.parts.{kind}.from_pretrained", loaded)
+    for kind in (diffusers.ModelMixin, transformers.PreTrainedModel):
+        monkeypatch.setattr(kind, "from_pretrained", loaded)
 
 
 # What is not supported is named before any work
@@ -61,8 +63,8 @@ def unread(monkeypatch):
 
 @pytest.mark.parametrize(
     "kind",
-    ["StableDiffusionXLPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline",
-     "FluxPipeline", "StableDiffusion3Pipeline", "QwenImagePipeline", "DDPMPipeline", None],
+    ["StableDiffusionXLInpaintPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline",
+     "FluxFillPipeline", "FluxKontextPipeline", "QwenImageEditPipeline", "KandinskyPipeline", None],
 )  # fmt: skip
 def test_a_pipeline_of_another_class_is_named_and_refused(kind, folder, unread):
     edit(folder / "model_index.json", _class_name=kind)

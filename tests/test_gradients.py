@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from attribution.errors import InputError
 from attribution.gradients import layers
 from attribution.gradients.layers import LayerProjection
-from attribution.gradients.projector import GradientProjector
+from attribution.gradients.projector import GradientProjector, PackedRows
 
 DIM, ROWS = 16, 3  # rows of an example
 
@@ -292,3 +292,54 @@ def reference_gradient(network, x):
     network.zero_grad()
     network(x[None]).square().sum().backward()
     return network.weight.grad.clone()
+
+
+class Packed(nn.Module):
+    """Rows of unequal length, run as one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, rows):
+        whole = self.layer(torch.cat(rows))
+        return torch.stack([part.square().sum() for part in whole.split([len(r) for r in rows])])
+
+
+def test_rows_that_cannot_be_told_apart_are_refused_and_run_alone():
+    torch.manual_seed(0)
+    network, rows = Packed(), [torch.randn(1, 4), torch.randn(3, 4)]  # two rows each, on trust
+    projector = GradientProjector(network, DIM, seed=1)
+    with pytest.raises(PackedRows, match="layer layer saw 4 rows where the objective has 2"):
+        projector(lambda: network(rows), 2)
+    for row in rows:
+        [want] = torch.autograd.grad(network([row]).sum(), [network.layer.weight])
+        got = projector(lambda row=row: network([row]), 1)
+        assert torch.allclose(got[0, 0], projector.projections[0].project(want[None])[0])
+
+
+def test_an_objective_that_is_one_number_is_refused():
+    network = nn.Linear(4, 4)
+    projector = GradientProjector(network, DIM, seed=1)
+    with pytest.raises(InputError, match="one value for each row was expected"):
+        projector(lambda: network(torch.randn(2, 4)).square().mean(), 2)
+
+
+def test_a_layer_that_is_called_by_keyword_gives_its_gradient():
+    network, inputs = nn.Linear(4, 4), torch.randn(3, 4)
+    projector = GradientProjector(network, DIM, seed=1)
+    found = [
+        projector(lambda call=call: call().square().sum(1), 3)
+        for call in (lambda: network(inputs), lambda: network(input=inputs))
+    ]
+    assert torch.equal(*found)
+
+
+def test_weights_that_no_gradient_is_taken_of_are_named():
+    network = nn.ModuleDict(
+        {"seen": nn.Linear(4, 4), "line": nn.Conv1d(4, 4, 1), "look": nn.MultiheadAttention(4, 2)}
+    )
+    assert GradientProjector(network, DIM, seed=1).left_out == [
+        "line.weight",
+        "look.in_proj_weight",
+    ]

@@ -39,6 +39,7 @@ def learn_weights(
 ) -> dict[str, Fitted]:
     """Fit each question's weights on the same pictures, each question asked in its own words, and write them."""
     ensure_writable(Path(folder))
+    collection = model.reads(collection)
     cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
     fit = FitConfig(top_k=config.top_k, penalty=config.penalty)
     if not cache.header["damping"] and method_named(cache.header["method"]).kernel.damped:

@@ -41,6 +41,7 @@ from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.gradients.curvature import ensure_factors
 from attribution.gradients.kernel import identity
 from attribution.gradients.methods import method_named
+from attribution.gradients.projector import GradientProjector
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, fingerprint_of
 from attribution.pictures.layout import Layout
@@ -57,6 +58,7 @@ class Built:
     groups: int
     added: int
     removed: int
+    notes: tuple[str, ...] = ()  # what has no gradient, in sentences
 
 
 def build_cache(
@@ -86,7 +88,23 @@ def build_cache(
         _finish(site, plan, state)
         if state.is_main_process:
             write_stamps(site.folder, collection)
-    return Built(len(collection), len(site.extractor.groups), plan.images, removed)
+    notes = _notes(site.extractor.projector, some=plan.images > 0)
+    return Built(len(collection), len(site.extractor.groups), plan.images, removed, notes)
+
+
+def _notes(projector: GradientProjector, some: bool) -> tuple[str, ...]:
+    """Name once what no gradient is taken of and, if there were images, what had none for any of them."""
+    told = {
+        "no gradient is taken of": projector.left_out,
+        "never called, or without a gradient for every image made here:": (
+            projector.silent if some else []
+        ),
+    }
+    return tuple(
+        f"{words} {', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''} ({len(names)})"
+        for words, names in told.items()
+        if names
+    )
 
 
 def _shared(state: PartialState, make: Callable[[], tuple[Plan, int]]) -> tuple[Plan, int]:
@@ -240,6 +258,8 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
             "groups": site.extractor.groups,
         }
+        if site.extractor.model.side:
+            about["resolution"] = site.extractor.model.side
         changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))
         if added or plan.rebuild or changed:
             _close(folder, _kept(header, about["damping"]) | about, shards, gram)

@@ -12,6 +12,7 @@ from attribution.cache.shards import DTYPES, Form, Shard
 from attribution.errors import InputError
 from attribution.files import hash_of, read_json
 from attribution.gradients.methods import METHODS, FeatureConfig
+from attribution.pictures.collection import MAX_SIDE
 from attribution.pictures.layout import Layout
 from attribution.shape import check_shape
 
@@ -44,6 +45,7 @@ SHAPE = {
         "dataset_config_name?": str,
         "left_out?": [str],
     },
+    "resolution?": int,  # of the pictures, where it is not the model's own
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
     "version": int,
@@ -86,6 +88,7 @@ def _check_content(header: dict) -> None:
         and (method.objective, method.each_timestep, method.residual)
         == (config.objective, config.each_timestep, config.residual),
         "its damping": header["damping"] >= 0,
+        "its resolution": 0 < header.get("resolution", 1) <= MAX_SIDE,
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups
         and len(set(groups)) == len(groups)
@@ -144,3 +147,8 @@ def recorded(layout: Layout) -> dict:
     said = {k: v for k, v in asdict(layout).items() if v != getattr(plain, k)}
     rest = {k: list(v) if k == "left_out" else v for k, v in said.items() if k not in unrecorded}
     return {"caption_column": layout.caption_column} | ({"layout": rest} if rest else {})
+
+
+def resolution_of(folder: str | Path) -> int | None:
+    """Give the side, in pixels, that a cache's pictures were seen at; None for the model's own."""
+    return (read_header(Path(folder)) or {}).get("resolution")

@@ -24,6 +24,7 @@ from attribution.cache.header import (
     layout_of,
     listed_shards,
     read_header,
+    resolution_of,
 )
 from attribution.cache.shards import ADVICE, Shard, check_shard, names_of_shard, restored
 from attribution.errors import InputError
@@ -38,7 +39,15 @@ from attribution.files import (
 )
 from attribution.pictures.collection import Row, fingerprint_of
 
-__all__ = ["Cache", "layout_of", "listed_shards", "open_cache", "read_header", "write_header"]
+__all__ = [
+    "Cache",
+    "layout_of",
+    "listed_shards",
+    "open_cache",
+    "read_header",
+    "resolution_of",
+    "write_header",
+]
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read
 
 

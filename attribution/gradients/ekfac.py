@@ -113,7 +113,14 @@ def observe(
     hooks = [listen(projection) for projection in layers]
     try:
         with _trainable(projector.network, layers):
-            total = objective().sum()
+            values = objective()
+            for projection, inputs, _ in seen:
+                if len(inputs) != len(values):
+                    raise InputError(
+                        f"EK-FAC cannot tell the rows of layer {projection.names[0]} apart by example; "
+                        "choose another method"
+                    )
+            total = values.sum()
             outputs = [output for _, _, output in seen]
             gradients = torch.autograd.grad(total, outputs, materialize_grads=True)
     finally:

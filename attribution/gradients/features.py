@@ -25,7 +25,7 @@ from attribution.gradients.methods import (
     QueryRule,
     method_named,
 )
-from attribution.gradients.projector import GradientProjector
+from attribution.gradients.projector import GradientProjector, PackedRows
 from attribution.gradients.trials import Rule, Trials, same
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
@@ -53,6 +53,9 @@ class FeatureExtractor:
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
         self.noise_seed = config.seed
+        self.apart = (
+            False  # whether examples are run one at a time, since the network packs its rows
+        )
 
     @classmethod
     def of(cls, model: DiffusionModel, header: dict, folder: Path) -> "FeatureExtractor":
@@ -143,13 +146,24 @@ class FeatureExtractor:
         config, errors = self.config, []
         count = len(trials.noisy) // config.timesteps
 
-        def values() -> Float[Tensor, "row"]:
-            output = trials.predict(self.model)
-            errors.append((trials.target - output.detach()).square().flatten(1).mean(1))
-            return objective(output, trials.target)
+        def values(some: Trials) -> Float[Tensor, "row"]:
+            output = some.predict(self.model)
+            errors.append((some.target - output.detach()).square().flatten(1).mean(1))
+            return objective(output, some.target)
 
-        gradients = self.projector(values, len(trials.noisy) // config.rows_together, grid)
-        residuals = errors[0].unflatten(0, (count, config.ranges, -1)).mean(2).sqrt()
+        rows, gradients = config.rows_together, None
+        examples = len(trials.noisy) // rows
+        if not (self.apart or trials.conditions.ragged):
+            try:
+                gradients = self.projector(lambda: values(trials), examples, grid)
+            except PackedRows:
+                self.apart = True
+                errors.clear()
+        if gradients is None:
+            some = [trials.at(slice(i * rows, (i + 1) * rows)) for i in range(examples)]
+            alone = [self.projector(lambda one=one: values(one), 1, grid) for one in some]
+            gradients = torch.cat(alone)
+        residuals = torch.cat(errors).unflatten(0, (count, config.ranges, -1)).mean(2).sqrt()
         return self._ranges(gradients, bool(grid)), residuals
 
     def _precondition(

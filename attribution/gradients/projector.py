@@ -84,24 +84,31 @@ class _Tap(torch.autograd.Function):
         return gradient, None, None, *features
 
 
+class PackedRows(InputError):
+    """Say that a layer's rows cannot be told apart by example: run the examples one at a time."""
+
+
 class _Listener:
     """Taps one layer's output during a call of the projector, with that call's probes."""
 
     def __init__(self, projection: LayerProjection | NormProjection) -> None:
         self.projection = projection
         self.probes: list[Tensor] = []
+        self.rows: set[int] = set()  # that it saw in its calls
 
     def after_forward(
-        self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+        self, module: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
     ) -> Tensor:
-        rows, examples = len(inputs[0]), len(self.probes[0])
+        inputs = given[0] if given else next(iter(named.values()))
+        rows, examples = len(inputs), len(self.probes[0])
         if rows % examples:
             name = self.projection.names[0]
-            raise InputError(
+            raise PackedRows(
                 f"layer {name} saw {rows} rows, which {examples} examples cannot share"
             )
+        self.rows.add(rows)
         with torch.no_grad():
-            kept = self.projection.keep(inputs[0].detach())
+            kept = self.projection.keep(inputs.detach())
         return _Tap.apply(output, kept, self.projection, *self.probes)
 
 
@@ -135,11 +142,27 @@ class GradientProjector:
         for projection in self.projections:
             projection.to(projection.layer.weight.device)
         self.listeners = [_Listener(projection) for projection in self.projections]
+        self.heard = torch.zeros(len(self.layers), dtype=torch.bool)
+        self.heard = self.heard.to(self.projections[0].layer.weight.device)
 
     @property
     def layers(self) -> list[str]:
         """Name what a feature is made for, in order: a layer's weight by the layer's name."""
         return [name for projection in self.projections for name in projection.names]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Name weights that no gradient is taken of, such as attention's fused ones and a `Conv1d`'s."""
+        covered = {id(projection.layer.weight) for projection in self.projections}
+        parameters = self.network.named_parameters()
+        return [name for name, p in parameters if p.ndim > 1 and id(p) not in covered]
+
+    @property
+    def silent(self) -> list[str]:
+        """Name layers whose gradient was zero for every example so far."""
+        return [
+            name for name, heard in zip(self.layers, self.heard.tolist(), strict=True) if not heard
+        ]
 
     def __call__(
         self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: int = 0
@@ -153,12 +176,15 @@ class GradientProjector:
         device = self.projections[0].layer.weight.device
         cells = (grid * grid + 1,) if grid else ()
         for listener in self.listeners:
+            listener.rows = set()
             listener.probes = [
                 torch.zeros(examples, *cells, self.proj_dim, device=device, requires_grad=True)
                 for _ in listener.projection.names
             ]
         hooks = [
-            listener.projection.layer.register_forward_hook(listener.after_forward)
+            listener.projection.layer.register_forward_hook(
+                listener.after_forward, with_kwargs=True
+            )
             for listener in self.listeners
         ]
         trainable = [p for p in self.network.parameters() if p.requires_grad]
@@ -168,10 +194,27 @@ class GradientProjector:
                 parameter.requires_grad_(False)
             with torch.enable_grad():
                 values = objective()
+                self._check_rows(values, examples)
                 features = torch.autograd.grad(values.sum(), probes, materialize_grads=True)
         finally:
             for hook in hooks:
                 hook.remove()
             for parameter in trainable:
                 parameter.requires_grad_(True)
-        return torch.stack(features, 1)
+        found = torch.stack(features, 1)
+        self.heard |= (found != 0).flatten(2).any(2).any(0)
+        return found
+
+    def _check_rows(self, values: Tensor, examples: int) -> None:
+        """Refuse an objective that is one number, and rows that cannot be told apart by example."""
+        if values.ndim != 1 or len(values) % examples:
+            raise InputError(
+                f"the objective gave the shape {tuple(values.shape)}; one value for each row was expected, an equal "
+                f"number for each of {examples} examples, and no mean over them"
+            )
+        for listener in self.listeners if examples > 1 else ():
+            if listener.rows - {len(values)}:
+                raise PackedRows(
+                    f"layer {listener.projection.names[0]} saw {max(listener.rows)} rows where the objective has "
+                    f"{len(values)}; they cannot be told apart by example"
+                )

@@ -1,28 +1,33 @@
-"""Wrap a diffusers text-to-image pipeline: pictures to latents, prompts to conditions, noise predictions.
+"""Wrap a diffusers pipeline: pictures to latents, prompts to conditions, noise predictions, drawings.
 
-In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. It knows no gradients.
+In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. What is special to a pipeline's class stands in
+the table of families (families.py). It knows no gradients.
 """
 # What diffusers says of its configs, schedulers and pipelines is narrower than what they are and take:
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
+import copy
 import hashlib
+import inspect
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 from attribution.errors import InputError
 from attribution.models.conditions import Conditions
+from attribution.models.families import FAMILIES, Family
 from attribution.models.network import READING
 from attribution.models.parts import check, load
-from attribution.models.schedule import Schedule
-from attribution.pictures.collection import to_pixels
+from attribution.models.schedule import Flow, Schedule, schedule_of
+from attribution.pictures.collection import Collection, to_pixels
 from attribution.pictures.hub import model_folder
 from attribution.progress import OnStep
 
@@ -38,28 +43,45 @@ class DiffusionModel:
     Its scheduler only draws; noise, targets and levels of training come from `schedule`.
     """
 
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
     name: str
     mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
+    side: int | None = None  # of the pictures, in pixels; None: what the pipeline draws
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> "DiffusionModel":
+    def from_pretrained(
+        cls, name: str | Path, device: str = "cpu", side: int | None = None
+    ) -> "DiffusionModel":
         """Load a folder or a Hub id onto a device; see parts.py for what is refused."""
         usable(device)
-        pipeline = load(model_folder(name, check))
-        pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        model = cls(load(model_folder(name, check)), str(name), side=side)
+        multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
+        if side is not None and (side < 1 or side % multiple):
+            raise InputError(f"resolution is {side}; it must be a multiple of {multiple} pixels")
+        model.pipeline.set_progress_bar_config(disable=True)
+        for part in model.networks:
             part.requires_grad_(False).eval().to(device)
-        return cls(pipeline, str(name))
+        return model
 
     def save(self, folder: Path) -> None:
         """Write the model as diffusers does."""
         self.pipeline.save_pretrained(folder)
 
     @property
+    def family(self) -> Family:
+        """Give the row of the table for the pipeline's class."""
+        return FAMILIES[type(self.pipeline).__name__]
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Give everything that has parameters, the denoiser first."""
+        found = [getattr(self.pipeline, part) for part in self.family.networks]
+        return [network for network in found if network is not None]
+
+    @property
     def denoiser(self) -> nn.Module:
         """Give the network whose gradients are taken."""
-        return self.pipeline.unet
+        return self.networks[0]
 
     @property
     def device(self) -> torch.device:
@@ -69,13 +91,37 @@ class DiffusionModel:
     @property
     def resolution(self) -> int:
         """Give the side of the pictures, in pixels."""
-        return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+        return self.side or self._own_side()
 
-    @property
+    def _own_side(self) -> int:
+        """Give the side that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
+        factor = getattr(self.pipeline, "vae_scale_factor", 1)
+        if self.family.reads == "label":
+            factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        size = self.denoiser.config.get("sample_size") or 1024 // factor
+        if not isinstance(size, int):
+            if len(set(size)) > 1:
+                raise InputError(
+                    f"{self.name} draws {size[1] * factor} x {size[0] * factor} pixels; only square pictures are "
+                    "supported, so say which with --resolution"
+                )
+            size = size[0]
+        return size * factor
+
+    @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """Give the channels, height and width of a picture's latents."""
-        side = self.pipeline.unet.config.sample_size
-        return self.pipeline.vae.config.latent_channels, side, side
+        if self.family.together:  # known without running the autoencoder
+            side = self.resolution // self.pipeline.vae_scale_factor
+            return self.pipeline.vae.config.latent_channels, side, side
+        channels, height, width = self.latents([Image.new("RGB", (8, 8))]).shape[1:]
+        return channels, height, width
+
+    def reads(self, collection: Collection) -> Collection:
+        """Give a collection as the model reads it: concepts are words, which some models do not know."""
+        if self.family.reads == "prompt" or not collection.concepts:
+            return collection
+        return replace(collection, concepts={}, held_out=[])
 
     @property
     def num_timesteps(self) -> int:
@@ -83,35 +129,41 @@ class DiffusionModel:
         return self.schedule.times
 
     @cached_property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Schedule | Flow:
         """Give the noise schedule of training."""
-        return Schedule.of(self.pipeline.scheduler)
+        return schedule_of(self.pipeline.scheduler)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash all parameters of denoiser, text encoder and autoencoder (SHA-256, 16 hex digits)."""
+        """Hash all parameters, and what else decides latents and outputs (SHA-256, 16 hex digits).
+
+        Of Stable Diffusion only parameters are hashed, so that older caches stay valid.
+        """
         digest = hashlib.sha256()
-        for part in (self.pipeline.unet, self.pipeline.text_encoder, self.pipeline.vae):
+        for part in self.networks:
             for key, value in sorted(part.state_dict().items()):
                 digest.update(key.encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+                flat = value.detach().cpu().contiguous().flatten()
+                digest.update(flat.view(torch.uint8).numpy().tobytes())
+        if not self.family.together:
+            vae = getattr(self.pipeline, "vae", None)
+            constants = [vae.config.get(key) for key in self.family.encoding.constants if vae]
+            digest.update(repr((constants, self.schedule)).encode())
+        if self.side:
+            digest.update(f"{self.side} pixels".encode())
         return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
-        """Encode pictures to z = (posterior mean - shift) scale, as the denoiser expects."""
+        """Encode pictures as the denoiser expects them."""
         pixels = to_pixels(images, self.resolution).to(self.device)
-        config = self.pipeline.vae.config
-        mean = self.pipeline.vae.encode(pixels).latent_dist.mean
-        return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
+        return self.family.encoding.encode(self.pipeline, pixels)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch channel height width"]) -> list[Image.Image]:
-        """Decode z to pictures; diffusers' own pipeline would forget the shift."""
-        config = self.pipeline.vae.config
-        mean = latents / config.scaling_factor + (config.shift_factor or 0.0)
-        drawn = self.pipeline.image_processor.postprocess(self.pipeline.vae.decode(mean).sample)
-        return cast("list[Image.Image]", drawn)
+        """Decode latents to pictures."""
+        pixels = self.family.encoding.decode(self.pipeline, latents)
+        return cast("list[Image.Image]", VaeImageProcessor().postprocess(pixels))
 
     @torch.no_grad()
     def conditions(self, prompts: list[str]) -> Conditions:
@@ -121,21 +173,33 @@ class DiffusionModel:
                 raise InputError(
                     f"the prompt has {len(prompt)} characters; the limit is {MAX_PROMPT}"
                 )
-        tokens = self.pipeline.tokenizer(
-            prompts, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
-        states = self.pipeline.text_encoder(tokens.to(self.device))[0]  # [prompt, token, width]
-        return Conditions({"encoder_hidden_states": states})
+        if self.family.together:
+            return Conditions(self.family.told(self.pipeline, prompts))
+        return Conditions.joined(
+            [Conditions(self.family.told(self.pipeline, prompt)) for prompt in prompts]
+        )
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        """Run the denoiser; what it predicts, the schedule knows."""
+        """Run the denoiser; what it predicts, the schedule knows.
+
+        Rows whose conditions differ in shape are run apart, each run of equal ones in one call.
+        """
+        if conditions.ragged:
+            parts = [
+                self.predict(noisy[rows], timesteps[rows], conditions[rows])
+                for rows in conditions.alike()
+            ]
+            return torch.cat(parts)
+        level = self.schedule.level(timesteps)
         with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
-            predicted = self.denoiser(noisy, timesteps, **conditions.tensors).sample
+            predicted = self.family.output(self.pipeline, noisy, level, conditions.tensors)
+        if predicted.shape[1] > noisy.shape[1]:  # the rest is a learned variance
+            predicted = predicted[:, : noisy.shape[1]]
         return predicted.float()
 
     def checkpoint_gradients(self) -> None:
         """Trade time for memory: the backward pass runs the denoiser's blocks again."""
-        self.pipeline.unet.enable_gradient_checkpointing()
+        self.denoiser.enable_gradient_checkpointing()
 
     @torch.inference_mode()
     def generate(
@@ -150,12 +214,15 @@ class DiffusionModel:
 
         A picture depends on its own prompt and seed only, not on the batch around it.
         """
+        if not self.family.together:
+            pairs = zip(prompts, seeds, strict=True)
+            return [self._draw(*pair, steps, guidance, on_step) for pair in pairs]
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(self.latent_shape, generator=draw) for draw in draws])
         self.conditions(prompts)  # refuses prompts that are too long before any work
         told = 0
 
-        def report(pipeline: StableDiffusionPipeline, step: int, *given: Any) -> dict:
+        def report(pipeline: DiffusionPipeline, step: int, *given: Any) -> dict:
             nonlocal told  # some samplers run the denoiser more often than they are asked for steps
             done = (step + 1) * steps // pipeline.num_timesteps
             if on_step and done > told:
@@ -169,24 +236,57 @@ class DiffusionModel:
         ).images  # fmt: skip
         return self.decode(latents)
 
+    def _draw(
+        self, prompt: str, seed: int, steps: int, guidance: float, on_step: OnStep | None
+    ) -> Image.Image:
+        """Draw a picture with the pipeline's own call, giving it what it takes."""
+        told = self.conditions([prompt])  # refuses prompts before any work
+
+        def report(_: DiffusionPipeline, step: int, *given: Any) -> dict:
+            if on_step:
+                on_step(step + 1, steps)
+            return given[-1]
+
+        given: dict[str, Any] = {
+            "prompt": prompt, "height": self.resolution, "width": self.resolution,
+            "num_inference_steps": steps, "guidance_scale": guidance,
+            "generator": torch.Generator().manual_seed(seed), "callback_on_step_end": report,
+            "use_resolution_binning": False,
+        }  # fmt: skip
+        if self.family.reads == "label":
+            labels = told.tensors["class_labels"].tolist()
+            known = (
+                self.denoiser.config.num_embeds_ada_norm == 1000
+            )  # DiT's own call takes 1000 for none
+            given |= {"class_labels": labels, "guidance_scale": guidance if known else 1.0}
+        taken = inspect.signature(type(self.pipeline).__call__).parameters
+        drawn = self.pipeline(**{key: value for key, value in given.items() if key in taken})
+        if on_step and "callback_on_step_end" not in taken:
+            on_step(steps, steps)
+        return drawn.images[0]
+
 
 def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
     """Copy a model: it owns its schedule, `moving` the parameters that read the prompt, and shares all others.
 
     Nothing is drawn from torch's global stream, and hooks that another thread has set stay behind.
     """
-    pipeline = model.pipeline
-    with torch.device("meta"):  # no memory, no initial values
-        unet = type(pipeline.unet).from_config(pipeline.unet.config)
-    own = dict(pipeline.unet.state_dict())
+    pipeline, denoiser = model.pipeline, model.denoiser
+    memo: dict[int, object] = {
+        id(held): held for held in (*denoiser.parameters(), *denoiser.buffers())
+    }
+    for module in denoiser.modules():
+        hooks = (module._forward_hooks, module._forward_hooks_with_kwargs)
+        memo |= {id(found): type(found)() for found in hooks}
+    network = copy.deepcopy(denoiser, memo)
     for name in moving_names(model) if moving else ():
-        own[name] = own[name].clone()
-    unet.load_state_dict(own, assign=True)
-    schedule = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    parts = pipeline.components | {"unet": unet.requires_grad_(False).eval(), "scheduler": schedule}
-    copy = StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    copy.set_progress_bar_config(disable=True)
-    return replace(model, pipeline=copy)
+        place, _, last = name.rpartition(".")
+        own = nn.Parameter(denoiser.get_parameter(name).detach().clone(), requires_grad=False)
+        setattr(network.get_submodule(place), last, own)
+    twin = copy.copy(pipeline)
+    setattr(twin, model.family.networks[0], network)
+    twin.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    return replace(model, pipeline=twin)
 
 
 def moving_names(model: DiffusionModel) -> list[str]:

@@ -1,41 +1,33 @@
 """Check a model folder in diffusers' format, then load its parts.
 
-In: a folder that anybody may have made. Out: a `StableDiffusionPipeline`, or one sentence that says what stands in
+In: a folder that anybody may have made. Out: a pipeline, or one sentence that says what stands in
 the way. Classes are named here, never taken from the folder; only JSON, a tokenizer's text and safetensors are read;
 and what a config asks for is counted before a byte is allocated for it. It knows no pictures and no prompts.
 """
 
+import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    ModelMixin,
-    SchedulerMixin,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+import transformers
+from diffusers import DiffusionPipeline, SchedulerMixin
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from attribution.errors import InputError
 from attribution.models.configs import (
-    CLASSES,
     FEWEST_TIMESTEPS,
     MOST_TEXT_BYTES,
+    UNASKED,
     check_configs,
+    class_of,
     read_config,
 )
+from attribution.models.families import FAMILIES
 from attribution.quiet import without_bars
 
-STEMS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}  # of the files that hold parameters
-NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",
@@ -51,46 +43,75 @@ def check(folder: Path) -> None:
         raise InputError(
             f"the model folder {folder} has no model_index.json; save the whole pipeline"
         )
-    _check_files(folder)
-    check_configs(folder)
+    _check_links(folder, [folder / "model_index.json"])
+    family = FAMILIES.get(class_of(folder))
+    parts = (*family.classes, "scheduler") if family else ()
+    _check_links(folder, [p for part in parts for p in (folder / part, *(folder / part).glob("*"))])
+    check_configs(folder, family)
 
 
-def load(folder: Path) -> StableDiffusionPipeline:
+def load(folder: Path) -> DiffusionPipeline:
     """Load a folder's parts by the classes that are supported; every parameter must be there."""
     check(folder)
-    _check_parameters(folder)
-    found = {part: _network(folder / part, part) for part in STEMS}
-    encoder = found["text_encoder"].config
+    index, name = read_config(folder / "model_index.json"), class_of(folder)
+    family = FAMILIES[name]
+    classes = {part: index[part][1] for part in family.classes if (index.get(part) or [None])[0]}
+    networks = {part: kind for part, kind in classes.items() if part in family.networks}
+    _check_parameters(folder, networks)
+    found: dict[str, Any] = dict.fromkeys(family.classes)
+    found |= {part: _network(folder / part, kind) for part, kind in networks.items()}
     try:
-        sampler = getattr(diffusers, read_config(folder / "model_index.json")["scheduler"][1])
-        scheduler = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
-        _try(scheduler)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        longest = min(int(tokenizer.model_max_length), encoder.max_position_embeddings)
+        sampler = getattr(diffusers, index["scheduler"][1])
+        found["scheduler"] = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
+        if not family.flow:
+            _try(found["scheduler"])
+        for part, kind in classes.items():
+            if part not in networks:
+                encoder = found[part.replace("tokenizer", "text_encoder")]
+                found[part] = _tokenizer(folder / part, _class(kind), encoder)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the libraries make of a folder that anybody may have made
+        raise _not_loaded(folder, error) from error
+    pipeline = getattr(diffusers, name)
+    asked = inspect.signature(pipeline.__init__).parameters
+    settings = {k: v for k, v in index.items() if k in asked and not isinstance(v, list)}
+    unasked = {part: None for part in UNASKED if part in asked}
+    if "requires_safety_checker" in asked:
+        settings["requires_safety_checker"] = False
+    return pipeline(**settings | unasked | found)
+
+
+def _class(name: str) -> Any:
+    """Give a class of diffusers or transformers; only names of the table come here."""
+    return getattr(diffusers, name, None) or getattr(transformers, name)
+
+
+def _tokenizer(folder: Path, kind: Any, encoder: torch.nn.Module) -> Any:
+    """Load a tokenizer that fits its text encoder; CLIP's cuts prompts at its encoder's limit."""
+    tokenizer = kind.from_pretrained(folder, local_files_only=True)
+    words = encoder.get_input_embeddings().num_embeddings
+    if "CLIP" in kind.__name__:
+        most = encoder.config.max_position_embeddings
+        longest = min(int(tokenizer.model_max_length), most)
         if longest < 2:  # a prompt's start and end
             raise ValueError(f"the tokenizer's model_max_length is {longest}")
         tokenizer.model_max_length = longest
         tokenizer([""], padding="max_length", truncation=True)  # raises what prompts would
-        last = max(tokenizer.get_vocab().values())
-    except Exception as error:  # whatever the libraries make of a folder that anybody may have made
-        raise _not_loaded(folder, error) from error
-    if last >= encoder.vocab_size:
+    if max(tokenizer.get_vocab().values()) >= words:
         raise InputError(
-            f"the tokenizer of {folder} knows more words than its text encoder, {encoder.vocab_size}; "
+            f"the {folder.name} of {folder.parent} knows more words than its text encoder, {words}; "
             "save both of one pipeline"
         )
-    return StableDiffusionPipeline(
-        **found, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    )  # fmt: skip
+    return tokenizer
 
 
-def _network(folder: Path, part: str) -> ModelMixin | CLIPTextModel:
+def _network(folder: Path, kind: str) -> torch.nn.Module:
     """Load a network's parameters, every one of them."""
     options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
     try:
         with without_bars():
-            network, about = NETWORKS[part].from_pretrained(
+            network, about = _class(kind).from_pretrained(
                 folder, output_loading_info=True, **options
             )
     except Exception as error:  # as above
@@ -144,13 +165,12 @@ def _kind_of(path: Path) -> str | None:
     return "a textual inversion" if 0 < len(names) < 3 else None
 
 
-def _check_files(folder: Path) -> None:
+def _check_links(folder: Path, paths: list[Path]) -> None:
     """Refuse links that lead outside and what is no regular file, such as a pipe, which would never end."""
     inside = [os.path.realpath(folder)]
     if folder.resolve().parent.name == "snapshots":  # the Hub's cache links to files beside it
         inside.append(os.path.realpath(folder.resolve().parents[1] / "blobs"))
-    paths = [path for part in CLASSES for path in (folder / part, *(folder / part).glob("*"))]
-    for path in [folder / "model_index.json", *paths]:
+    for path in paths:
         real = os.path.realpath(path)
         if not any(real.startswith(place + os.sep) for place in inside):
             raise InputError(f"{path} is a link that leads outside {folder}; copy the file there")
@@ -158,13 +178,14 @@ def _check_files(folder: Path) -> None:
             raise InputError(f"{path} is no regular file; save the pipeline again")
 
 
-def _check_parameters(folder: Path) -> None:
+def _check_parameters(folder: Path, networks: dict[str, str]) -> None:
     """Refuse parameters that are pickled, elsewhere or fewer than the config describes, which is counted first."""
-    for part, stem in STEMS.items():
+    for part, kind in networks.items():
+        stem = "diffusion_pytorch_model" if hasattr(diffusers, kind) else "model"
         held = sum(path.stat().st_size for path in _parameter_files(folder / part, stem))
         try:
             with torch.device("meta"):  # no memory
-                network = _described(folder / part, part)
+                network = _described(folder / part, _class(kind))
         except Exception as error:  # whatever the libraries make of any config
             raise _not_loaded(folder, error) from error
         wanted = sum(parameter.numel() for parameter in network.parameters())
@@ -175,10 +196,10 @@ def _check_parameters(folder: Path) -> None:
             )
 
 
-def _described(folder: Path, part: str) -> torch.nn.Module:
-    if part == "text_encoder":
-        return CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
-    return NETWORKS[part].from_config(NETWORKS[part].load_config(folder, local_files_only=True))
+def _described(folder: Path, kind: Any) -> torch.nn.Module:
+    if hasattr(kind, "config_class"):  # of transformers
+        return kind(kind.config_class.from_pretrained(folder))
+    return kind.from_config(kind.load_config(folder, local_files_only=True))
 
 
 def _parameter_files(folder: Path, stem: str) -> list[Path]:

@@ -28,6 +28,9 @@ _WORD = r"\w[\w.-]{0,95}"
 HUB_ID = re.compile(rf"{_WORD}/{_WORD}(@{_WORD}(/{_WORD})*)?", re.ASCII)
 PICTURES = [f"*.{kind}" for kind in ("png", "jpg", "jpeg", "webp", "PNG", "JPG", "JPEG", "WEBP")]
 SHARDED = ("", "-0????-of-0????")  # a network's parameters lie in one file or in numbered ones
+DENOISERS = ("unet", "transformer")
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 PATTERNS = {
     "cache": ["*.json", "*.safetensors"],
     "collection": [
@@ -35,12 +38,16 @@ PATTERNS = {
         *PICTURES,
     ],
     "model": [
-        "model_index.json", "pytorch_lora_weights.*", "adapter_*", "learned_embeds.*", "tokenizer/*.txt",
-        *(f"{part}/*.json" for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")),
+        "model_index.json", "pytorch_lora_weights.*", "adapter_*", "learned_embeds.*",
+        *(f"{part}/{kind}" for part in TOKENIZERS for kind in ("*.txt", "*.jinja")),
+        *(f"{part}/*.json" for part in (*DENOISERS, "vae", *ENCODERS, *TOKENIZERS, "scheduler")),
     ],
     "parameters": [
         f"{stem}{shard}.safetensors" for shard in SHARDED
-        for stem in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+        for stem in (
+            *(f"{part}/diffusion_pytorch_model" for part in (*DENOISERS, "vae")),
+            *(f"{part}/model" for part in ENCODERS),
+        )
     ],
 }  # fmt: skip
 

@@ -1,0 +1,177 @@
+"""Every family's gradients are the exact ones, and its denoiser is told what its own pipeline tells it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from families import FAMILIES, prompts_of, saved, side_of
+from PIL import Image
+
+from attribution.gradients.features import FeatureConfig, FeatureExtractor
+from attribution.models.diffusion import DiffusionModel, copy_of
+from attribution.models.encoded import Encoded
+from attribution.models.families import FAMILIES as TABLE
+from attribution.models.families import packed, unpacked
+from attribution.models.schedule import schedule_of
+
+FAST = ("sd", "sdxl", "flux dev", "z image", "dit", "ddpm")
+EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
+CONFIG = FeatureConfig("denoising_loss", timesteps=4, ranges=2, proj_dim=16)
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name, tmp_path_factory):
+    folder = saved(name, tmp_path_factory.mktemp("model"))
+    return DiffusionModel.from_pretrained(folder, side=side_of(name))
+
+
+@pytest.fixture(scope="module")
+def extractor(model):
+    return FeatureExtractor(model, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draw = np.random.default_rng(0)
+    return [Image.fromarray(draw.integers(0, 256, (16, 16, 3), np.uint8)) for _ in range(4)]
+
+
+@pytest.fixture(scope="module")
+def together(extractor, pictures, name):
+    return extractor(pictures, prompts_of(name), 4)
+
+
+def exact(extractor, picture, prompt):
+    """Build one picture's weight gradients by autograd, range by range, and project them."""
+    trials = extractor.trials(Encoded(extractor.model, [picture]), [prompt])
+    steps = CONFIG.timesteps // CONFIG.ranges
+    weights = [projection.layer.weight for projection in extractor.projector.projections]
+    found = []
+    for first in range(0, CONFIG.timesteps, steps):
+        some = trials.at(slice(first, first + steps))
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            loss = extractor.objective(some.predict(extractor.model), some.target).sum() / steps
+            gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
+        for weight in weights:
+            weight.requires_grad_(False)
+        for projection, gradient in zip(extractor.projector.projections, gradients, strict=True):
+            found.append(projection.project(gradient[None])[0])
+    return torch.stack(found)
+
+
+def test_features_are_exact_gradients_with_captions_of_unequal_length(
+    name, extractor, pictures, together
+):
+    assert together.isfinite().all()
+    for place, prompt in enumerate(prompts_of(name)):
+        want = exact(extractor, pictures[place], prompt)
+        assert want.norm() > 0
+        whole = torch.cosine_similarity(together[place].flatten(), want.flatten(), 0)
+        assert whole > 1 - 1e-6
+        seen = want.norm(dim=1) > 1e-5 * want.norm()
+        assert torch.cosine_similarity(together[place], want, 1)[seen].min() > 1 - 1e-5
+        assert torch.allclose(together[place].norm(dim=1), want.norm(dim=1), rtol=1e-3, atol=1e-7)
+
+
+def test_features_do_not_depend_on_the_batch_and_come_twice_the_same(
+    name, extractor, pictures, together
+):
+    alone = extractor(pictures, prompts_of(name), 1)
+    assert torch.allclose(alone, together, rtol=1e-3, atol=1e-5 * float(together.abs().max()))
+    assert torch.equal(extractor(pictures, prompts_of(name), 4), together)
+
+
+def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model, monkeypatch):
+    if name == "pixart told sizes":
+        pytest.skip("the pipeline tells sizes to networks of 1024 pixels alone")
+    taken, prompt = [], prompts_of(name)[1]
+    sampler = model.pipeline.scheduler
+    step = type(sampler).step
+
+    def listen(self, output, timestep, sample, *given, **named):
+        taken.append((output.clone(), timestep, sample.clone()))
+        return step(self, output, timestep, sample, *given, **named)
+
+    monkeypatch.setattr(type(sampler), "step", listen)
+    told = []
+    guidance = {"flux dev": 3.5, "z image": 0.0}.get(
+        name, 1.0
+    )  # that asks for no second prediction
+    [drawn] = model.generate([prompt], [5], 3, guidance, lambda *done: told.append(done))
+    assert drawn.size == (model.resolution,) * 2
+    assert told[-1] == (3, 3)
+    output, timestep, sample = taken[0]
+    like = torch.zeros(1, *model.latent_shape)
+    if sample.dim() == 3:  # packed
+        back = unpacked if "klein" not in name else lambda x, like: x.mT.reshape(like.shape)
+        output, sample = back(output, like), back(sample, like)
+    last = model.num_timesteps - 1  # where a flow is drawn from
+    place = last if model.family.flow else int(timestep)
+    with torch.no_grad():
+        got = model.predict(
+            sample.view(like.shape), torch.tensor([place]), model.conditions([prompt])
+        )
+    assert torch.allclose(got, output.view(like.shape), rtol=1e-3, atol=1e-4)
+
+
+def test_a_drawing_and_a_copy_change_no_feature(name, model, extractor, pictures, together):
+    if name != "pixart told sizes":  # which draws 1024 pixels alone
+        model.generate(prompts_of(name)[:1], [1], 2)
+    assert torch.equal(extractor(pictures, prompts_of(name), 4), together)
+    twin = copy_of(model)
+    assert twin.pipeline.scheduler is not model.pipeline.scheduler
+    assert twin.fingerprint == model.fingerprint
+    assert torch.equal(FeatureExtractor(twin, CONFIG)(pictures, prompts_of(name), 4), together)
+
+
+def test_an_estimate_is_exact_where_the_output_is(model):
+    clean, noise = torch.randn(
+        2, 3, *model.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
+    timesteps = torch.tensor([5, 400, 900])
+    noisy = model.schedule.add_noise(clean, noise, timesteps)
+    target = model.schedule.target(clean, noise, timesteps)
+    for got, want in zip(
+        model.schedule.estimate(noisy, target, timesteps), (clean, noise), strict=True
+    ):
+        assert torch.allclose(got, want, atol=1e-3)
+
+
+def test_the_documents_table_is_that_of_the_code():
+    rows = []
+    for kind, family in TABLE.items():
+        denoiser = family.classes[family.networks[0]][0]
+        trained, maps = (
+            "flow matching" if family.flow else "diffusion",
+            "yes" if family.maps else "no",
+        )
+        rows.append(f"| `{kind}` | `{denoiser}` | {family.reads} | {trained} | {maps} |")
+    text = (Path(__file__).parents[1] / "docs/your-model.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("| `")] == rows
+
+
+def test_packing_is_undone():
+    latents = torch.randn(2, 3, 4, 6)
+    assert packed(latents).shape == (2, 6, 12)
+    assert torch.equal(unpacked(packed(latents), latents), latents)
+
+
+def test_samplers_of_one_flow_give_one_schedule():
+    solver = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    flow = schedule_of(FlowMatchEulerDiscreteScheduler(shift=3.0))
+    assert schedule_of(solver) == flow
+    solver.set_timesteps(5)
+    assert schedule_of(solver) == flow
+    sampler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert torch.allclose(flow.level(torch.arange(1000)).flip(0), sampler.sigmas, atol=1e-6)

@@ -1,0 +1,105 @@
+"""Families other than Stable Diffusion go through the whole command line, and what they lack is said."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from families import saved, side_of
+from PIL import Image
+
+from attribution.attributor import Attributor
+from attribution.errors import InputError
+from attribution.models.diffusion import DiffusionModel
+from attribution.report.report import make_report
+from precompute.__main__ import main
+
+pytestmark = pytest.mark.slow
+CAPTIONS = ["a cat", "a dog on the grass", "a red bird in the rain at night", "a cat", "", "a dog"]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    folder, draw = tmp_path_factory.mktemp("collection"), np.random.default_rng(0)
+    lines = []
+    for number, caption in enumerate(CAPTIONS):
+        pixels = draw.integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append(json.dumps({"file_name": f"{number}.png", "text": caption}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux dev", "ddpm", "z image"])
+def test_a_family_goes_through_every_step(name, collection, tmp_path):
+    model, cache = saved(name, tmp_path / "model"), tmp_path / "cache"
+    side = ["--resolution", str(side_of(name))] if side_of(name) else []
+    names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
+    there = ["--cache_dir", str(cache)]
+    made = ["--output_dir", str(cache), "--timesteps", "2", "--proj_dim", "4", *side]
+    assert main(["gradients", *names, *made]) == 0
+    assert main(["weights", *names, *there, "--queries", "2", "--top_k", "2"]) == 0
+    assert main(["calibrate", *names, *there, "--unrelated", "19"]) == 0
+    assert main(["likeness", *names, *there]) == 0
+    shown = ["--output_dir", str(tmp_path / "examples"), "--known", "1"]
+    assert main(["examples", *names, *there, *shown]) == 0
+
+    attributor = Attributor.from_pretrained(model, cache, collection)
+    image, caption = attributor.collection.image(1), CAPTIONS[1]
+    answer = attributor.attribute(image, caption)
+    assert answer.rank(1)[0].index == 1
+    assert attributor.alike(image).argmax() == 1
+    assert 0 < answer.p_values["general"] <= 1
+    if attributor.model.family.maps:
+        assert attributor.regions(image, answer).map(1).isfinite().all()
+    else:
+        with pytest.raises(InputError, match="has no maps"):
+            attributor.regions(image, answer)
+    report = make_report(attributor, image, answer, prompt=caption, date=datetime.now(UTC))
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert main(["verify", str(tmp_path / "report.json"), *names, *there]) == 0
+
+
+def refused(folder, side, *words):
+    with pytest.raises(InputError) as caught:
+        DiffusionModel.from_pretrained(folder, side=side)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_a_family_cannot_do_is_refused_by_its_class_in_one_sentence(tmp_path):
+    folder = saved("sdxl", tmp_path / "sdxl")
+    refused(folder, 15, "resolution is 15", "multiple of")
+    config = folder / "unet/config.json"
+    before = config.read_text()
+    edit(config, in_channels=9)
+    refused(folder, None, "StableDiffusionXLPipeline", "inpainting")
+    config.write_text(before)
+    edit(folder / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    refused(folder, None, "AutoencoderTiny", "StableDiffusionXLPipeline")
+    folder = saved("flux schnell", tmp_path / "flux")
+    edit(folder / "scheduler/scheduler_config.json", _class_name="DDIMScheduler")
+    refused(folder, None, "DDIMScheduler", "flow matching")
+    folder = saved("dit", tmp_path / "dit")
+    model = DiffusionModel.from_pretrained(folder)
+    with pytest.raises(InputError, match="no class of this model; give a number from 0 to 9"):
+        model.conditions(["a cat"])
+
+
+def test_the_fingerprint_covers_networks_constants_and_resolution(tmp_path):
+    folder = saved("sdxl", tmp_path / "sdxl")
+    found = {DiffusionModel.from_pretrained(folder).fingerprint}
+    found.add(DiffusionModel.from_pretrained(folder, side=32).fingerprint)
+    model = DiffusionModel.from_pretrained(folder)
+    model.pipeline.text_encoder_2.half()
+    found.add(model.fingerprint)
+    model = DiffusionModel.from_pretrained(folder)
+    model.denoiser.bfloat16()
+    found.add(model.fingerprint)
+    edit(folder / "vae/config.json", scaling_factor=0.5)
+    found.add(DiffusionModel.from_pretrained(folder).fingerprint)
+    assert len(found) == 5
