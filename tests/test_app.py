@@ -91,16 +91,17 @@ def test_hostile_words_in_the_collection_are_escaped(desk):
 
 
 def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
-    other = tmp_path / "tracin"
+    other = tmp_path / "das"
     shutil.copytree("assets/cache", other)
-    header = json.loads((other / "header.json").read_text()) | {"method": "tracin"}
-    header["features"]["objective"] = "denoising_loss"  # as if it had been made so
+    header = json.loads((other / "header.json").read_text()) | {"method": "das"}
+    # as if it had been made so
+    header["features"] |= {"objective": "output_mean", "each_timestep": "unit", "residual": True}
     del header["checksum"]
     header["checksum"] = hash_of(header)
     (other / "header.json").write_text(json.dumps(header))
     weights = other / "weights.safetensors"
     about = metadata_of(weights, "")
-    belongs_to = about["belongs_to"] | {"method": "tracin", "features": header["features"]}
+    belongs_to = about["belongs_to"] | {"method": "das", "features": header["features"]}
     write_described(weights, load_tensors(weights), belongs_to, settings={}, fit=about["fit"])
     both = Desk(desk.attributor, (desk.attributor.with_cache(other),))
     page = create_demo(Hall(both)).get_config_file()
@@ -110,9 +111,9 @@ def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):
         if c["props"].get("label") == "Method" and "choices" in c["props"]
     )
     assert method["visible"]
-    assert [value for _, value in method["choices"]] == ["d-trak", "tracin"]
+    assert [value for _, value in method["choices"]] == ["d-trak", "das"]
     image = desk.collection.image(0)
-    assert both.attribute(image, "a cat", None, method="tracin").method == "tracin"
+    assert both.attribute(image, "a cat", None, method="das").method == "das"
     with pytest.raises(InputError, match="no method 'trak'"):
         both.attribute(image, "a cat", None, method="trak")
 

@@ -4,7 +4,7 @@ In: a folder or Hub id in diffusers' format. Out: a frozen `DiffusionModel`. Wha
 the table of families (families.py). It knows no gradients.
 """
 # What diffusers says of its configs, schedulers and pipelines is narrower than what they are and take:
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 
 import copy
 import hashlib
