@@ -248,6 +248,20 @@ def own(rows: list[Row]) -> str:
     )
 
 
+def world(rows: list[Row]) -> str:
+    """Give how often a judge recognises what the model draws."""
+    return markdown(
+        rows,
+        {
+            "factor": "{factor}",
+            "recognised": ranged("accuracy"),
+            "the model before": "{before:.3f}",
+            "chance": "{chance:.3f}",
+            "the judge on real pictures": "{judge:.3f}",
+        },
+    )
+
+
 def unlearning(rows: list[Row]) -> str:
     """Give what unlearning some images changes, then whether style and subject are told apart."""
     lists = markdown(
@@ -285,4 +299,5 @@ TABLES = {
     "domains": domains,
     "own": own,
     "unlearning": unlearning,
+    "world": world,
 }

@@ -10,6 +10,7 @@
   domains         do learned weights predict retraining better for digits and for text, too?
   own             does a phrase that is learned on the spot find what it means?
   unlearning      does the picture change when the images that were named are unlearned?
+  world           would one recognise what the model draws?
 
 Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the

@@ -16,6 +16,7 @@ MEASUREMENTS = (
     "domains",
     "own",
     "unlearning",
+    "world",
 )
 
 

@@ -1,0 +1,83 @@
+"""The judge: what it learns from, what is kept from it, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attribution.errors import InputError
+from attribution.pictures.collection import load_collection
+from precompute.evaluate import judge as judges
+from precompute.evaluate.judge import judge_of, kept_apart
+
+COLOURS = {
+    "red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "yellow": (230, 220, 40),
+    "white": (255, 255, 255), "black": (0, 0, 0), "pink": (240, 130, 180), "cyan": (40, 210, 220),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Write an imagefolder of large and small squares in eight colours, twenty of each."""
+    folder = tmp_path_factory.mktemp("squares")
+    rows, rng = [], np.random.default_rng(0)
+    for number in range(320):
+        colour, size = list(COLOURS)[number % 8], ("large", "small")[number // 8 % 2]
+        pixels = np.full((32, 32, 3), 128, np.uint8)
+        side = 20 if size == "large" else 8
+        x, y = rng.integers(0, 32 - side, 2)
+        pixels[y : y + side, x : x + side] = COLOURS[colour]
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        row = {"file_name": f"{number}.png", "text": f"a {size} {colour} square"}
+        rows.append(row | {"colour": colour, "size": size})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = {"colour": {c: c for c in COLOURS}, "size": {"large": "large", "small": "small"}}
+    (folder / "concepts.json").write_text(json.dumps(named))
+    return load_collection(folder)
+
+
+@pytest.fixture(scope="module")
+def judged(squares, tmp_path_factory):
+    path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
+    return judge_of(squares, 32, path), path
+
+
+def test_it_is_right_on_combinations_that_it_never_saw(squares, judged):
+    judge, _ = judged
+    apart = kept_apart(squares)
+    shown = [tuple(row.values()) for row in squares.labels]
+    assert not {shown[n] for n in apart} & {shown[n] for n in range(320) if n not in apart}
+    assert min(judge.right.values()) > 0.9
+
+
+def test_probabilities_sum_to_one_and_the_likeliest_is_said(squares, judged):
+    judge, _ = judged
+    images = [squares.image(n) for n in range(6)]
+    for concept, each in judge.confidence(images).items():
+        assert np.allclose(each.sum(1), 1, atol=1e-5)
+        said = [judge.values[concept][n] for n in each.argmax(1)]
+        assert said == judge.says(images)[concept]
+
+
+def test_it_is_trained_once_and_read_afterwards(squares, judged, monkeypatch):
+    judge, path = judged
+    monkeypatch.setattr(judges, "train", None)  # would fail if it were called
+    again = judge_of(squares, 32, path)
+    images = [squares.image(n) for n in range(6)]
+    assert again.says(images) == judge.says(images)
+    assert again.right == judge.right
+
+
+def test_another_collections_judge_is_refused(squares, judged):
+    _, path = judged
+    with pytest.raises(InputError, match="another resolution"):
+        judge_of(squares, 64, path)
+
+
+def test_a_collection_without_labels_is_refused(squares, tmp_path: Path):
+    (tmp_path / "1.png").write_bytes((squares.folder / "1.png").read_bytes())
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "text": "a square"}\n')
+    with pytest.raises(InputError, match="does not say of every picture"):
+        judge_of(load_collection(tmp_path), 32, tmp_path / "judge.safetensors")
