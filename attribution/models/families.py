@@ -1,6 +1,6 @@
 """The table of families: what a pipeline class is made of, what its denoiser is told, and how it is called.
 
-A family is a row of data and two short functions, of at most ten lines together. In: a pipeline, a prompt; or a pipeline, noisy
+A family is a row of data and two short functions. In: a pipeline, a prompt; or a pipeline, noisy
 latents, noise levels and what was told. Out: tensors by name, a row for the prompt; or the output that the schedule knows how to read
 (schedule.py): noise, v, clean latents, or a flow's velocity noise - clean. It knows no files.
 """

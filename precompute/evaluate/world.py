@@ -1,4 +1,4 @@
-"""The world: would one recognise what the model draws, even in combinations that it never saw?
+"""The world: how often what the model draws is recognised, in combinations that it never saw.
 
 A judge (judge.py), trained on the collection's pictures alone, names the subject, style and background of generated
 pictures of held-out combinations. `judge` is how often it is right on the collection's own pictures of combinations that
