@@ -98,6 +98,9 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     monkeypatch.setattr(studied, "UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.counterfactual.UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.rivals.PROJ_DIM", 4)
+    monkeypatch.setattr(
+        "precompute.evaluate.rivals.GROUP", "subject"
+    )  # an artist has more than half
     monkeypatch.setattr("precompute.evaluate.rivals.UNLEARNING", UnlearnConfig(steps=1))
     few = {name: METHODS[name] for name in ("tracin", "das", "ekfac")}
     monkeypatch.setattr("precompute.evaluate.lds.METHODS", few)

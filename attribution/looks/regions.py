@@ -131,9 +131,10 @@ class Regions:
 
         The whole picture's map is the mean of its concepts': it points better than the general weights' own.
         """
+        amounts = amounts or {GENERAL: 1}
         shares = {name: float(amounts.get(name, 0)) for name in self.heats}
         if GENERAL not in shares:
-            whole = amounts.get(GENERAL, 0 if amounts else 1) / len(shares)
+            whole = amounts.get(GENERAL, 0) / len(shares)
             shares = {name: share + whole for name, share in shares.items()}
         total = sum(shares.values())
         if not 0 < total < float("inf"):
