@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 
@@ -362,3 +363,12 @@ def test_columns_that_the_page_knows_may_have_other_names(folder):
     known = {"artist": "Ann", "license": "CC0-1.0", "source": "here", "year": "1990"}
     assert load_collection(folder, columns).labels == [known] * 3
     refused(folder, "no column 'drawer', which --artist_column is", artist_column="drawer")
+
+
+def test_a_file_whose_name_is_no_text_is_named_and_not_read(tmp_path, caplog):
+    for name in (b"one.png", b"caf\xe9.png"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            Image.new("RGB", (40, 40)).save(file, "PNG")
+    assert load_collection(tmp_path).files == ["one.png"]
+    assert "1 files in" in caplog.text
+    assert r"caf\xe9.png" in caplog.text

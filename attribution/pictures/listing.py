@@ -4,6 +4,7 @@ In: a folder, which may be hostile: nothing outside it is listed unless links ar
 files below it by their names, with size and time of change, and the links that were not followed. It opens no file.
 """
 
+import logging
 import os
 import unicodedata
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from attribution.errors import InputError
+from attribution.shape import is_text
+
+LOG = logging.getLogger(__name__)
 
 Stamp = tuple[int, int]  # bytes, nanoseconds of the last change
 
@@ -23,6 +27,7 @@ class Listing:
     follow_links: bool
     files: dict[str, Stamp] = field(default_factory=dict)  # relative, with slashes
     links: list[str] = field(default_factory=list)  # that lead out and were not followed
+    unnamed: list[str] = field(default_factory=list)  # whose names are not UTF-8
 
     @cached_property
     def composed(self) -> dict[str, str]:
@@ -95,6 +100,11 @@ def list_folder(folder: Path, follow_links: bool) -> Listing:
         for entry in entries:
             _add(found, entry, start + entry.name, waiting, seen)
     found.files = dict(sorted(found.files.items()))
+    if found.unnamed:
+        LOG.warning(
+            "%d files in %s have names that are not UTF-8 and are not read, such as %r; rename them",
+            len(found.unnamed), folder, found.unnamed[0].encode(errors="surrogateescape"),
+        )  # fmt: skip
     return found
 
 
@@ -119,15 +129,9 @@ def _add(
             if (key := (stat.st_dev, stat.st_ino)) not in seen:  # else links lead in a circle
                 seen.add(key)
                 waiting.append((Path(entry.path), f"{name}/"))
-        elif entry.is_file() and _is_utf8(name):
+        elif entry.is_file() and is_text(name):
             found.files[name] = (stat.st_size, stat.st_mtime_ns)
+        elif entry.is_file():
+            found.unnamed.append(name)
     except (OSError, RuntimeError):
         return  # gone meanwhile, or a link to nowhere
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
