@@ -27,7 +27,7 @@ class Depth:
     parts: Float[Tensor, "range layer"]  # range 0 holds the least noise; their sum is the score
 
 
-def depth(attributor: Attributor, answer: Answer, row: int, **amounts: float | int) -> Depth:
+def depth(attributor: Attributor, answer: Answer, row: int, /, **amounts: float | int) -> Depth:
     """Share one training image's score in a mix among ranges of noise and layers."""
     amounts = amounts or {GENERAL: 1.0}
     answer.mix(**amounts)  # refuses amounts that make no mix

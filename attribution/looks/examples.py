@@ -160,7 +160,7 @@ def _scores(
 
 
 def leaning_on(
-    answers: list[Answer], row: int, count: int, **amounts: float | int
+    answers: list[Answer], row: int, count: int, /, **amounts: float | int
 ) -> list[tuple[int, float]]:
     """Give the answers in which a training image scores highest, best first: each one's place and the score."""
     mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]

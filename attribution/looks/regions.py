@@ -126,7 +126,7 @@ class Regions:
 
     heats: dict[str, Heat]  # concept -> a row for every training image, in the collection's order
 
-    def map(self, row: int, **amounts: float | int) -> Float[Tensor, "height width"]:
+    def map(self, row: int, /, **amounts: float | int) -> Float[Tensor, "height width"]:
         """Give one training image's map for a mix, as `Answer.mix` takes it.
 
         The whole picture's map is the mean of its concepts': it points better than the general weights' own.
