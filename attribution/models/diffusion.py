@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from attribution.errors import InputError
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.network import READING
 from attribution.models.parts import check, load
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.pictures.collection import Collection, to_pixels
@@ -290,8 +289,8 @@ def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
 
 
 def moving_names(model: DiffusionModel) -> list[str]:
-    """Name the parameters that read the prompt, cross-attention's keys and values; unlearning moves them."""
-    endings = tuple(f"{layer}.weight" for layer in READING)
+    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them."""
+    endings = tuple(f"{layer}.weight" for layer in model.family.anatomy.keys)
     return [name for name, _ in model.denoiser.named_parameters() if name.endswith(endings)]
 
 
