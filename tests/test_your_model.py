@@ -143,7 +143,7 @@ def test_a_picture_is_made_and_looked_at(shown):
     expect(page.locator("#closer .depth")).to_be_visible()
     expect(page.locator("#heat img")).to_be_visible()
     page.wait_for_url("**seed=11*")
-    again = page.context.new_page()
+    again = page.context.browser.new_page()
     again.goto(page.url)
     expect(again.locator("#asked figcaption")).to_contain_text("seed 11")
     again.close()
@@ -184,7 +184,7 @@ def test_the_same_command_makes_what_is_missing_and_nothing_else(world, capsys):
     ]  # fmt: skip
     assert "ATTRIBUTION_CACHE=" in out
     after = {p.name: p.stat().st_mtime_ns for p in cache.rglob("*") if p.is_file()}
-    assert {n for n in after if after[n] != before.get(n)} <= {"rows-latents.safetensors", "writing.lock"}  # fmt: skip
+    assert {n for n in after if after[n] != before.get(n)} <= {"rows-latents.safetensors", "settings.json", "writing.lock"}  # fmt: skip
 
 
 @pytest.mark.slow

@@ -93,6 +93,11 @@ def load(settings: Settings) -> Hall:
         settings.device, settings.opt_out or None, settings.follow_links,
     )  # fmt: skip
     others = tuple(attributor.with_cache(folder) for folder in rest)
+    if unasked := [c for c in attributor.collection.concepts if c not in attributor.weights]:
+        LOG.warning(
+            "%s has no weights for %s, which is not asked about; run python -m precompute all (or weights) again",
+            first, ", ".join(unasked),
+        )  # fmt: skip
     named = Path(settings.examples) if settings.examples else None
     examples = ready(named or attributor.cache.folder / EXAMPLES, attributor)
     if not examples and not named:
