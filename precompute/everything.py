@@ -24,7 +24,7 @@ from attribution.cache.store import open_cache
 from attribution.cache.weights import FitConfig, read_weights, settings_of
 from attribution.errors import InputError
 from attribution.looks.examples import load_examples
-from attribution.models.diffusion import DiffusionModel
+from attribution.models.diffusion import DiffusionModel, moving_names
 from attribution.pictures.collection import Collection
 from attribution.progress import one_line
 from precompute.calibrate import CalibrateConfig, calibrate
@@ -240,4 +240,8 @@ def lacking(world: World) -> list[str]:
         )
     if not any("artist" in labels for labels in collection.labels):
         said.append("no artists: the page shares nothing out; --artist_column names their column")
+    if not world.model.family.maps:
+        said.append("no maps: where its layers' positions lie in the picture is not known")
+    if not moving_names(world.model):
+        said.append("no what-if: the model has no keys and values of words, which unlearning moves")
     return said

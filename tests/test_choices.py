@@ -20,7 +20,7 @@ from attribution.page.session import Session, as_mix
 from attribution.pictures.collection import load_collection
 from attribution.pictures.vocabulary import read_concepts
 
-ODD = ("artist", "seed", "count", "hair colour", "hair_colour", "by.artist", "by_artist", "2d", "класс", "self_")  # fmt: skip
+ODD = ("artist", "seed", "count", "text", "hair colour", "hair_colour", "by.artist", "by_artist", "2d", "класс", "self_")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

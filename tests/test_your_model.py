@@ -45,7 +45,7 @@ def followed(command, model, images, cache):
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request, tmp_path_factory):
-    """A world that went the quick way in."""
+    """A world that went the quick way in: ten seconds of drawings and gradients, once for all that is asked of it."""
     root = tmp_path_factory.mktemp(request.param)
     model, images = WORLDS[request.param](root)
     quick = next(each for each in commands("The way in") if each.endswith("--quick"))
@@ -237,6 +237,17 @@ def test_what_is_meant_must_be_said(missing, capsys):
     given = {n: "somewhere" for n in ("pretrained_model_name_or_path", "train_data_dir", "output_dir") if n != missing}  # fmt: skip
     assert main(["all", *(word for n, v in given.items() for word in (f"--{n}", v))]) == 2
     assert f"--{missing}" in capsys.readouterr().err
+
+
+def test_what_it_is_said_to_say_it_says():
+    table = PAGE.split("**When it says no**", 1)[1].split("\n## ")[0]
+    rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
+    assert len(rows) >= 8
+    files = [*(ROOT / "attribution").rglob("*.py"), *(ROOT / "precompute").rglob("*.py")]
+    source = "\n".join(path.read_text() for path in files)
+    for said in re.findall(r"`([^`]*)`", "\n".join(rows)):
+        for piece in said.replace("Pipeline", "").split("..."):
+            assert piece.strip() in source, piece
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ WHOLE = "whole picture"
 LINKED = ("prompt", "seed", "artist")  # what else a link says
 ARGUMENTS = (  # what else programs say, and names that Gradio's clients keep to themselves
     "prompt", "seed", "method", "session", "own", "row", "count", "artist", "own_concept", "request", "self",
-    "api_name", "fn_index", "result_callbacks",
+    "text", "phrase", "upload", "left_out", "api_name", "fn_index", "result_callbacks",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class Choices:
         visible, model = attributor.visible, attributor.model
         concepts = attributor.collection.concepts
         asked = tuple(concept for concept in concepts if concept in attributor.weights)
-        columns = [column for column in ("style", *concepts, "label") if visible.has(column)]
+        columns = [c for c in ("style", *concepts, "label") if visible.has(c) and c != "artist"]
         return cls(
             (GENERAL, *asked), concepts, columns[0] if columns else "", visible.has("artist"),
             model.family.reads, bool(moving_names(model)), model.family.maps,

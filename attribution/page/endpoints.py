@@ -163,7 +163,7 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
     picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip
     answer = gr.JSON(visible=False, label="Answer")
     left_out = gr.JSON(visible=False, label="Rows")
-    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Style", "Phrase", "Text")}  # fmt: skip
+    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Kind", "Phrase", "Text")}  # fmt: skip
     number = {n: gr.Number(v, visible=False, label=n) for n, v in (("Seed", SEED), ("Count", COUNT), ("Row", 0))}  # fmt: skip
     upload = gr.Image(visible=False, label="Upload")
     choices = hall.desk.choices
@@ -175,7 +175,7 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
         (do.learn, [text["Phrase"], own, session], [own, session, answer], LONG),
         (do.without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
         (do.look, [session, number["Row"], *mix[:-1]], [answer], LIGHT),
-        (do.browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], [answer], LIGHT),
+        (do.browse, [text["Text"], text["Artist"], text["Kind"], number["Count"]], [answer], LIGHT),
         (do.report, [session, *mix[:-1]], [answer], LIGHT),
     )  # fmt: skip
     if tools:
