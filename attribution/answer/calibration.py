@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.answer.questions import GENERAL
+from attribution.answer.wordless import known_as_it_is
 from attribution.concepts import Phrases, denoising_losses, recognise
 from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
@@ -59,7 +60,9 @@ def p_value(null: Float[Tensor, "null"], value: float) -> float:
 
 
 def evidence(seen: Encoded, words: dict[str, str]) -> dict[str, float]:
-    """Give the evidence of each question's words, in natural logarithms of the loss."""
+    """Give the evidence of each question's words, in natural logarithms of the loss; without words, the picture's own."""
+    if seen.model.family.reads == "nothing":
+        return {GENERAL: known_as_it_is(seen)}
     words = {name: phrase for name, phrase in words.items() if phrase}
     if not words:
         return {}
@@ -98,7 +101,8 @@ def phrases_not_shown(
 
 def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:
     """Say what a calibration depends on: the model and the phrases; images and weights are free."""
-    return {"model": model.fingerprint, "concepts": hash_of(concepts)}
+    found = {"model": model.fingerprint, "concepts": hash_of(concepts)}
+    return found | ({"evidence": "of pictures alone"} if model.family.reads == "nothing" else {})
 
 
 def write_calibration(

@@ -107,10 +107,13 @@ class Views:
         rows = self.table(session)
         for row in rows:
             row["ticked"] = row["row"] in (ticked or [])
+        p_value = session.p_value()
+        if self.choices.reads == "nothing" and p_value and p_value > LEVEL:
+            p_value = None  # such a picture is judged too weakly to say that there is no evidence
         different = session.likeness is not None and sum(not row["alike"] for row in rows)
         return render(
             "ranked", rows=rows, link=link, artist=session.artist, mix=session.mix, question_of=question_of,
-            p_value=session.p_value(), level=LEVEL, different=different,
+            p_value=p_value, level=LEVEL, different=different,
             most_alike=self.most_alike(session), known=len(self.visible), forgets=self.choices.forgets,
             hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip

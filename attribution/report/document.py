@@ -49,6 +49,16 @@ def verdict(report: Report) -> str:
     p_values, level = report["calibration"]["p_values"], report["calibration"]["level"]
     if GENERAL not in p_values:
         return "Without a calibration nobody can say whether any training picture stands out."
+    if GENERAL not in report["calibration"]["evidence"]:
+        return "Without words nobody can say whether any training picture stands out."
+    if not report["questions"]["phrases"][GENERAL]:
+        well = "the model knows this picture, as it is, better than nearly all unrelated ones"
+        return (
+            f"There is evidence: {well}."
+            if p_values[GENERAL] <= level
+            else "Nobody can say whether any training picture stands out: the model reads no words, and knows this "
+            "picture no better than unrelated ones, as it also does many of its own."
+        )
     if p_values[GENERAL] > level:
         return (
             "No training picture stands out: the words help the model with this picture no more than with "
