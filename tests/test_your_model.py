@@ -104,6 +104,8 @@ def test_nothing_is_offered_that_there_is_not(shown):
     assert ("What if" in there) == (name != "wordless")
     assert ("Draw" in there) == (name == "wordless")
     assert bool(page.locator("#own").count()) == (name != "wordless")
+    first = {"captions": "#artists button", "concepts": "#more button:has-text('without these')"}
+    expect(page.locator(first.get(name, "#more button:has-text('Prepare')")).first).to_be_visible()
     page.get_by_role("tab", name="Collection", exact=True).click()
     assert bool(page.get_by_label("Artist", exact=True).count()) == (name == "captions")
     assert bool(page.get_by_label("Medium", exact=True).count()) == (name == "concepts")
@@ -120,6 +122,7 @@ def test_the_page_says_which_model_answers(shown):
     expect(said).to_contain_text("d-trak")
     if name == "wordless":
         expect(said).to_contain_text("reads no words")
+        expect(said.locator(".number")).to_have_count(1)
         expect(said).not_to_contain_text("unlikely to come from this model")
 
 

@@ -45,7 +45,8 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                         concept = own.lay_out(choices)
                         order = ranking.lay_out()
                 look = closer.lay_out()
-                with gr.Tabs(elem_id="more"):
+                first = "artists" if choices.artists else "what if" if choices.forgets else "report"
+                with gr.Tabs(elem_id="more", selected=first):
                     shares = artists.lay_out(choices.artists)
                     leaving = what_if.lay_out(views, choices)
                     along = report.lay_out(views)

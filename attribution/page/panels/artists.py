@@ -26,7 +26,7 @@ def filter(event: gr.EventData) -> str:
 
 def lay_out(shown: bool) -> Parts:
     """Lay out the tab, which is `shown` where the collection names artists."""
-    with gr.Tab("Artists", visible=shown):
+    with gr.Tab("Artists", id="artists", visible=shown):
         return Parts(live("", "artists"))
 
 

@@ -32,7 +32,7 @@ class Handlers:
 
 def lay_out(views: Views) -> Parts:
     """Lay out the tab."""
-    with gr.Tab("Report"):
+    with gr.Tab("Report", id="report"):
         gr.HTML(views.explained("take"))
         prepare = gr.Button("Prepare the report", variant="primary")
         return Parts(prepare, live("", "taken", min_height=60))

@@ -48,7 +48,7 @@ class Handlers:
 
 def lay_out(views: Views, choices: Choices) -> Parts:
     """Lay out the tab, where the model has what unlearning moves."""
-    with gr.Tab("What if", visible=choices.forgets):
+    with gr.Tab("What if", id="what if", visible=choices.forgets):
         gr.HTML(views.explained("what_if"))
         with gr.Row(equal_height=True):
             count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
