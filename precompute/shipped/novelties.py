@@ -7,8 +7,7 @@ subjects differ from the collection's in outline, new styles in texture. Some ar
 
 import numpy as np
 
-from precompute.shipped.scenes import Part, Shape, arc, band, box, ellipse, polygon
-from precompute.shipped.styles import (
+from precompute.shipped.canvas import (
     CANVAS,
     PITCH,
     SCALE,
@@ -20,8 +19,11 @@ from precompute.shipped.styles import (
     outlines,
     paint,
     pixel_grid,
+    silhouette,
     tone,
 )
+from precompute.shipped.shapes import Shape, arc, band, box, ellipse, polygon
+from precompute.shipped.subjects import Part
 
 
 def snail(rng: np.random.Generator) -> list[Part]:
@@ -133,11 +135,6 @@ def bell(rng: np.random.Generator) -> list[Part]:
 
 
 # --- styles ------------------------------------------------------------------------------------
-
-
-def silhouette(shapes: list[Shape]) -> np.ndarray:
-    """Give the coverage of the subject."""
-    return np.max([mask(s.points) for s in shapes if s.subject], axis=0)
 
 
 def contours(shapes: list[Shape], near: float, far: float) -> np.ndarray:

@@ -16,10 +16,13 @@ from PIL import Image
 
 from attribution.errors import InputError
 from attribution.files import write_whole
-from precompute.shipped.collection import BACKGROUND_PHRASES, FULL, STYLE_PHRASES
+from precompute.shipped.backgrounds import BACKGROUNDS
+from precompute.shipped.canvas import finish
+from precompute.shipped.captions import BACKGROUND_PHRASES, FULL, STYLE_PHRASES
 from precompute.shipped.novelties import NEW_STYLES, NEW_SUBJECTS
-from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, compose
-from precompute.shipped.styles import STYLES, draw, finish
+from precompute.shipped.scenes import compose
+from precompute.shipped.styles import STYLES, draw
+from precompute.shipped.subjects import SUBJECTS
 
 Values = dict[str, str]  # concept -> value
 
