@@ -288,6 +288,38 @@ def unlearning(rows: list[Row]) -> str:
     return f"{lists}\n\n{apart}"
 
 
+def unnamed(rows: list[Row]) -> str:
+    """Give precision for what no word named: a line for each collection, factor and way to ask."""
+    return markdown(
+        rows,
+        {
+            "collection": "{collection}",
+            "judged by": "{factor}",
+            "method": "{method}",
+            "weights": "{weights}",
+            "words": "{words}",
+            "precision@10": ranged("precision_at_10"),
+            "chance": "{chance:.3f}",
+            "pictures": "{measured_on}",
+        },
+    )
+
+
+def artists(rows: list[Row]) -> str:
+    """Give how often the artist who is missed most comes first in the shares."""
+    return markdown(
+        rows,
+        {
+            "shares by": "{method}",
+            "top 1": ranged("top_1"),
+            "chance": "{chance:.3f}",
+            "NDCG@3": ranged("ndcg_at_3", "ndcg_low", "ndcg_high"),
+            "its chance": "{ndcg_chance:.3f}",
+            "pictures": "{measured_on}",
+        },
+    )
+
+
 TABLES = {
     "factors": factors,
     "exemplars": exemplars,
@@ -300,4 +332,6 @@ TABLES = {
     "own": own,
     "unlearning": unlearning,
     "world": world,
+    "unnamed": unnamed,
+    "artists": artists,
 }

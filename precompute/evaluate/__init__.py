@@ -11,6 +11,8 @@
   own             does a phrase that is learned on the spot find what it means?
   unlearning      does the picture change when the images that were named are unlearned?
   world           would one recognise what the model draws?
+  unnamed         is a style found that no word of the prompt names?
+  artists         is the artist whose absence hurts a picture most first in its shares?
 
 Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the
@@ -34,8 +36,8 @@ def run(config: EvaluateConfig) -> None:
     rows = module.measure(config)
     path = Path(config.results or f"benchmarks/results/{config.what}.json")
     committed = json.loads(path.read_text()) if path.is_file() else []
-    measured = {row.get("method") for row in rows}
-    rows += [row for row in committed if row.get("method") not in measured]
+    measured = {(row.get("method"), row.get("collection")) for row in rows}
+    rows += [r for r in committed if (r.get("method"), r.get("collection")) not in measured]
     if config.update:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(row) for row in rows)

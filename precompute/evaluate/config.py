@@ -17,6 +17,8 @@ MEASUREMENTS = (
     "own",
     "unlearning",
     "world",
+    "unnamed",
+    "artists",
 )
 
 
