@@ -20,7 +20,7 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def planted(rows: list[Row]) -> str:
     """Give the words that were planted at least three times, together."""
-    return tables.exemplars([row for row in rows if row["planted"] == "3 and 10"])
+    return tables.planted([row for row in rows if row["planted"] == "3 and 10"])
 
 
 def calibrated(rows: list[Row]) -> str:
@@ -128,7 +128,7 @@ SHOWN: dict[str, tuple[str, Callable]] = {
 }
 SHOWN |= {
     "controls": ("factors", tables.controls),
-    "exemplars": ("exemplars", planted),
+    "planted": ("planted", planted),
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
     "engine": ("engine", engine),

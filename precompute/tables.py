@@ -85,7 +85,7 @@ def controls(rows: list[Row]) -> str:
     )
 
 
-def exemplars(rows: list[Row]) -> str:
+def planted(rows: list[Row]) -> str:
     """Give Recall@10 and mean average precision."""
     return markdown(
         rows,
@@ -98,6 +98,24 @@ def exemplars(rows: list[Row]) -> str:
             "its chance": "{chance:.3f}",
             "mAP": ranged("mean_average_precision", "map_low", "map_high"),
             "chance of mAP": "{map_chance:.3f}",
+        },
+    )
+
+
+def exemplars(rows: list[Row]) -> str:
+    """Give Recall@10 and mean average precision: a line for each concept, method and way to ask."""
+    return markdown(
+        rows,
+        {
+            "exemplars": "{concept}",
+            "method": "{method}",
+            "weights": "{weights}",
+            "words": "{words}",
+            "Recall@10": ranged("recall_at_10"),
+            "its chance": "{chance:.3f}",
+            "mAP": ranged("mean_average_precision", "map_low", "map_high"),
+            "chance of mAP": "{map_chance:.3f}",
+            "pictures": "{queries}",
         },
     )
 
@@ -323,6 +341,7 @@ def artists(rows: list[Row]) -> str:
 TABLES = {
     "factors": factors,
     "exemplars": exemplars,
+    "planted": planted,
     "counterfactual": counterfactual,
     "lds": lds,
     "captions": captions,

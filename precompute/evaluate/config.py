@@ -8,6 +8,7 @@ from attribution.errors import InputError
 MEASUREMENTS = (
     "factors",
     "exemplars",
+    "planted",
     "counterfactual",
     "lds",
     "captions",
