@@ -124,7 +124,9 @@ def load(result: Row) -> str:
 
 # name in the marker -> file of the results, what renders it
 SHOWN: dict[str, tuple[str, Callable]] = {
-    name: (name, make) for name, make in tables.TABLES.items()
+    name: (name, make)
+    for name, make in tables.TABLES.items()
+    if (ROOT / f"benchmarks/results/{name}.json").is_file()  # what was measured so far
 }
 SHOWN |= {
     "controls": ("factors", tables.controls),
