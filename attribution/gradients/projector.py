@@ -147,6 +147,12 @@ class GradientProjector:
             raise InputError(f"parameters is {parameters!r}; choose weights or all")
         self.network, self.proj_dim = network, proj_dim
         self.projections: list[LayerProjection | NormProjection] = []
+        for name, module in network.named_modules():
+            if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+                raise InputError(
+                    f"{name or 'the network'} is compiled by torch.compile, under which gradients cannot be tapped; "
+                    "give the network as it was before"
+                )
         wanted = chosen(layers)
         for name, module in network.named_modules():
             if not wanted(name):
