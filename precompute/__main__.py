@@ -46,6 +46,7 @@ STEPS = {
 }
 
 
+MODEL = "pretrained_model_name_or_path"
 STOPPED = 128 + 2  # what a shell gives for a program that SIGINT ended
 
 
@@ -54,6 +55,11 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
 
     Options that are not given stay away, so that what was meant can be told from what was left out.
     """
+    if MODEL in {field.name for field in dataclasses.fields(config)}:
+        text = (
+            "a LoRA or a textual inversion that the model is used with; may be given several times"
+        )
+        parser.add_argument("--adapter", action="append", default=argparse.SUPPRESS, help=text)
     for field in dataclasses.fields(config):
         if field.metadata.get("hidden"):
             continue
@@ -100,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module, config = step_named(name)
     try:
+        if adapters := given.pop("adapter", []):
+            given[MODEL] = "+".join([given.get(MODEL, getattr(config, MODEL)), *adapters])
         wanted = config(**given)
         refuse_implied(name, config, given)
         return module.run(wanted) or 0

@@ -6,13 +6,15 @@ lie in it. It knows no parameters.
 
 import math
 
+from attribution.models.adapters import plain
+
 DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
 READING = (".attn2.to_k", ".attn2.to_v")  # cross-attention's keys and values
 
 
 def reads_prompt(layer: str) -> bool:
     """Tell whether a layer's positions are the prompt's tokens."""
-    return layer.endswith(READING)
+    return plain(layer).endswith(READING)
 
 
 def in_order(layers: list[str]) -> list[int]:

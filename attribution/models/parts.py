@@ -32,8 +32,6 @@ ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",
 }  # fmt: skip
-FUSE = "save the pipeline with it fused in (load_lora_weights, fuse_lora, save_pretrained)"
-EXTEND = "save the pipeline with it loaded (load_textual_inversion, save_pretrained)"
 
 
 def check(folder: Path) -> None:
@@ -148,8 +146,8 @@ def _check_additions(folder: Path) -> None:
             kind = _kind_of(path)
         if kind:
             raise InputError(
-                f"{path} is {kind} beside the model, which would not count; "
-                f"{FUSE if kind == 'a LoRA' else EXTEND}, or remove the file"
+                f"{path} is {kind} beside the model, which would not count; move it into a folder of its own and "
+                "name it by --adapter (the model is then MODEL+ADAPTER), or remove it"
             )
 
 
