@@ -12,7 +12,7 @@ from typing import Any
 import xxhash
 from torch import Tensor
 
-from attribution.errors import InputError
+from attribution.errors import BelongsElsewhere, InputError
 from attribution.files import Wanted, hash_of, load_tensors, opened, parse_json, save_tensors
 from attribution.shape import check_shape
 
@@ -40,7 +40,7 @@ def read_about(path: Path, belongs_to: dict[str, Any], told: dict[str, Any], adv
     found = about["belongs_to"]
     different = ", ".join(key for key in belongs_to if found.get(key) != belongs_to[key])
     if different:
-        raise InputError(f"{path} belongs to something else (another {different}); {advice}")
+        raise BelongsElsewhere(f"{path} belongs to something else (another {different}); {advice}")
     return about
 
 

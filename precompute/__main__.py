@@ -1,6 +1,8 @@
 """Everything that is computed once, before a picture is attributed.
 
-Run the steps in this order; each reads what the one before it wrote:
+`all` makes everything that a page needs of a model and its pictures; or run the steps one by one, in this order, since
+each reads what the one before it wrote:
+  all          gradients, weights, calibrate, likeness and examples, whatever of them is missing
   collection   draw the shipped collection
   train        train the shipped model on it
   concepts     propose what to ask of a collection that names no concepts
@@ -30,6 +32,7 @@ from attribution.errors import InputError
 from precompute.implied import refuse_implied
 
 STEPS = {
+    "all": "everything:EverythingConfig",
     "collection": "shipped.collection:CollectionConfig",
     "train": "shipped.train:TrainConfig",
     "concepts": "concepts:ConceptsConfig",

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from attribution.progress import OnStep
+from attribution.progress import OnStep, counted
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def bar(name: str, unit: str, shown: bool = True) -> Iterator[OnStep]:
 
     def on_step(done: int, total: int) -> None:
         if not bars or bars[-1].total != total:
-            bars.append(tqdm(total=total, desc=name, unit=unit, disable=not shown))
+            bars.append(counted(None, name, unit, total, shown))
         bars[-1].update(done - bars[-1].n)
 
     try:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from attribution.answer.calibration import (
     Calibration,
@@ -28,6 +27,8 @@ from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
+from attribution.pictures.collection import Collection
+from attribution.progress import counted
 from attribution.seeds import FIRST_SEED
 from precompute.unrelated import draw_unrelated
 
@@ -60,6 +61,13 @@ def run(config: CalibrateConfig) -> None:
     model = DiffusionModel.from_pretrained(
         config.pretrained_model_name_or_path, config.device, resolution_of(folder)
     )
+    calibrate(model, collection, folder, config)
+
+
+def calibrate(
+    model: DiffusionModel, collection: Collection, folder: Path, config: CalibrateConfig
+) -> None:
+    """Take the evidence of both nulls of a cache's model and write it."""
     collection = model.reads(collection)
     seed = FIRST_SEED["calibration"] + config.seed
     images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
@@ -68,7 +76,9 @@ def run(config: CalibrateConfig) -> None:
         evidence_as_upload(model, collection, image, caption).get(
             GENERAL, 0.0
         )  # no words, no evidence
-        for image, caption in zip(tqdm(images, "unrelated pictures"), captions, strict=True)
+        for image, caption in zip(
+            counted(images, "unrelated pictures", "picture"), captions, strict=True
+        )
     ]
     unshown: dict[str, torch.Tensor] = {}
     if collection.concepts:
@@ -77,7 +87,7 @@ def run(config: CalibrateConfig) -> None:
         wrong = phrases_not_shown(collection, wanted, config.seed)
         rows = [
             evidence(Encoded(model, [query.image]), words)
-            for query, words in zip(tqdm(queries, "own draws"), wrong, strict=True)
+            for query, words in zip(counted(queries, "own draws", "picture"), wrong, strict=True)
         ]
         unshown = {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}
     with writing(folder):

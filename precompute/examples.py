@@ -7,8 +7,6 @@ combinations and known ones, or captions where the collection names no concepts.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from attribution.answer.calibration import described, evidence
 from attribution.answer.queries import Query, questions
 from attribution.answer.questions import GENERAL
@@ -18,6 +16,7 @@ from attribution.errors import InputError
 from attribution.looks.examples import Drawn, write_examples
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
+from attribution.progress import counted
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
     queries, drawn = [], []
     wanted = choose(config, collection)
     # One at a time and with the page's own seeds, so that a visitor can draw the very same picture.
-    for seed, (prompt, values, held_out) in enumerate(tqdm(wanted, "drawing examples")):
+    for seed, (prompt, values, held_out) in enumerate(
+        counted(wanted, "drawing examples", "picture")
+    ):
         [image] = model.generate([prompt], [seed])
         phrases = _phrases(collection, values)
         found = evidence(Encoded(model, [image]), described(phrases, prompt))

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from attribution.cache.build import build_cache
+from attribution.cache.build import Built, build_cache
+from attribution.cache.origin import Origin, write_origin
 from attribution.cache.site import CacheConfig, Site
 from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
 from attribution.models.diffusion import PRECISIONS, DiffusionModel
 from attribution.pictures.check import check_collection
-from attribution.pictures.collection import load_collection
+from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in
 from precompute.bar import bar
 
@@ -56,6 +57,22 @@ class GradientsConfig(CacheConfig, Layout):
 def run(config: GradientsConfig) -> None:
     """Build the cache, or say what that would take."""
     state = PartialState(cpu=config.device == "cpu")
+    model, collection = prepare(config, state)
+    if config.dry_run:
+        dry_run(Site.of(model, collection, Path(config.output_dir), config), state)
+        return
+    built = build(model, collection, config, state)
+    if state.is_main_process:
+        for note in built.notes:
+            print(note, file=sys.stderr)
+        print(f"{built.added} images added, {built.removed} removed", file=sys.stderr)
+        print(
+            f"{built.images} images, {built.groups} groups of {config.proj_dim} in {config.output_dir}"
+        )
+
+
+def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionModel, Collection]:
+    """Load model and collection, and look at every picture where that was asked for."""
     folder = Path(config.output_dir)
     left_out = layout_of(folder).left_out
     collection = load_collection(
@@ -77,17 +94,21 @@ def run(config: GradientsConfig) -> None:
             print(*found.told(), sep="\n", end="\n" if any(found.told()) else "")
         if found.broken and config.skip_broken:
             collection = collection.without(found.broken)
-    if config.dry_run:
-        dry_run(Site.of(model, collection, folder, config), state)
-        return
+    return model, collection
+
+
+def build(
+    model: DiffusionModel, collection: Collection, config: GradientsConfig, state: PartialState
+) -> Built:
+    """Make the cache what the collection is now, and write down what it was made from."""
+    folder = Path(config.output_dir)
     with bar("gradients", "image", state.is_main_process) as on_step:
         built = build_cache(model, collection, folder, config, on_step, state)
-    state.destroy_process_group()  # else a process that ends first may take the others with it
     if state.is_main_process:
-        for note in built.notes:
-            print(note, file=sys.stderr)
-        print(f"{built.added} images added, {built.removed} removed", file=sys.stderr)
-        print(f"{built.images} images, {built.groups} groups of {config.proj_dim} in {folder}")
+        origin = Origin(config.pretrained_model_name_or_path, config.train_data_dir)
+        write_origin(folder, origin)
+    state.destroy_process_group()  # else a process that ends first may take the others with it
+    return built
 
 
 def cuts(model: DiffusionModel) -> Callable[[str], bool]:

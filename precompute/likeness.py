@@ -12,6 +12,7 @@ from attribution.cache.stamps import collection_of
 from attribution.cache.store import open_cache, resolution_of
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
+from attribution.pictures.collection import Collection
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ def run(config: LikenessConfig) -> None:
     model = DiffusionModel.from_pretrained(
         config.pretrained_model_name_or_path, config.device, resolution_of(folder)
     )
+    keep_likeness(model, collection, folder)
+
+
+def keep_likeness(model: DiffusionModel, collection: Collection, folder: Path) -> None:
+    """Encode a cache's training images and write their latents."""
     fingerprints = {"model": model.fingerprint, "collection": collection.fingerprint()}
     open_cache(folder, fingerprints)
     latents = encode(model, collection).cpu()

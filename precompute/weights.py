@@ -16,7 +16,7 @@ from attribution.cache.store import read_header, resolution_of
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
 from attribution.models.diffusion import DiffusionModel
-from attribution.models.network import block_of, in_order
+from attribution.models.network import Anatomy, block_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -47,14 +47,14 @@ def run(config: WeightsConfig) -> None:
         print(f"damping {header['damping']} of {header['damping_losses']}", file=sys.stderr)
     for name, each in fitted.items():
         print(f"{name}: {each.report} of {len(header['groups'])} groups", file=sys.stderr)
-    plot_depth(folder / "weights.png", header["groups"], fitted)
+    plot_depth(folder / "weights.png", header["groups"], fitted, model.family.anatomy)
 
 
-def plot_depth(path: Path, groups: list[str], fitted: dict[str, Fitted]) -> None:
+def plot_depth(path: Path, groups: list[str], fitted: dict[str, Fitted], anatomy: Anatomy) -> None:
     """Plot each concept's weights over the layers, in the network's order, a line for each range."""
     ranges = sorted({group.split(":")[0] for group in groups})
     layers = [group.split(":", 1)[1] for group in groups if group.startswith(f"{ranges[0]}:")]
-    order = in_order(layers)
+    order = anatomy.in_order(layers)
     layers = [layers[i] for i in order]
     names = ["least noise", *(f"range {n}" for n in range(1, len(ranges) - 1)), "most noise"]
     figure, grid = pyplot.subplots(

@@ -19,7 +19,6 @@ from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.adapters import plain, split_name
 from attribution.models.diffusion import DiffusionModel, moving_names
-from attribution.models.network import reads_prompt
 from precompute.__main__ import main
 
 PROMPTS = ["a cat", "a dog on the grass"]
@@ -120,6 +119,7 @@ def test_layers_that_are_not_there_or_no_expression_are_refused(base, lora):
 def test_what_reads_the_prompt_is_known_under_a_lora(base, lora):
     model, alone = opened(base, lora), opened(base)
     assert [plain(name) for name in moving_names(model)] == moving_names(alone) != []
+    reads_prompt = model.family.anatomy.reads_prompt
     assert reads_prompt("mid_block.attentions.0.attn2.to_k.lora_A.adapter_0")
     assert not reads_prompt("mid_block.attentions.0.attn1.to_k.base_layer")
 

@@ -5,7 +5,7 @@ import torch
 
 from attribution.errors import InputError
 from attribution.looks.depth import Depth, by_block, depth
-from attribution.models.network import block_of, in_order
+from attribution.models.network import UNET, block_of
 
 MIXES = [{}, {"subject": 1}, {"style": 2, "general": 1}, {"background": 0.3, "subject": 1.2}]
 
@@ -45,7 +45,7 @@ def test_layers_come_in_the_order_of_the_network(attributor, answer):
         "up_blocks.0", "up_blocks.1", "conv_out",
     ]  # fmt: skip
     unknown = ["h.0.attn", "h.1.attn"]
-    assert in_order(unknown) == [0, 1]
+    assert UNET.in_order(unknown) == [0, 1]
     assert [block_of(layer) for layer in ("conv_in", "mid_block.resnets.0.conv1", "h.1.attn")] == [
         "conv_in", "mid_block", "h.1",
     ]  # fmt: skip

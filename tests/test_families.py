@@ -1,5 +1,6 @@
 """Every family's gradients are the exact ones, and its denoiser is told what its own pipeline tells it."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from families import FAMILIES, exact, prompts_of, saved, side_of
 from PIL import Image
 
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
-from attribution.models.diffusion import DiffusionModel, copy_of
+from attribution.models.diffusion import DiffusionModel, copy_of, moving_names
 from attribution.models.families import FAMILIES as TABLE
 from attribution.models.families import packed, unpacked
 from attribution.models.schedule import schedule_of
@@ -155,3 +156,64 @@ def test_samplers_of_one_flow_give_one_schedule():
     assert schedule_of(solver) == flow
     sampler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     assert torch.allclose(flow.level(torch.arange(1000)).flip(0), sampler.sigmas, atol=1e-6)
+
+
+def shapes_of(model, latents, prompt):
+    """Run the denoiser once; give every layer's output by its name."""
+    found, hooks = {}, []
+    for layer, module in model.denoiser.named_modules():
+        keep = lambda _m, _i, output, layer=layer: found.update({layer: output})  # noqa: E731
+        hooks.append(module.register_forward_hook(keep))
+    with torch.no_grad():
+        model.predict(latents, torch.tensor([10]), model.conditions([prompt]))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_a_layer_that_is_placed_has_the_pictures_positions_row_by_row(model, extractor, name):
+    anatomy = model.family.anatomy
+    if not anatomy.placed:
+        pytest.skip("no maps")
+    draw = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, *model.latent_shape, generator=draw)
+    prompt, side = prompts_of(name)[1], model.latent_shape[1]
+    found = shapes_of(model, latents, prompt)
+    patch = 2 if "2DModel" in type(model.denoiser).__name__ and "pos_embed.proj" in found else 1
+    whole = (side // patch) ** 2
+    first = next(layer for layer in found if layer.endswith((".to_q", "conv_in")))
+    other = latents.clone()
+    other[:, :, -1, 0] += 1  # the lower left corner
+    moved = (shapes_of(model, other, prompt)[first] - found[first]).abs()
+    moved = moved.sum(-1)[0] if moved.dim() == 3 else moved.sum(1)[0].flatten()
+    square = moved.view(math.isqrt(len(moved)), -1)
+    assert square[-1, 0] > 0
+    reach = 2 if first.endswith("conv_in") else 1  # of a convolution with its neighbours
+    assert square[:-reach].sum() == square[:, reach:].sum() == 0
+    for layer in extractor.projector.layers:
+        output = found[layer.removesuffix(".weight")]
+        positions = output.shape[2:] if output.dim() == 4 else output.shape[1:-1]
+        count = math.prod(positions)
+        if anatomy.reads_prompt(layer):
+            assert count not in (1, whole), layer
+        else:  # a UNet halves the sides
+            assert count == 1 or any(count * 4**n == whole for n in range(4)), layer
+
+
+def test_unlearning_moves_what_reads_words_and_only_that(model):
+    names = moving_names(model)
+    assert bool(names) == bool(model.family.anatomy.keys and model.family.reads == "prompt")
+    if not names:
+        return
+    copy, moved = copy_of(model, moving=True), set(names)
+    mine = dict(model.denoiser.named_parameters())
+    for name, parameter in copy.denoiser.named_parameters():
+        assert (parameter.data_ptr() == mine[name].data_ptr()) != (name in moved)
+    latents = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+    args = latents, torch.tensor([10]), model.conditions(["a cat"])
+    with torch.no_grad():
+        before = model.predict(*args)
+        for name in names:
+            copy.denoiser.get_parameter(name).mul_(2)
+        assert not torch.equal(copy.predict(*args), before)
+        assert torch.equal(model.predict(*args), before)

@@ -11,12 +11,14 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from attribution.attributor import Attributor
-from attribution.cache.store import open_cache
+from attribution.cache.store import open_cache, read_header
 from attribution.errors import InputError
+from attribution.files import hash_of
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection, open_image
 from precompute.__main__ import main
+from precompute.evaluate import factors
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -127,12 +129,19 @@ def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     cache, small_model, small_collection, tmp_path, capsys
 ):
     results = tmp_path / "factors.json"
-    old = [{"method": m, "weights": "uniform", "factor": "style"} for m in ("trak", "d-trak")]
+    world = hash_of(read_header(cache)["fingerprints"])[:8]
+    old = [{"method": m, "weights": "uniform", "factor": "style", "world": world} for m in ("trak", "d-trak")]  # fmt: skip
     results.write_text(json.dumps(old))
     names = ["--pretrained_model_name_or_path", str(small_model), "--cache_dir", str(cache)]
     names += ["--train_data_dir", str(small_collection), "--results", str(results)]
     assert main(["evaluate", "factors", "--json", "--update", "--queries", "4", *names]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    out, said = capsys.readouterr()
+    assert (
+        "can be measured here: factors, calibration, regions, domains, unlearning, world." in said
+    )
+    assert "lds (it is about the shipped collection alone)" in said
+    rows = json.loads(out)
+    assert {row["world"] for row in rows} == {world}
     assert rows == json.loads(results.read_text())
     assert rows[-1] == old[0]
     kinds = {(row["method"], row["weights"], row["factor"]) for row in rows[:-1]}
@@ -147,6 +156,27 @@ def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
         assert all(0 <= row[f"precision_at_{k}"] <= 1 for k in (1, 5))
         assert 0 <= row["low"] <= row["precision_at_10"] <= row["high"] <= 1
         assert 0 <= row["chance"] < 1  # the small collection lacks some values
+
+
+def test_figures_of_another_world_stay_apart(
+    cache, small_model, small_collection, tmp_path, capsys, monkeypatch
+):
+    names = ["--pretrained_model_name_or_path", str(small_model), "--cache_dir", str(cache)]
+    names += ["--train_data_dir", str(small_collection), "--work_dir", str(tmp_path)]
+    monkeypatch.setattr(factors, "measure", lambda _: [{"method": "d-trak"}])
+    assert main(["evaluate", "factors", "--json", "--update", *names]) == 0
+    world = hash_of(read_header(cache)["fingerprints"])[:8]
+    assert json.loads(capsys.readouterr().out) == [{"method": "d-trak", "world": world}]
+    assert (tmp_path / f"results/{world}/factors.json").is_file()
+    shipped = ["--results", "benchmarks/results/factors.json"]
+    assert main(["evaluate", "factors", "--json", *names, *shipped]) == 2
+    assert "figures of another model or collection" in capsys.readouterr().err
+    bare = without(small_collection, tmp_path, "held_out.json")
+    names[-3] = str(bare)
+    assert main(["evaluate", "factors", *names]) == 2
+    assert "factors cannot be measured here: no held-out combinations" in capsys.readouterr().err
+    assert main(["evaluate", "lds", *names]) == 2
+    assert "lds cannot be measured here: it is about" in capsys.readouterr().err
 
 
 def test_a_collection_without_concepts_gets_general_weights(

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from attribution.answer.questions import GENERAL, query_features
 from attribution.concepts import captioned, combinations, full_prompt
@@ -18,6 +17,7 @@ from attribution.gradients.features import FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
+from attribution.progress import counted
 from attribution.seeds import FIRST_SEED
 
 BATCH = 32
@@ -48,7 +48,7 @@ def draw_queries(
         prompts = [full_prompt(p, collection.sentence) for p in phrases]
     seeds = [FIRST_SEED[purpose] + i for i in range(len(wanted))]
     images: list[Image.Image] = []
-    bar = tqdm(total=len(wanted), desc=f"drawing {purpose} queries", unit="picture")
+    bar = counted(None, f"drawing {purpose} queries", "picture", len(wanted))
     for start in range(0, len(wanted), BATCH):
         part = slice(start, start + BATCH)
         images += model.generate(prompts[part], seeds[part])
@@ -91,7 +91,7 @@ def questions(
     else:
         asked = concepts
     parts = []
-    for start in tqdm(range(0, len(queries), BATCH), desc="gradients of queries", unit="batch"):
+    for start in counted(range(0, len(queries), BATCH), "gradients of queries", "batch"):
         part = slice(start, start + BATCH)
         seen = Encoded(extractor.model, [q.image for q in queries[part]])
         parts.append(

@@ -246,3 +246,9 @@ def belongs_to(cache: Cache) -> dict:
     kept = {key: cache.header[key] for key in ("method", "damping", "features", "groups")}
     kept["groups"] = hash_of(kept["groups"])
     return kept | {"model": cache.header["fingerprints"]["model"]}
+
+
+def settings_of(cache: Cache) -> dict:
+    """Read what a cache's weights were learned with."""
+    settings = read_about(cache.folder / FILE, belongs_to(cache), TOLD, ADVICE)["settings"]
+    return settings if isinstance(settings, dict) else {}

@@ -16,7 +16,7 @@ from torch import Tensor
 from attribution.answer.answer import Answer
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
-from attribution.models.network import block_of, in_order
+from attribution.models.network import block_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Depth:
     parts: Float[Tensor, "range layer"]  # range 0 holds the least noise; their sum is the score
 
 
-def depth(attributor: Attributor, answer: Answer, row: int, **amounts: float | int) -> Depth:
+def depth(attributor: Attributor, answer: Answer, row: int, /, **amounts: float | int) -> Depth:
     """Share one training image's score in a mix among ranges of noise and layers."""
     amounts = amounts or {GENERAL: 1.0}
     answer.mix(**amounts)  # refuses amounts that make no mix
@@ -38,7 +38,7 @@ def depth(attributor: Attributor, answer: Answer, row: int, **amounts: float | i
     )
     ranges = attributor.extractor.config.ranges
     layers = attributor.extractor.projector.layers
-    order = in_order(layers)
+    order = attributor.model.family.anatomy.in_order(layers)
     return Depth([layers[i] for i in order], parts.view(ranges, -1)[:, order])
 
 

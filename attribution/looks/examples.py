@@ -21,7 +21,7 @@ from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
 from attribution.cache.weights import belongs_to
 from attribution.described import read_about, read_described, write_described
-from attribution.errors import InputError
+from attribution.errors import BelongsElsewhere, InputError
 from attribution.files import Wanted, file_hash
 from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
@@ -119,7 +119,7 @@ def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, T
     names = set().union(*(entry["phrases"] for entry in entries))
     unknown = names - set(attributor.weights)
     if unknown:
-        raise InputError(
+        raise BelongsElsewhere(
             f"{path} asks for {', '.join(sorted(unknown))}, which this cache has no weights for; {ADVICE}"
         )
     if not all(
@@ -160,7 +160,7 @@ def _scores(
 
 
 def leaning_on(
-    answers: list[Answer], row: int, count: int, **amounts: float | int
+    answers: list[Answer], row: int, count: int, /, **amounts: float | int
 ) -> list[tuple[int, float]]:
     """Give the answers in which a training image scores highest, best first: each one's place and the score."""
     mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]

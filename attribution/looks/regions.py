@@ -30,7 +30,6 @@ from attribution.cache.store import Cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.models.encoded import Encoded
-from attribution.models.network import reads_prompt
 
 GRID = 16  # a map's side is that of the latents, but no finer than this
 SMOOTHING = (
@@ -69,8 +68,10 @@ def cell_features(
     # In larger batches the blocks of all positions leave the memory that is used again and again.
     found = extractor.query(seen, phrases, batch_size=2, grid=grid)
     clearer = (extractor.config.ranges + 1) // 2
+    anatomy = extractor.model.family.anatomy
     placeless = [
-        reads_prompt(group) or int(group.split(":")[0]) >= clearer for group in extractor.groups
+        anatomy.reads_prompt(group) or int(group.split(":")[0]) >= clearer
+        for group in extractor.groups
     ]
     whole = found.sum(2, keepdim=True)
     found[:, placeless] = functional.pad(whole[:, placeless], (0, 0, grid * grid, 0))
@@ -126,7 +127,7 @@ class Regions:
 
     heats: dict[str, Heat]  # concept -> a row for every training image, in the collection's order
 
-    def map(self, row: int, **amounts: float | int) -> Float[Tensor, "height width"]:
+    def map(self, row: int, /, **amounts: float | int) -> Float[Tensor, "height width"]:
         """Give one training image's map for a mix, as `Answer.mix` takes it.
 
         The whole picture's map is the mean of its concepts': it points better than the general weights' own.

@@ -25,7 +25,6 @@ from attribution.errors import InputError
 from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.network import READING
 from attribution.models.parts import check, load
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.pictures.collection import Collection, to_pixels
@@ -295,8 +294,8 @@ def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
 
 
 def moving_names(model: DiffusionModel) -> list[str]:
-    """Name the parameters that read the prompt, cross-attention's keys and values; unlearning moves them."""
-    endings = tuple(f"{layer}.weight" for layer in READING)
+    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them."""
+    endings = tuple(f"{layer}.weight" for layer in model.family.anatomy.keys)
     named = [(name, adapters.plain(name)) for name, _ in model.denoiser.named_parameters()]
     return [name for name, plain in named if plain.endswith(endings) and not adapters.is_own(name)]
 

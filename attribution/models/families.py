@@ -19,6 +19,15 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.models.encodings import DEEP, FRAMES, PATCHES, PIXELS, SCALED, Encoding
+from attribution.models.network import (
+    ONE_STREAM,
+    READER,
+    TWO_STREAMS,
+    UNET,
+    UNKNOWN,
+    WORDLESS,
+    Anatomy,
+)
 
 Told = dict[str, Tensor]
 GUIDANCE = 3.5  # that a guidance-distilled denoiser is told in training (diffusers' train_dreambooth_lora_flux.py)
@@ -36,6 +45,7 @@ class Family:
     patch: int = 1  # sides of the squares of latents that the denoiser's channels hold
     reads: str = "prompt"  # or label, or nothing
     together: bool = False  # whether `told` takes a list of prompts
+    anatomy: Anatomy = UNKNOWN  # what its layers' names mean
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -51,7 +61,7 @@ class Family:
     @property
     def maps(self) -> bool:
         """Tell whether layers' positions lie in the picture; a transformer's may be words and picture in one."""
-        return self.networks[0] == "unet"
+        return self.anatomy.placed
 
     @property
     def networks(self) -> list[str]:
@@ -240,45 +250,45 @@ PIXART = f"transformer: PixArtTransformer2DModel, vae: AutoencoderKL, text_encod
 FAMILIES = {
     "StableDiffusionPipeline": Family(
         f"unet: UNet2DConditionModel, text_encoder: CLIPTextModel, vae: AutoencoderKL, tokenizer: {CLIP}",
-        hidden_states, by_unet, together=True,
+        hidden_states, by_unet, together=True, anatomy=UNET,
     ),
     "StableDiffusionXLPipeline": Family(
         "unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, "
         f"text_encoder_2: CLIPTextModelWithProjection, tokenizer: {CLIP}, tokenizer_2: {CLIP}",
-        xl_told, xl_output,
+        xl_told, xl_output, anatomy=UNET,
     ),
     "StableDiffusion3Pipeline": Family(
         "transformer: SD3Transformer2DModel, vae: AutoencoderKL, text_encoder: CLIPTextModelWithProjection, "
         "text_encoder_2: CLIPTextModelWithProjection, text_encoder_3?: T5EncoderModel, "
         f"tokenizer: {CLIP}, tokenizer_2: {CLIP}, tokenizer_3?: {T5}",
-        sd3_told, sd3_output, flow=True,
+        sd3_told, sd3_output, flow=True, anatomy=TWO_STREAMS,
     ),
     "FluxPipeline": Family(
         "transformer: FluxTransformer2DModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, "
         f"text_encoder_2: T5EncoderModel, tokenizer: {CLIP}, tokenizer_2: {T5}",
-        flux_told, flux_output, flow=True, patch=2,
+        flux_told, flux_output, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "Flux2KleinPipeline": Family(
         "transformer: Flux2Transformer2DModel, vae: AutoencoderKLFlux2, text_encoder: Qwen3ForCausalLM, "
         f"tokenizer: {QWEN}",
-        klein_told, klein_output, PATCHES, flow=True, patch=2,
+        klein_told, klein_output, PATCHES, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "QwenImagePipeline": Family(
         "transformer: QwenImageTransformer2DModel, vae: AutoencoderKLQwenImage, "
         f"text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: {QWEN}",
-        qwen_told, qwen_output, FRAMES, flow=True, patch=2,
+        qwen_told, qwen_output, FRAMES, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "ZImagePipeline": Family(
         "transformer: ZImageTransformer2DModel, vae: AutoencoderKL, text_encoder: Qwen3ForCausalLM or Qwen3Model, "
         f"tokenizer: {QWEN}",
         z_told, z_output, flow=True,
     ),
-    "PixArtAlphaPipeline": Family(PIXART, masked_told, pixart_output),
-    "PixArtSigmaPipeline": Family(PIXART, masked_told, pixart_output),
+    "PixArtAlphaPipeline": Family(PIXART, masked_told, pixart_output, anatomy=READER),
+    "PixArtSigmaPipeline": Family(PIXART, masked_told, pixart_output, anatomy=READER),
     "SanaPipeline": Family(
         "transformer: SanaTransformer2DModel, vae: AutoencoderDC, text_encoder: Gemma2Model or Gemma2ForCausalLM, "
         f"tokenizer: {GEMMA}",
-        sana_told, sana_output, DEEP, flow=True,
+        sana_told, sana_output, DEEP, flow=True, anatomy=READER,
     ),
     "Lumina2Pipeline": Family(
         "transformer: Lumina2Transformer2DModel, vae: AutoencoderKL, text_encoder: Gemma2Model or Gemma2ForCausalLM, "
@@ -286,7 +296,8 @@ FAMILIES = {
         masked_told, lumina_output, flow=True,
     ),
     "DiTPipeline": Family(
-        "transformer: DiTTransformer2DModel, vae: AutoencoderKL", label_told, label_output, reads="label"
+        "transformer: DiTTransformer2DModel, vae: AutoencoderKL", label_told, label_output, reads="label",
+        anatomy=WORDLESS,
     ),
-    "DDPMPipeline": Family("unet: UNet2DModel", nothing, wordless, PIXELS, reads="nothing"),
+    "DDPMPipeline": Family("unet: UNet2DModel", nothing, wordless, PIXELS, reads="nothing", anatomy=UNET),
 }  # fmt: skip

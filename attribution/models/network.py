@@ -1,28 +1,47 @@
-"""Say what the names and shapes of a denoiser's layers mean: diffusers' UNet today.
+"""Say what the names and shapes of a denoiser's layers mean; each family has its own `Anatomy` (families.py).
 
-In: names of layers, shapes of their outputs. Out: which read the prompt, how a picture passes them, and how their positions
-lie in it. It knows no parameters.
+In: names of layers, shapes of their outputs. Out: which hold the prompt's words, how a picture passes them, and how their
+positions lie in it. It knows no parameters.
 """
 
 import math
-
-from attribution.models.adapters import plain
-
-DEPTH = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
-READING = (".attn2.to_k", ".attn2.to_v")  # cross-attention's keys and values
+from dataclasses import dataclass
 
 
-def reads_prompt(layer: str) -> bool:
-    """Tell whether a layer's positions are the prompt's tokens."""
-    return plain(layer).endswith(READING)
+@dataclass(frozen=True)
+class Anatomy:
+    """What is known of a family's layers by their names."""
+
+    order: tuple[str, ...] = ()  # how they begin, as a picture passes them; else as they are listed
+    words: tuple[str, ...] = ()  # what names hold whose positions are the prompt's tokens
+    keys: tuple[str, ...] = ()  # how those end that make keys and values of words
+    placed: bool = False  # whether all other positions lie in the picture, row by row
+
+    def reads_prompt(self, layer: str) -> bool:
+        """Tell whether a layer's positions are the prompt's tokens."""
+        return any(part in layer for part in self.words)
+
+    def in_order(self, layers: list[str]) -> list[int]:
+        """Order layers as a picture passes them; unknown ones stay first."""
+        return sorted(
+            range(len(layers)),
+            key=lambda i: next((d for d, p in enumerate(self.order) if layers[i].startswith(p)), 0),
+        )
 
 
-def in_order(layers: list[str]) -> list[int]:
-    """Order layers as a picture passes them: a UNet lists its middle last; unknown ones stay first."""
-    return sorted(
-        range(len(layers)),
-        key=lambda i: next((d for d, part in enumerate(DEPTH) if layers[i].startswith(part)), 0),
-    )
+CROSS = (".attn2.to_k", ".attn2.to_v")
+JOINT = (".add_k_proj", ".add_v_proj")  # of layers that attend to words and picture at once
+UNET = Anatomy(  # which lists its middle last
+    ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out"),
+    CROSS, CROSS, placed=True,
+)  # fmt: skip
+READER = Anatomy((), (*CROSS, "caption_projection."), CROSS, placed=True)  # PixArt, Sana
+WORDLESS = Anatomy(placed=True)  # DiT
+TWO_STREAMS = Anatomy(  # Stable Diffusion 3
+    (), (*JOINT, ".add_q_proj", ".to_add_out", ".ff_context.", "context_embedder"), JOINT, placed=True
+)  # fmt: skip
+ONE_STREAM = Anatomy(keys=JOINT)  # FLUX, Qwen-Image: words and picture are in one row of tokens
+UNKNOWN = Anatomy()
 
 
 def block_of(layer: str) -> str:

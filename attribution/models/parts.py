@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
 from attribution.errors import InputError
+from attribution.models.adapters import split_name
 from attribution.models.configs import (
     FEWEST_TIMESTEPS,
     MOST_TEXT_BYTES,
@@ -26,6 +27,7 @@ from attribution.models.configs import (
     read_config,
 )
 from attribution.models.families import FAMILIES
+from attribution.pictures.hub import model_folder
 from attribution.quiet import without_bars
 
 ADDED = {
@@ -46,6 +48,13 @@ def check(folder: Path) -> None:
     parts = (*family.classes, "scheduler") if family else ()
     _check_links(folder, [p for part in parts for p in (folder / part, *(folder / part).glob("*"))])
     check_configs(folder, family)
+
+
+def class_named(name: str | Path) -> str:
+    """Name the class of a model's pipeline, by its folder or its Hub id, once its configs were checked."""
+    folder = model_folder(split_name(name)[0], check)
+    check(folder)
+    return class_of(folder)
 
 
 def load(folder: Path) -> DiffusionPipeline:

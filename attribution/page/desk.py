@@ -24,10 +24,11 @@ from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
 from attribution.models.diffusion import copy_of
+from attribution.page.choices import OWN, Choices
 from attribution.page.inputs import MAX_PROMPT, whole, words
-from attribution.page.session import COUNT, LAST_SEED, LEVEL, OWN, SEED, Marks, Session, as_mix
-from attribution.page.views import QUESTIONS, Views, as_data
-from attribution.pictures.collection import CONCEPTS, Collection
+from attribution.page.session import COUNT, LAST_SEED, LEVEL, SEED, Marks, Session, as_mix
+from attribution.page.views import Views, as_data
+from attribution.pictures.collection import Collection
 from attribution.pictures.optout import Visible
 from attribution.progress import OnStep
 from attribution.report.document import report_html, sources_csv
@@ -70,9 +71,14 @@ class Desk:
         return self.attributor.visible
 
     @cached_property
+    def choices(self) -> Choices:
+        """Say what there is to choose from."""
+        return Choices.of(self.attributor)
+
+    @cached_property
     def views(self) -> Views:
         """Write HTML for the collection."""
-        return Views(self.attributor)
+        return Views(self.attributor, self.choices)
 
     @cached_property
     def worker(self) -> Attributor:
@@ -110,9 +116,9 @@ class Desk:
         )  # fmt: skip
 
     def picked(self, values: tuple[str, ...], prompt: str | None = None) -> dict[str, str]:
-        """Give the phrases of values of CONCEPTS; with a prompt, of those alone that it holds."""
+        """Give the phrases of a value of each concept; with a prompt, of those alone that it holds."""
         known = self.collection.concepts
-        found = {c: known.get(c, {}).get(v) for c, v in zip(CONCEPTS, values, strict=True)}
+        found = {c: known[c].get(v) for c, v in zip(known, values, strict=True)}
         return {c: p for c, p in found.items() if p and (prompt is None or p in prompt)}
 
     def build(self, *values: str) -> str:
@@ -122,8 +128,10 @@ class Desk:
     def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
         prompt = words(prompt, "the prompt", self.max_prompt)
-        if not prompt:
-            raise InputError("describe a picture first, or pick a subject, style or background")
+        if self.choices.reads == "nothing":
+            prompt = ""
+        elif not prompt:
+            raise InputError("describe a picture first")
         seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
         with self.lock:
             [image] = self.attributor.model.generate([prompt], [seed], on_step=on_step)
@@ -159,6 +167,8 @@ class Desk:
 
     def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
         """Learn weights for a phrase."""
+        if self.choices.reads != "prompt":
+            raise InputError("this model reads no phrases, so that none can be learned")
         phrase = words(phrase, "the concept", 100)
         return learn_concept(self.worker, phrase, on_step, self.own_queries)
 
@@ -171,7 +181,7 @@ class Desk:
         if session is None:
             raise InputError("make or upload a picture first")
         answer = replace(session.answer, requests=self.attributor.requests)
-        names = [*QUESTIONS.values(), *(OWN + concept.phrase for concept in own)]
+        names = [*self.choices.questions, *(OWN + concept.phrase for concept in own)]
         mix = as_mix(dict(zip(names, amounts, strict=False)), answer)
         likeness, stable = marks or (None, None)
         artist = words(artist, "the artist", 200)
@@ -202,8 +212,12 @@ class Desk:
         return self.views.closer(seen, row, by_block(found))
 
     def where(self, seen: Session, row: int) -> str:
-        """Draw where in the picture the evidence for a training image lies."""
+        """Draw where in the picture the evidence for a training image lies, or say that it is not known."""
         self.visible.shown(row)
+        if not self.choices.maps:
+            return self.views.message(
+                f"Where in the picture its evidence lies is not known for a {self.choices.model['family']}."
+            )
         if not seen.regions:
             with self.lock:
                 seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
@@ -225,30 +239,35 @@ class Desk:
         session = session or self.first()
         if session is None:
             raise InputError("make or upload a picture first")
+        if not self.choices.forgets:
+            raise InputError(
+                f"a {self.choices.model['network']} has no cross-attention; unlearning moves nothing else"
+            )
         return what_if(
             self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
             rows, session.seed, session.image, self.unlearning, on_step,
         )  # fmt: skip
 
-    def search(self, text: object, artist: object, style: object) -> tuple[list[int], int]:
-        """Find the rows whose caption, artist or labels hold all words of a text.
+    def search(self, text: object, artist: object, kind: object) -> tuple[list[int], int]:
+        """Find the rows whose caption, artist or labels hold all words of a text; `kind` is of `choices.column`.
 
         Counted beside are all that are withheld: how many of them fit would tell what they hold.
         """
         wanted = words(text, "the search", 200).lower().split()
-        artist, style = words(artist, "the artist", 200), words(style, "the style", 200)
+        artist, column = words(artist, "the artist", 200), self.choices.column
+        kind = words(kind, f"the {column or 'label'}", 200)
         found = []
         for row, caption, about in self.visible.described():
             everything = " ".join([caption, *about.values()]).lower()
             fits = all(word in everything for word in wanted)
             fits = fits and artist in ("", ANY, about.get("artist"))
-            if fits and style in ("", ANY, about.get("style")):
+            if fits and kind in ("", ANY, about.get(column)):
                 found.append(row)
         return found, self.visible.withheld()
 
-    def browse(self, text: object, artist: object, style: object, page: object) -> str:
+    def browse(self, text: object, artist: object, kind: object, page: object) -> str:
         """Show a page of what a search finds."""
-        found, hidden = self.search(text, artist, style)
+        found, hidden = self.search(text, artist, kind)
         pages = max(1, -(-len(found) // PAGE_SIZE))
         page = whole(page, "the page", 1, pages)
         some = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
@@ -290,7 +309,7 @@ class Desk:
             "method": seen.method, "phrases": answer.phrases, "mix": seen.mix,
             "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
             "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
-            "artists": [vars(share) for share in self.shares(seen)],
+            "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
         }  # fmt: skip
 
     def shares(self, seen: Session) -> list[Share]:

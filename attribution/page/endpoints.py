@@ -4,21 +4,27 @@ In: what a program sent, which may be anything. Out: JSON and pictures. The endp
 sees: `gr.api` hands on no visitor's state, and would name the parameters' kinds anew.
 """
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import gradio as gr
 
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
+from attribution.page.choices import Choices, as_argument
 from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.inputs import rows, whole
 from attribution.page.panels.mix import OWN_SLOTS
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
-from attribution.page.views import QUESTIONS
 
 MOST = 100  # training images that a program may ask for
+MIX = "mix"  # the argument that stands for one of each question
+Mix = dict[str, object]  # question -> amount
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,12 @@ class Endpoints:
         return session, image, desk.as_json(session, COUNT)
 
     def attribute(
-        self, prompt: object, seed: object, method: object, request: gr.Request,
-        general: object = 1, subject: object = 0, style: object = 0, background: object = 0,
+        self, prompt: object, seed: object, method: object, request: gr.Request, mix: Mix,
         count: object = COUNT, artist: object = "",
     ) -> tuple:  # fmt: skip
         """Draw a picture from a prompt and a seed, and rank the training images behind it for a mix of questions."""
         session, image, _ = self.generate(prompt, seed, method, request)
-        mix = (general, subject, style, background)
-        return image, self.rank(session, [], *mix, count=count, artist=artist)
+        return image, self.rank(session, [], mix, count=count, artist=artist)
 
     def trace(
         self, upload: dict | None, prompt: object, method: object, request: gr.Request
@@ -58,12 +62,13 @@ class Endpoints:
         return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
 
     def rank(
-        self, session: Session | None, own: list, general: object = 1, subject: object = 0,
-        style: object = 0, background: object = 0, own_concept: object = 0, count: object = COUNT,
-        artist: object = "",
+        self, session: Session | None, own: list, mix: Mix, own_concept: object = 0,
+        count: object = COUNT, artist: object = "",
     ) -> dict:  # fmt: skip
         """Rank for another mix of questions, from the last answer's scores; `own_concept` is the last one learned."""
-        amounts = [general, subject, style, background, *[0.0] * (len(own) - 1), own_concept]
+        if own_concept and not own:
+            raise InputError("no concept of your own is learned yet; ask /learn first")
+        amounts = [*mix.values(), *[0.0] * (len(own) - 1), own_concept]
         seen = self.hall.desk.seen(session, None, artist, own, *amounts)
         return self.hall.desk.as_json(seen, whole(count, "the count", 1, MOST))
 
@@ -90,28 +95,61 @@ class Endpoints:
         figures = {name: v for name, v in vars(found).items() if isinstance(v, float | list)}
         return found.before, found.after, found.control, figures
 
-    def look(
-        self, session: Session | None, row: object, general: object = 1, subject: object = 0,
-        style: object = 0, background: object = 0,
-    ) -> dict:  # fmt: skip
+    def look(self, session: Session | None, row: object, mix: Mix) -> dict:
         """Tell which layers and noise levels spoke for one training image of the last answer."""
         desk = self.hall.desk
-        seen = desk.seen(session, None, "", [], general, subject, style, background)
+        seen = desk.seen(session, None, "", [], *mix.values())
         return desk.spoken(seen, whole(row, "the row", 0, len(desk.collection) - 1))
 
-    def browse(self, text: object, artist: object, style: object, count: object = COUNT) -> list:
+    def browse(self, text: object, artist: object, kind: object, count: object = COUNT) -> list:
         """Search the collection's captions and labels."""
         desk = self.hall.desk
-        found, _ = desk.search(text, artist, style)
+        found, _ = desk.search(text, artist, kind)
         return [desk.row_json(row) for row in found[: whole(count, "the count", 1, MOST)]]
 
-    def report(
-        self, session: Session | None, general: object = 1, subject: object = 0, style: object = 0,
-        background: object = 0,
-    ) -> dict:  # fmt: skip
+    def report(self, session: Session | None, mix: Mix) -> dict:
         """Write the last answer's report; `python -m precompute verify` checks it."""
         desk = self.hall.desk
-        return desk.report(desk.seen(session, None, "", [], general, subject, style, background))
+        return desk.report(desk.seen(session, None, "", [], *mix.values()))
+
+
+def named(handler: Callable, choices: Choices) -> Callable:
+    """Give a handler an argument for each question in place of `mix`, and for the column in place of `kind`.
+
+    Gradio tells programs the names of the arguments that a handler has.
+    """
+    arguments = inspect.signature(handler).parameters
+    if MIX not in arguments:
+        return renamed(handler, choices)
+    place, count = list(arguments).index(MIX), len(choices.questions)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    asked = [
+        inspect.Parameter(argument, kind, default=float(name == GENERAL))
+        for name, argument in choices.arguments.items()
+    ]
+
+    @wraps(handler)
+    def mixed(*given: Any) -> Any:
+        amounts = dict(zip(choices.questions, given[place : place + count], strict=True))
+        return handler(*given[:place], amounts, *given[place + count :])
+
+    every = [*arguments.values()]
+    mixed.__signature__ = inspect.Signature([*every[:place], *asked, *every[place + 1 :]])  # type: ignore[attr-defined]
+    return mixed
+
+
+def renamed(handler: Callable, choices: Choices) -> Callable:
+    """Name what pictures are sought by as the collection does."""
+
+    @wraps(handler)
+    def sought(*given: Any) -> Any:
+        return handler(*given)
+
+    word = as_argument(choices.column) if choices.column else "kind"
+    every = inspect.signature(handler).parameters.values()
+    named = [each.replace(name=word) if each.name == "kind" else each for each in every]
+    sought.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    return sought
 
 
 def offer(hall: Hall, states: States, tools: bool = False) -> None:
@@ -125,10 +163,11 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
     picture, before, after, control = (gr.Image(label=n, **picture) for n in ("Picture", "Before", "After", "Control"))  # fmt: skip
     answer = gr.JSON(visible=False, label="Answer")
     left_out = gr.JSON(visible=False, label="Rows")
-    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Style", "Phrase", "Text")}  # fmt: skip
+    text = {n: gr.Textbox("", visible=False, label=n) for n in ("Prompt", "Method", "Artist", "Kind", "Phrase", "Text")}  # fmt: skip
     number = {n: gr.Number(v, visible=False, label=n) for n, v in (("Seed", SEED), ("Count", COUNT), ("Row", 0))}  # fmt: skip
     upload = gr.Image(visible=False, label="Upload")
-    mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*QUESTIONS.values(), "own concept"]]  # fmt: skip
+    choices = hall.desk.choices
+    mix = [gr.Number(float(n == GENERAL), visible=False, label=n) for n in [*choices.questions, "own concept"]]  # fmt: skip
     endpoints = (
         (do.generate, [text["Prompt"], number["Seed"], text["Method"]], [session, picture, answer], HEAVY),
         (do.trace, [upload, text["Prompt"], text["Method"]], [session, answer], HEAVY | RAW),
@@ -136,7 +175,7 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
         (do.learn, [text["Phrase"], own, session], [own, session, answer], LONG),
         (do.without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
         (do.look, [session, number["Row"], *mix[:-1]], [answer], LIGHT),
-        (do.browse, [text["Text"], text["Artist"], text["Style"], number["Count"]], [answer], LIGHT),
+        (do.browse, [text["Text"], text["Artist"], text["Kind"], number["Count"]], [answer], LIGHT),
         (do.report, [session, *mix[:-1]], [answer], LIGHT),
     )  # fmt: skip
     if tools:
@@ -152,6 +191,6 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
     for handler, inputs, outputs, options in endpoints:
         remembers = tools and session in [*inputs, *outputs]
         call.click(
-            on_gpu(plainly(handler)), inputs, outputs, api_name=handler.__name__,
+            on_gpu(plainly(named(handler, choices))), inputs, outputs, api_name=handler.__name__,
             api_visibility="undocumented" if remembers else "public", **options,
         )  # fmt: skip

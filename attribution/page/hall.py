@@ -3,6 +3,7 @@
 In: settings. Out: a `Hall`. It knows no layout.
 """
 
+import logging
 import math
 import threading
 import time
@@ -13,12 +14,19 @@ from pathlib import Path
 import gradio as gr
 
 from attribution.attributor import Attributor
-from attribution.errors import InputError
-from attribution.looks.examples import load_examples
+from attribution.cache.origin import Origin, read_origin
+from attribution.errors import BelongsElsewhere, InputError
+from attribution.looks.examples import Example, load_examples
 from attribution.page.desk import Desk
 from attribution.page.guards import wanted
 from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
+from attribution.pictures.hub import is_hub_id
+
+LOG = logging.getLogger(__name__)
+SHIPPED = Origin("assets/model", "assets/collection")
+SHIPPED_EXAMPLES = "assets/examples"
+EXAMPLES = "examples"  # in a cache's folder
 
 
 class Stopped(Exception):
@@ -67,14 +75,44 @@ class Hall:
 
 
 def load(settings: Settings) -> Hall:
-    """Load what the settings name; the examples only where they are."""
+    """Load what the settings name, else what the first cache was made from, else what is shipped."""
     first, *rest = settings.cache
+    told = read_origin(first)
+    origin = told or SHIPPED
+    for what, place, given in (
+        ("model", origin.model, settings.model),
+        ("collection", origin.collection, settings.collection),
+    ):
+        if told and not given and not is_hub_id(place) and not Path(place).is_dir():
+            raise InputError(
+                f"{first} was made from the {what} {place}, which is not there; say with "
+                f"ATTRIBUTION_{what.upper()} where it is now"
+            )
     attributor = Attributor.from_pretrained(
-        settings.model, first, settings.collection, settings.device, settings.opt_out or None,
-        settings.follow_links,
+        settings.model or origin.model, first, settings.collection or origin.collection,
+        settings.device, settings.opt_out or None, settings.follow_links,
     )  # fmt: skip
     others = tuple(attributor.with_cache(folder) for folder in rest)
-    folder = Path(settings.examples)
-    examples = tuple(load_examples(folder, attributor)) if folder.is_dir() else ()
+    if unasked := [c for c in attributor.collection.concepts if c not in attributor.weights]:
+        LOG.warning(
+            "%s has no weights for %s, which is not asked about; run python -m precompute all (or weights) again",
+            first, ", ".join(unasked),
+        )  # fmt: skip
+    named = Path(settings.examples) if settings.examples else None
+    examples = ready(named or attributor.cache.folder / EXAMPLES, attributor)
+    if not examples and not named:
+        examples = ready(Path(SHIPPED_EXAMPLES), attributor)
     desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt)
     return Hall(desk, settings.time_limit)
+
+
+def ready(folder: Path, attributor: Attributor) -> tuple[Example, ...]:
+    """Load examples; those of another model or of other questions are left out, which the log tells."""
+    if not folder.is_dir():
+        return ()
+    try:
+        return tuple(load_examples(folder, attributor))
+    except BelongsElsewhere as error:
+        if folder != Path(SHIPPED_EXAMPLES):
+            LOG.warning("%s; the page starts without examples", error)
+        return ()

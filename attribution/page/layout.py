@@ -31,7 +31,7 @@ SENTENCE = "Make or upload a picture, and see which training pictures, and whose
 
 def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
     """Lay out the page, and connect it; `tools` says whether endpoints are offered as tools, too."""
-    desk, views = hall.desk, hall.desk.views
+    desk, views, choices = hall.desk, hall.desk.views, hall.desk.choices
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
         states = new_states()
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
@@ -41,16 +41,16 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                 with gr.Row(elem_id="answer"):
                     shown = answer.lay_out(desk)
                     with gr.Column(scale=3, min_width=300):
-                        mixed = mix.lay_out()
-                        concept = own.lay_out()
+                        mixed = mix.lay_out(choices)
+                        concept = own.lay_out(choices)
                         order = ranking.lay_out()
                 look = closer.lay_out()
                 with gr.Tabs(elem_id="more"):
-                    shares = artists.lay_out()
-                    leaving = what_if.lay_out(views)
+                    shares = artists.lay_out(choices.artists)
+                    leaving = what_if.lay_out(views, choices)
                     along = report.lay_out(views)
                     tabular = table.lay_out()
-            library = collection.lay_out()
+            library = collection.lay_out(choices)
             limits.lay_out(views)
         offer(hall, states, tools)  # first, so that programs get the names
 
@@ -61,7 +61,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         drawn = [states.session, shown.asked, way.prompt, tabs]
         answers.append(collection.connect(hall, library, drawn, states))
         answer.connect(hall, answers, states, look.detail, leaving.count, ranks)
-        moved = mix.connect(mixed, ranks)
+        moved = mix.connect(choices, mixed, ranks)
         artists.connect([order.ranked, shares.artists], states, ranks)
         ranking.connect(hall, order, states, leaving.count)
         closer.connect(hall, look, order.ranked, moved, states, looking)
@@ -69,7 +69,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         what_if.connect(hall, leaving, states)
         report.connect(hall, along, looking)
         filled = [shown.asked, *written, leaving.whose]
-        filled += [library.artist, library.style, library.found]
+        filled += [library.artist, library.kind, library.found]
         restored = [way.prompt, way.seed, states.artist, states.wanted, *mixed.sliders]
         arrival.connect(hall, demo, filled, restored, states)
     return demo

@@ -17,10 +17,10 @@ from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
 from attribution.looks.regions import Regions
 from attribution.looks.stability import Stability
+from attribution.page.choices import OWN, in_link, question_of
 
 COUNT = 12  # training images shown
 LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
-OWN = "own:"  # begins the name of a visitor's own concept
 SEED = 7
 LAST_SEED = 9_999_999  # those above belong to fitting and measuring (seeds.py)
 Marks = tuple[Tensor | None, Stability]  # likeness to every training image, repeats of the answer
@@ -55,7 +55,9 @@ class Session:
         return self.answer.rank(count, self.among(), **self.mix)
 
     def p_value(self) -> float | None:
-        """Give the largest p-value of what is mixed: all of it must stand out."""
+        """Give the largest p-value of what is mixed: all of it must stand out; None where nothing was judged."""
+        if not self.answer.evidence:
+            return None
         found = [self.answer.p_values.get(name) for name in self.mix]
         return None if None in found or not found else max(found)
 
@@ -70,21 +72,28 @@ class Session:
         """Write the page's state as a query string; an upload has none."""
         if self.seed is None:
             return ""
-        plain = {name: amount for name, amount in self.mix.items() if not name.startswith(OWN)}
+        plain = {in_link(n): amount for n, amount in self.mix.items() if not n.startswith(OWN)}
         fields = {"prompt": self.prompt, "seed": self.seed} | plain
         return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
 
 
 def as_mix(amounts: dict[str, object], answer: Answer | None = None) -> dict[str, float]:
-    """Keep the amounts above zero; refuse what is no amount, and a mix of nothing."""
-    mix = {}
+    """Keep the amounts above zero of what was asked; refuse what is no amount, and a mix of nothing."""
+    mix, unasked = {}, []
     for name, amount in amounts.items():
         if isinstance(amount, bool) or not isinstance(amount, int | float):
             raise InputError(f"{name} is {type(amount).__name__}; give a number from 0 to 1")
         if not 0 <= amount <= 1 or math.isnan(amount):
             raise InputError(f"{name} is {amount}; give a number from 0 to 1")
-        if amount and (answer is None or name in answer.scores):
+        if amount and answer and name not in answer.scores:
+            unasked.append(question_of(name))
+        elif amount:
             mix[name] = float(amount)
+    if unasked and not mix:
+        raise InputError(
+            f"this picture was not asked about its {', '.join(unasked)}; choose another question"
+        )
     if not mix:
-        raise InputError("move at least one slider above zero")
+        one = f"give {next(iter(amounts), GENERAL)} an amount above zero"
+        raise InputError("move at least one slider above zero" if len(amounts) > 1 else one)
     return mix

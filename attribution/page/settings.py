@@ -27,6 +27,7 @@ def up_to(most: int) -> object:
 
 
 Place = Annotated[str, Field(min_length=1, description="a folder or a Hub id")]
+Other = Annotated[str | None, Field(min_length=1, description="a folder or a Hub id")]
 Places = Annotated[
     tuple[Place, ...],
     NoDecode,
@@ -41,11 +42,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    model: Place = "assets/model"
+    model: Other = None  # where it is not what the first cache was made from, or what is shipped
     cache: Places = ("assets/cache",)  # one for each method
-    collection: Place = "assets/collection"
+    collection: Other = None  # likewise
     opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
-    examples: Place = "assets/examples"  # answers that are ready when the page opens
+    examples: Other = None  # answers that are ready when the page opens, else the cache's own
     device: Annotated[str, Field(pattern=DEVICE, description="cpu, cuda or cuda:1")] = "cpu"
     max_prompt: Annotated[int, up_to(MAX_PROMPT)] = MAX_PROMPT  # characters
     max_upload_mb: Annotated[int, up_to(1000)] = 20

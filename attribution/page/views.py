@@ -22,11 +22,10 @@ from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.looks.own import OwnConcept
 from attribution.looks.unlearning import WhatIf
-from attribution.page.session import COUNT, LEVEL, OWN, Session
-from attribution.pictures.collection import CONCEPTS
+from attribution.page.choices import OWN, WHOLE, Choices, question_of
+from attribution.page.session import COUNT, LEVEL, Session
 from attribution.report.credentials import Credentials
 
-QUESTIONS = {"Whole picture": GENERAL} | {concept.capitalize(): concept for concept in CONCEPTS}
 SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
@@ -53,16 +52,12 @@ def as_data(image: Image.Image, side: int = SHOWN) -> str:
     return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode()
 
 
-def question_of(name: str) -> str:
-    """Name a question in words."""
-    return "whole picture" if name == GENERAL else name.removeprefix(OWN)
-
-
 class Views:
     """Write HTML for one model and its collection."""
 
-    def __init__(self, attributor: Attributor) -> None:
+    def __init__(self, attributor: Attributor, choices: Choices | None = None) -> None:
         self.visible, self.calibration = attributor.visible, attributor.calibration
+        self.choices = choices or Choices.of(attributor)
         self.thumbnail = lru_cache(maxsize=4096)(self._thumbnail)
 
     def _thumbnail(self, row: int) -> str:
@@ -71,13 +66,15 @@ class Views:
     def about(self, row: int) -> dict:
         """Give what is said of one training image wherever it is shown."""
         labels = self.visible.labels(row)  # which refuses, and a thumbnail that is kept would not
+        column, nobody = self.choices.column, "unknown" if self.choices.artists else ""
         return {
             "row": row,
+            "file": self.visible.file(row),
             "picture": self.thumbnail(row),
             "caption": self.visible.caption(row),
-            "artist": labels.get("artist", "unknown"),
-            "style": labels.get("style", ""),
-            "license": labels.get("license", "unknown"),
+            "artist": labels.get("artist", nobody),
+            "kind": labels.get(column, "") if column else "",
+            "license": labels.get("license", "unknown" if self.visible.has("license") else ""),
         }
 
     def facts(self, row: int) -> dict[str, str]:
@@ -96,7 +93,8 @@ class Views:
             words=words, given=session.given, p_values=p_values, level=LEVEL,
             stands_out=bool(p_values) and answer.stands_out(LEVEL), link=session.link(), own=OWN,
             null=null_plot(self.calibration, value), credentials=session.credentials,
-            whole=p_values.get("whole picture"),
+            whole=p_values.get(WHOLE), judged=bool(answer.evidence), model=self.choices.model,
+            method=session.method, known=len(self.visible),
         )  # fmt: skip
 
     def drawn(self, image: Image.Image, prompt: str) -> str:
@@ -113,7 +111,7 @@ class Views:
         return render(
             "ranked", rows=rows, link=link, artist=session.artist, mix=session.mix, question_of=question_of,
             p_value=session.p_value(), level=LEVEL, different=different,
-            most_alike=self.most_alike(session), known=len(self.visible),
+            most_alike=self.most_alike(session), known=len(self.visible), forgets=self.choices.forgets,
             hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip
 
@@ -180,7 +178,12 @@ class Views:
 
     def as_table(self, session: Session) -> str:
         """Show the ranking as a table."""
-        return render("table", rows=self.table(session))
+        columns = {"rank": "rank", "score": "score", "share": "share", "likeness": "likeness"}
+        columns |= {"artist": "artist"} if self.choices.artists else {}
+        columns |= {self.choices.column: "kind"} if self.choices.column else {}
+        columns |= {"caption": "caption"}
+        columns |= {"license": "license"} if self.visible.has("license") else {}
+        return render("table", rows=self.table(session), columns=columns)
 
     def strip(self, chosen: list[int], examples: tuple[Example, ...]) -> str:
         """Show examples to choose from."""
@@ -194,7 +197,8 @@ class Views:
         """Say what to do, where there is no example."""
         hidden, artists = self.visible.withheld(), len(self.visible.names("artist"))
         known = len(self.visible) - hidden
-        return render("welcome", known=known, artists=artists, hidden=hidden)
+        reads = self.choices.reads
+        return render("welcome", known=known, artists=artists, hidden=hidden, reads=reads)
 
     def explained(self, name: str) -> str:
         """Explain a part of the page."""
@@ -244,7 +248,7 @@ class Views:
 
     def limits(self) -> str:
         """Say what the page can and cannot tell, and how often it is wrong where that was measured."""
-        return render("limits", figures=figures())
+        return render("limits", figures=figures(), choices=self.choices)
 
 
 def figures() -> dict[str, list[dict]]:

@@ -32,7 +32,7 @@ DENOISERS = ("unet", "transformer")
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 PATTERNS = {
-    "cache": ["*.json", "*.safetensors"],
+    "cache": ["*.json", "*.safetensors", "examples/*.png"],
     "collection": [
         *(f"*.{kind}" for kind in ("json", "jsonl", "csv", "txt", "caption", "parquet", "arrow", "tar")),
         *PICTURES,

@@ -19,6 +19,7 @@ RESERVED = ("general", "equalised", "scales", "__metadata__", "self", "count", "
 MOST_COMBINATIONS = 1_000_000  # of values; all of them are listed
 EXAMPLE = '{"style": {"woodcut": "a woodcut", "neon": "a neon sign"}}'
 PROMPT = "prompt"  # in concepts.json, beside the concepts
+OWN = "own:"  # begins the names of visitors' own concepts
 LOG = logging.getLogger(__name__)
 Concepts = dict[str, dict[str, str]]  # concept -> value -> the phrase that names it alone
 
@@ -36,7 +37,7 @@ def read_concepts(folder: Path) -> tuple[Concepts, str]:
         raise InputError(f"{path} holds no concepts; write it like {EXAMPLE}")
     sentence = found.pop(PROMPT, "")
     for concept, values in found.items():
-        if not concept.strip() or concept in RESERVED:
+        if not concept.strip() or concept in RESERVED or concept.startswith(OWN):
             raise InputError(f"{path} has a concept named {concept!r}; give it another name")
         texts = [*values, *values.values()] if isinstance(values, dict) else [None]
         if not all(isinstance(text, str) and text.strip() for text in texts):

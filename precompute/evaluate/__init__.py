@@ -17,30 +17,48 @@
 
 Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the
-results file, where rows of other methods stay.
+results file, where rows of other methods stay. Rows of another model or collection than the shipped ones go to a folder
+of their own below the work folder, and are never printed or written among others; what can be measured there is said first.
 """
 
 import importlib
 import json
-from pathlib import Path
+import sys
 
-from attribution.files import write_whole
-from precompute.evaluate.config import EvaluateConfig
+from attribution.cache.stamps import collection_of
+from attribution.errors import InputError
+from attribution.models.families import FAMILIES
+from attribution.models.parts import class_named
+from precompute.evaluate.config import MEASUREMENTS, EvaluateConfig
+from precompute.evaluate.possible import Measured, lacking, told
+from precompute.evaluate.results import WORLD, path_of, read_rows, world_of, write_rows
 from precompute.tables import TABLES
 
 __all__ = ["EvaluateConfig", "run"]
 
 
 def run(config: EvaluateConfig) -> None:
-    """Measure, add the other methods' committed rows, and print."""
-    module = importlib.import_module(f"precompute.evaluate.{config.what}")
-    rows = module.measure(config)
-    path = Path(config.results or f"benchmarks/results/{config.what}.json")
-    committed = json.loads(path.read_text()) if path.is_file() else []
-    measured = {(row.get("method"), row.get("collection")) for row in rows}
-    rows += [r for r in committed if (r.get("method"), r.get("collection")) not in measured]
+    """Say what can be measured, measure, add the other methods' rows of the same world, and print."""
+    world = world_of(config)
+    path = path_of(config, world)
+    known = read_rows(path, world)
+    if world:
+        refuse_impossible(config)
+    rows = importlib.import_module(f"precompute.evaluate.{config.what}").measure(config)
+    rows = [row | ({WORLD: world} if world else {}) for row in rows]
+    measured = {row.get("method") for row in rows}
+    rows += [row for row in known if row.get("method") not in measured]
     if config.update:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(row) for row in rows)
-        write_whole(path, f"[\n{lines}\n]\n")
+        write_rows(path, rows)
+        print(f"written to {path}", file=sys.stderr)
     print(json.dumps(rows) if config.json else TABLES[config.what](rows))
+
+
+def refuse_impossible(config: EvaluateConfig) -> None:
+    """Say what can be measured on another world, and refuse what cannot."""
+    collection = collection_of(config.train_data_dir, config.cache_dir)
+    family = FAMILIES[class_named(config.pretrained_model_name_or_path)]
+    on = Measured(collection, family, shipped=False)
+    print(told(MEASUREMENTS, on), file=sys.stderr)
+    if reasons := lacking(config.what, on):
+        raise InputError(f"{config.what} cannot be measured here: {', '.join(reasons)}")

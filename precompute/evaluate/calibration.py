@@ -29,6 +29,7 @@ from attribution.answer.calibration import (
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.stamps import collection_of
+from attribution.cache.store import resolution_of
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
@@ -37,6 +38,7 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.results import world_of
 from precompute.evaluate.statistics import clopper_pearson
 from precompute.shipped.scenes import compose
 from precompute.shipped.styles import STYLES, draw
@@ -52,7 +54,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every set of pictures, question and level."""
     folder = Path(config.cache_dir)
     collection = collection_of(config.train_data_dir, folder)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+    )
     belongs_to = calibrated_for(model, collection.concepts)
     calibration = read_calibration(folder, belongs_to)
     if calibration is None or not calibration.unshown:
@@ -65,7 +69,8 @@ def measure(config: EvaluateConfig) -> list[dict]:
         config, belongs_to, "unrelated", lambda: ask_unrelated(model, collection, count)
     )
     own = kept(config, belongs_to, "own", lambda: ask_own(model, collection, config))
-    new = kept(config, belongs_to, "new", lambda: ask_new(model, collection))
+    shipped = not world_of(config)  # whose code draws new pictures
+    new = kept(config, belongs_to, "new", lambda: ask_new(model, collection)) if shipped else []
 
     rows = rates("false alarms", "unrelated pictures, guessed words", unrelated, calibration)
     for number, family in enumerate(families):
@@ -87,9 +92,8 @@ def measure(config: EvaluateConfig) -> list[dict]:
     for what, found in own.items():
         if what != "wrong":
             rows += rates("detected", f"generated, {what}", found, calibration)
-    return rows + rates(
-        "detected", "the collection's code, new pictures, guessed words", new, calibration
-    )
+    what = "the collection's code, new pictures, guessed words"
+    return rows + (rates("detected", what, new, calibration) if shipped else [])
 
 
 def rates(

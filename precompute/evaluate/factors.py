@@ -21,7 +21,7 @@ from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import Cache, open_cache
+from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in, recognise
 from attribution.errors import InputError
@@ -47,7 +47,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each set of weights and each factor."""
     collection = collection_of(config.train_data_dir, config.cache_dir)
     check(collection)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(config.cache_dir)
+    )
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
     cache = open_cache(config.cache_dir, expected)
     weights, method = read_weights(cache), cache.header["method"]

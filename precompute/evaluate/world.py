@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from attribution.answer.queries import draw_queries
+from attribution.cache.stamps import collection_of
+from attribution.cache.store import resolution_of
 from attribution.concepts import combinations
 from attribution.models.diffusion import DiffusionModel
-from attribution.pictures.collection import load_collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.judge import judge_of
+from precompute.evaluate.results import world_of
 from precompute.evaluate.statistics import bootstrap
 
 QUERIES = 480
@@ -27,9 +29,11 @@ COMMITTED = Path("benchmarks/results/world.json")
 
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every factor."""
-    collection = load_collection(config.train_data_dir)
-    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
-    shipped = config.train_data_dir == EvaluateConfig.train_data_dir
+    collection = collection_of(config.train_data_dir, config.cache_dir)
+    model = DiffusionModel.from_pretrained(
+        config.pretrained_model_name_or_path, config.device, resolution_of(config.cache_dir)
+    )
+    shipped = not world_of(config)
     path = JUDGE if shipped else Path(config.work_dir) / "judge.safetensors"
     judge = judge_of(collection, model.resolution, path)
     wanted = combinations(
@@ -38,7 +42,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     queries = draw_queries(model, collection, wanted, "evaluation")
     said = judge.says([query.image for query in queries])
     clusters = np.array([json.dumps(query.values) for query in queries])
-    first = {row["factor"]: row["before"] for row in _committed()}
+    first = {row["factor"]: row["before"] for row in _committed()} if shipped else {}
     rows = []
     for factor, named in said.items():
         right = np.array([q.values[factor] == n for q, n in zip(queries, named, strict=True)])

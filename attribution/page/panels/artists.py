@@ -24,9 +24,9 @@ def filter(event: gr.EventData) -> str:
     return words(data_of(event).get("artist"), "the artist", 200)
 
 
-def lay_out() -> Parts:
-    """Lay out the tab."""
-    with gr.Tab("Artists"):
+def lay_out(shown: bool) -> Parts:
+    """Lay out the tab, which is `shown` where the collection names artists."""
+    with gr.Tab("Artists", visible=shown):
         return Parts(live("", "artists"))
 
 

@@ -6,6 +6,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from attribution.answer.questions import GENERAL
+from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
 from attribution.page.events import QUICK, RAW, live, plainly, sent
 from attribution.page.hall import Hall
@@ -18,7 +19,7 @@ class Parts:
 
     text: gr.Textbox
     artist: gr.Dropdown
-    style: gr.Dropdown
+    kind: gr.Dropdown
     opened: gr.HTML
     found: gr.HTML
 
@@ -30,14 +31,14 @@ class Handlers:
     hall: Hall
 
     @plainly
-    def browse(self, text: object, artist: object, style: object) -> str:
+    def browse(self, text: object, artist: object, kind: object) -> str:
         """Search the collection."""
-        return self.hall.desk.browse(text, artist, style, 1)
+        return self.hall.desk.browse(text, artist, kind, 1)
 
     @plainly
-    def turn(self, text: object, artist: object, style: object, event: gr.EventData) -> str:
+    def turn(self, text: object, artist: object, kind: object, event: gr.EventData) -> str:
         """Show another page of the collection."""
-        return self.hall.desk.browse(text, artist, style, sent(event, "page", 1_000_000))
+        return self.hall.desk.browse(text, artist, kind, sent(event, "page", 1_000_000))
 
     @plainly
     def open(self, recent: list, event: gr.EventData) -> str:
@@ -55,21 +56,22 @@ class Handlers:
         return session, desk.views.asked(session), session.prompt, gr.Tabs(selected="trace")
 
 
-def lay_out() -> Parts:
-    """Lay out the tab."""
+def lay_out(choices: Choices) -> Parts:
+    """Lay out the tab; what the collection does not name cannot be chosen."""
     with gr.Tab("Collection", id="collection"):
         with gr.Row():
             text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
-            artist = gr.Dropdown([ANY], label="Artist", min_width=150)
-            style = gr.Dropdown([ANY], label="Style", min_width=150)
+            artist = gr.Dropdown([ANY], label="Artist", min_width=150, visible=choices.artists)
+            column = choices.column
+            kind = gr.Dropdown([ANY], label=headed(column), min_width=150, visible=bool(column))
         opened = live("", "opened")
-        return Parts(text, artist, style, opened, live("", "found"))
+        return Parts(text, artist, kind, opened, live("", "found"))
 
 
 def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency:
     """Search, turn and open; give the event that opens a picture in `shown`."""
-    do, fields = Handlers(hall), [parts.text, parts.artist, parts.style]
-    for event in (parts.text.change, parts.artist.input, parts.style.input):
+    do, fields = Handlers(hall), [parts.text, parts.artist, parts.kind]
+    for event in (parts.text.change, parts.artist.input, parts.kind.input):
         event(do.browse, fields, parts.found, trigger_mode="always_last", **QUICK, **RAW)
     parts.found.turn(do.turn, fields, parts.found, **QUICK, **RAW)
     parts.found.look(do.open, states.recent, parts.opened, **QUICK)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from attribution.page.choices import OWN, Choices
 from attribution.page.events import LONG, PRIVATE, PROGRESS, QUICK, STOPPED, on_gpu, plainly
 from attribution.page.hall import Hall, Stopped
 from attribution.page.panels import mix
 from attribution.page.panels.mix import OWN_SLOTS
-from attribution.page.session import OWN, Session
+from attribution.page.session import Session
 from attribution.page.states import States
-from attribution.page.views import QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Handlers:
         try:
             concept = desk.learn(phrase, on_step)
         except Stopped:
-            rest = [gr.skip()] * (1 + len(QUESTIONS) + OWN_SLOTS)
+            rest = [gr.skip()] * (1 + len(desk.choices.questions) + OWN_SLOTS)
             return gr.skip(), gr.skip(), desk.views.message(STOPPED), *rest
         own = [*(c for c in own if c.phrase != concept.phrase), concept][-OWN_SLOTS:]
         session = session or desk.first()
@@ -52,12 +52,14 @@ class Handlers:
             for i in range(OWN_SLOTS)
         ]  # fmt: skip
         learned = desk.views.learned(concept)
-        return own, session, learned, None, *[0.0] * len(QUESTIONS), *sliders
+        others = [gr.Slider(visible=True, value=0.0) for _ in desk.choices.questions]
+        return own, session, learned, None, *others, *sliders
 
 
-def lay_out() -> Parts:
-    """Lay out what opens at a press."""
-    with gr.Accordion("A concept of your own", open=False, elem_id="own"):
+def lay_out(choices: Choices) -> Parts:
+    """Lay out what opens at a press, where the model reads phrases."""
+    readable = choices.reads == "prompt"
+    with gr.Accordion("A concept of your own", open=False, elem_id="own", visible=readable):
         with gr.Row(equal_height=True):
             phrase = gr.Textbox(label="A phrase, such as “thick outlines”", max_length=100, scale=4)
             learn = gr.Button("Learn it", min_width=110)

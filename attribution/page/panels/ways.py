@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.events import Dependency
 
+from attribution.page.choices import headed
 from attribution.page.desk import ANY, Desk
 from attribution.page.events import (
     HEAVY,
@@ -23,9 +24,15 @@ from attribution.page.hall import Hall
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
 from attribution.page.views import as_data
-from attribution.pictures.collection import CONCEPTS
 
 STRIP = 10  # examples to choose from
+# what a model reads -> how a picture is asked for, and what is asked of an upload
+ASKED = {"prompt": "Describe it", "label": "Its class, a name or a number", "nothing": ""}
+KNOWN = {
+    "prompt": "Its prompt, if you know it",
+    "label": "Its class, if you know it",
+    "nothing": "",
+}
 
 
 @dataclass(frozen=True)
@@ -98,24 +105,25 @@ class Handlers:
 
 def lay_out(desk: Desk) -> Parts:
     """Lay out a tab for each way."""
-    known, strip = desk.collection.concepts, None
+    words, strip, reads = desk.choices.words, None, desk.choices.reads
     with gr.Tabs(elem_id="ways"):
         if desk.examples:
             with gr.Tab("Examples"):
                 strip = live(desk.views.strip(desk.chosen(STRIP), desk.examples), "strip")
-        with gr.Tab("Describe"):
+        with gr.Tab("Draw" if reads == "nothing" else "Describe"):
             with gr.Row(elem_id="picks"):
                 picks = [
-                    gr.Dropdown([ANY, *known.get(c, {})], label=c.capitalize(), min_width=110)
-                    for c in CONCEPTS
+                    gr.Dropdown([ANY, *values], label=headed(concept), min_width=110)
+                    for concept, values in words.items()
                 ]
                 limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
                 seed = gr.Number(SEED, label="Seed", min_width=90, **limits)
             with gr.Row(equal_height=True):
                 hint = desk.examples[desk.chosen(1)[0]].prompt if desk.examples else None
                 prompt = gr.Textbox(
-                    label="Describe it", placeholder=hint, scale=5, max_length=desk.max_prompt
-                )
+                    label=ASKED[reads], placeholder=hint, scale=5, max_length=desk.max_prompt,
+                    visible=reads != "nothing",
+                )  # fmt: skip
                 make = gr.Button("Generate", variant="primary", min_width=120)
         with gr.Tab("Upload"), gr.Row():
             kinds = {"sources": ["upload", "clipboard"], "format": "png"}
@@ -123,7 +131,7 @@ def lay_out(desk: Desk) -> Parts:
             upload = gr.Image(buttons=[], height=190, alt_text="The upload", **kinds)
             with gr.Column():
                 said = gr.Textbox(
-                    "", label="Its prompt, if you know it", max_length=desk.max_prompt
+                    "", label=KNOWN[reads], max_length=desk.max_prompt, visible=reads != "nothing"
                 )
                 follow = gr.Button("Trace", variant="primary")
     methods = list(desk.by_method)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from attribution.page.choices import Choices
 from attribution.page.desk import ANY
 from attribution.page.events import LONG, PRIVATE, PROGRESS, QUICK, RAW, STOPPED, on_gpu, plainly
 from attribution.page.hall import Hall, Stopped
@@ -45,13 +46,14 @@ class Handlers:
         return desk.views.what_if(found, left_out)
 
 
-def lay_out(views: Views) -> Parts:
-    """Lay out the tab."""
-    with gr.Tab("What if"):
+def lay_out(views: Views, choices: Choices) -> Parts:
+    """Lay out the tab, where the model has what unlearning moves."""
+    with gr.Tab("What if", visible=choices.forgets):
         gr.HTML(views.explained("what_if"))
         with gr.Row(equal_height=True):
             count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
-            whose = gr.Dropdown([ANY], label="or everything by", min_width=200)
+            who = {"label": "or everything by", "min_width": 200, "visible": choices.artists}
+            whose = gr.Dropdown([ANY], **who)
             forget = gr.Button("Make it without these", variant="primary", min_width=180)
             cease = gr.Button("Stop", min_width=80)
         different = gr.HTML(elem_id="different", min_height=60)

@@ -1,0 +1,48 @@
+"""Say beside a cache which model and collection it was made from, so that a page is told of the cache alone.
+
+In: `made_from.json` in a cache folder, with Hub ids and paths as seen from that folder. Out: where both are. A cache that
+was fetched from the Hub is not believed: it could name any folder here, or have anything fetched.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from attribution.files import read_json, write_whole
+from attribution.pictures.hub import is_hub_id
+
+FILE = "made_from.json"
+ADVICE = "remove it and run the gradients step again"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model and its collection are: folders or Hub ids."""
+
+    model: str
+    collection: str
+
+
+def write_origin(folder: Path, origin: Origin) -> None:
+    """Write down what a cache was made from."""
+    told = {name: _from(folder, place) for name, place in vars(origin).items()}
+    path = folder / FILE
+    text = json.dumps(told, indent=1) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        write_whole(path, text)
+
+
+def read_origin(cache: str | Path) -> Origin | None:
+    """Read what a cache was made from; None where it does not say so or is not to be believed."""
+    folder = Path(cache)
+    if is_hub_id(cache) or not (folder / FILE).is_file():
+        return None
+    told = read_json(folder / FILE, ADVICE, {"model": str, "collection": str})
+    places = (told[n] if is_hub_id(told[n]) else str(folder / told[n]) for n in ("model", "collection"))  # fmt: skip
+    return Origin(*(place if is_hub_id(place) else os.path.normpath(place) for place in places))
+
+
+def _from(folder: Path, place: str) -> str:
+    """Name a place as seen from a folder; a path begins with a dot, as no Hub id does."""
+    return place if is_hub_id(place) else os.path.join(".", os.path.relpath(place, folder))
