@@ -18,7 +18,7 @@ from tqdm import tqdm
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.files import write_whole
-from attribution.looks.examples import Example, load_examples
+from attribution.looks.examples import Example, load_examples, varied
 from precompute.site.numbers import MOST_ROWS, numbers_of, share_draws
 from precompute.site.pictures import write_picture
 from precompute.site.told import questions_of, told_of
@@ -40,7 +40,7 @@ class DemoConfig:
     examples_dir: str = "assets/examples"
     examples: int = field(default=0, metadata={"help": "how many of them; 0: all"})
     thumbnail: int = field(default=160, metadata={"help": "pixels of a picture's longest side"})
-    megabytes: int = field(default=15, metadata={"help": "that the site may have"})
+    megabytes: float = field(default=15.0, metadata={"help": "that the site may have"})
     about: str = field(default="", metadata={"help": "a sentence on model and pictures"})
     words: str = field(default="", metadata={"help": "the page's texts in another language (JSON)"})
     opt_out: str = field(default="", metadata={"help": "who is not to be shown, else opt_out.json of the collection"})  # fmt: skip
@@ -50,9 +50,9 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise InputError("say with --output_dir where the site is to be written")
-        if self.examples < 0 or self.megabytes < 1 or not 16 <= self.thumbnail <= 1024:
+        if self.examples < 0 or self.megabytes <= 0 or not 16 <= self.thumbnail <= 1024:
             raise InputError(
-                "examples must be at least 0, megabytes at least 1, and thumbnail from 16 to 1024"
+                "examples must be at least 0, megabytes above 0, and thumbnail from 16 to 1024"
             )
 
 
@@ -65,7 +65,8 @@ def run(config: DemoConfig) -> None:
         config.opt_out or None, config.follow_links,
     )  # fmt: skip
     examples = load_examples(config.examples_dir, attributor)
-    write_site(attributor, examples[: config.examples or None], config)
+    chosen = varied(examples, config.examples or len(examples))
+    write_site(attributor, [examples[number] for number in chosen], config)
 
 
 def refuse_strangers(site: Path) -> None:
@@ -82,7 +83,9 @@ def write_site(attributor: Attributor, examples: list[Example], config: DemoConf
     """Write all files beside, and put them in place when they are whole and small enough."""
     site = Path(config.output_dir)
     if not examples:
-        raise InputError(f"{config.examples_dir} has no examples; run python -m precompute examples")
+        raise InputError(
+            f"{config.examples_dir} has no examples; run python -m precompute examples"
+        )
     if len(attributor.collection) > MOST_ROWS:
         raise InputError(
             f"a page without a server can rank at most {MOST_ROWS:,} training pictures, and there are "
@@ -101,7 +104,7 @@ def write_site(attributor: Attributor, examples: list[Example], config: DemoConf
     if size > config.megabytes * 1e6:
         shutil.rmtree(part)
         raise InputError(
-            f"the site would have {size / 1e6:.1f} MB, and --megabytes allows {config.megabytes}; show fewer "
+            f"the site would have {size / 1e6:.1f} MB, and --megabytes allows {config.megabytes:g}; show fewer "
             f"--examples (now {len(examples)}), or a smaller --thumbnail (now {config.thumbnail})"
         )
     shutil.rmtree(site / FOLDER, ignore_errors=True)
@@ -124,7 +127,9 @@ def write_data(
         write_picture(part / f"examples/{number}.webp", example.image, config.thumbnail)
         numbers.append(found)
     for row in tqdm(attributor.visible.rows(), "pictures", delay=2, leave=False):
-        write_picture(part / f"pictures/{row}.webp", attributor.visible.image(row), config.thumbnail)
+        write_picture(
+            part / f"pictures/{row}.webp", attributor.visible.image(row), config.thumbnail
+        )
     (part / "draws.bin").write_bytes(share_draws(len(attributor.collection)))
     told = told_of(attributor, examples, numbers, words)
     (part / TOLD).write_text(json.dumps(told, ensure_ascii=False, separators=(",", ":")))
@@ -143,9 +148,10 @@ def rendered(attributor: Attributor, words: dict[str, str], about: str, examples
         loader=PackageLoader("precompute.site", "page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    counts = {"withheld": attributor.visible.withheld(), "known": len(attributor.visible)}
+    hidden, known = attributor.visible.withheld(), len(attributor.visible)
+    counts = {"withheld": f"{hidden:,}", "known": f"{known:,}"}
     said = {
         "all_examples": words["all_examples"].format(count=examples),
-        "limit_copy": words["limit_copy"].format(**counts),
+        "withheld": hidden and words["limit_withheld"].format(**counts),
     }
     return pages.get_template("page.html").render(w=words, about=about, mark=MARK, **said)

@@ -17,5 +17,5 @@ def write_picture(path: Path, image: Image.Image, side: int) -> None:
 
 def _encoded(image: Image.Image, **how: int | bool) -> bytes:
     memory = io.BytesIO()
-    image.save(memory, "WEBP", method=4, **how)
+    image.save(memory, "WEBP", method=2, **how)
     return memory.getvalue()

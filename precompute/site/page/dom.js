@@ -39,5 +39,6 @@ export class Speaker {
 
   question = (name) => (name === this.demo.whole ? this.words.general : name);
 
-  questions = (amounts) => Object.keys(amounts).filter((n) => amounts[n] > 0).map(this.question).join(this.words.and);
+  // Several questions in a sentence.
+  questions = (amounts) => Object.keys(amounts).map((name) => (name === this.demo.whole ? this.words.general_said : name)).join(this.words.and);
 }

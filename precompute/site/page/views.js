@@ -32,12 +32,12 @@ export function verdict(demo, number, amounts, speaker) {
   const names = Object.keys(amounts), whole = names.length === 1 && names[0] === demo.whole;
   const pushed = whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
   const words = (whole ? [example.prompt] : names.map((name) => example.phrases[name])).join(", ");
-  const chance = { words, count: p && Math.round(1 / p) };
   return [
     el("p", {}, say("drew"), " ", how === "weak" ? say("no_evidence") : pushed),
     el("p", { class: `evidence ${how}` }, say("evidence"), " ", el("strong", {}, say(how))),
-    el("p", { class: "quiet" }, p === null ? say("chance_unknown") : say(how === "weak" ? "chance_weak" : "chance", chance)),
-    p !== null && el("details", {}, el("summary", {}, say("how_sure")), ...nullPlot(demo, example, speaker),
+    el("p", { class: "quiet" }, p === null ? say("chance_unknown") : say("chance", { count: Math.round(1 / p) })),
+    p !== null && el("details", {}, el("summary", {}, say("how_sure")),
+      el("p", { class: "quiet" }, say(how === "weak" ? "finds_weak" : "finds", { words })), ...nullPlot(demo, example, speaker),
       el("p", { class: "quiet" }, say("levels", { strong: Math.round(1 / demo.evidence.strong), some: Math.round(1 / demo.evidence.some) }))),
   ].filter(Boolean);
 }
