@@ -21,7 +21,7 @@ from attribution.files import write_whole
 from attribution.looks.examples import Example, load_examples, varied
 from precompute.site.numbers import MOST_ROWS, numbers_of, share_draws
 from precompute.site.pictures import write_picture
-from precompute.site.told import questions_of, told_of
+from precompute.site.told import EVIDENCE, questions_of, told_of
 from precompute.site.words import read_words
 
 FOLDER, PAGE, TOLD = "demo", "index.html", "demo.json"
@@ -152,6 +152,7 @@ def rendered(attributor: Attributor, words: dict[str, str], about: str, examples
     counts = {"withheld": f"{hidden:,}", "known": f"{known:,}"}
     said = {
         "all_examples": words["all_examples"].format(count=examples),
+        "levels": words["levels"].format(**{how: round(1 / p) for how, p in EVIDENCE.items()}),
         "withheld": hidden and words["limit_withheld"].format(**counts),
     }
     return pages.get_template("page.html").render(w=words, about=about, mark=MARK, **said)

@@ -164,13 +164,13 @@ def assert_is_the_servers(page, number, example, artist=""):
         scores, sources = answer.mix(**amounts), answer.rank(SHOWN, among, **amounts)
         assert len(seen["cards"]) == len(sources)
         for source, (row, shown) in zip(sources, seen["cards"], strict=True):
-            assert float(scores[row]) == pytest.approx(source.score, abs=1e-3)  # ties may swap
-            assert shown == pytest.approx(source.score, abs=0.0505)
+            assert float(scores[row]) == pytest.approx(source.score, abs=1e-5)  # ties may swap
+            assert shown == pytest.approx(source.score, abs=0.0501)
         wanted = [s for s in answer.artists(**amounts) if s.share >= 0.01]
         assert [s[0] for s in seen["shares"]] == [s.artist for s in wanted]
         for found, share in zip(seen["shares"], wanted, strict=True):
             exact = [100 * share.share, 100 * share.low, 100 * share.high]
-            assert found[1:] == pytest.approx(exact, abs=0.6)
+            assert found[1:] == pytest.approx(exact, abs=0.51)
         p = max(answer.p_values[name] for name in amounts)
         assert seen["evidence"] == ("strong" if p <= 0.01 else "some" if p <= 0.05 else "weak")
 
@@ -609,11 +609,21 @@ def test_the_shipped_demo_has_the_servers_numbers_for_every_example(browser, shi
 
 @pytest.mark.slow
 def test_a_slow_phone_ranks_within_50_ms(browser, shipped):
+    """Counted is what the page itself computes, at a quarter of this machine's speed: others may be busy, too."""
     page = opened(browser, shipped[1], viewport={"width": 390, "height": 844})
     page.get_by_role("radio", name="mix").check(force=True)
-    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    times = page.evaluate(MOVED)
-    assert sorted(times)[len(times) // 2] <= 50, times
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    kinds = ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration")
+
+    def spent():
+        found = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
+        return sum(found[kind] for kind in kinds)
+
+    page.evaluate(MOVED)  # compiled by now
+    begun = spent()
+    moves = len(page.evaluate(MOVED))
+    assert 0 < 4 * (spent() - begun) / moves <= 0.05
     page.close()
 
 

@@ -1,8 +1,10 @@
 """Write an example's numbers so that a browser can mix them: as small as they can be and still be the server's.
 
-A mix's score is linear in the questions' scores, so those are all that sliders need. One little-endian file holds
+A mix's score is linear in the questions' scores, so those are all that sliders need. They stay as they are: rounded to 16
+bits, a row would now and then cross the line between what stands out and what does not, and an interval jump. One
+little-endian file holds
 
-    scores    int16 [question, train]                steps of their own for every question, at most 0.0002 wide
+    scores    float32 [question, train]
     likeness  uint16 [train]                         places by plain likeness, from 1; all zero where nobody knows
     kept      uint16 [kept]                          the rows that `parts` tells of
     parts     int8 [kept, question, range, block]    contributions, in steps of their own for every question
@@ -36,8 +38,7 @@ class Numbers:
     """An example's numbers as bytes, and how to read them."""
 
     data: bytes
-    steps: dict[str, float]  # question -> what one step of its scores is worth
-    part_steps: dict[str, float]
+    steps: dict[str, float]  # question -> what one step of its parts is worth
     kept: int
     blocks: list[str]
     ranges: int
@@ -52,21 +53,19 @@ def numbers_of(attributor: Attributor, example: Example, questions: list[str]) -
     scores = torch.stack([answer.scores.get(name, nothing[0]) for name in questions])
     parts = torch.stack([found.get(name, nothing[1]) for name in questions])
     kept = kept_rows(scores)
-    codes, steps = coded(scores, np.int16)
-    part_codes, part_steps = coded(parts[..., kept], np.int8)
+    codes, steps = coded(parts[..., kept])
     likeness = np.zeros(count)
     if attributor.look_alikes:
         likeness = ranks(attributor.alike(example.image)).numpy()
     pieces = (
-        codes.astype("<i2"),
+        scores.numpy().astype("<f4"),
         likeness.astype("<u2"),
         kept.numpy().astype("<u2"),
-        np.moveaxis(part_codes, -1, 0),
+        np.moveaxis(codes, -1, 0),
     )
     return Numbers(
         b"".join(piece.tobytes() for piece in pieces),
         dict(zip(questions, steps, strict=True)),
-        dict(zip(questions, part_steps, strict=True)),
         len(kept), blocks, ranges,
     )  # fmt: skip
 
@@ -78,12 +77,11 @@ def kept_rows(scores: Float[Tensor, "question train"]) -> Int[Tensor, "kept"]:
     return kept.nonzero()[:, 0]
 
 
-def coded(values: Float[Tensor, "question *rest"], kind: type) -> tuple[np.ndarray, list[float]]:
-    """Write each question's values as whole steps; give the steps, too."""
-    most = np.iinfo(kind).max
-    steps = values.flatten(1).abs().amax(1).double().clamp_min(1e-12) / most
+def coded(values: Float[Tensor, "question *rest"]) -> tuple[np.ndarray, list[float]]:
+    """Write each question's values as whole steps from -127 to 127; give the steps, too."""
+    steps = values.flatten(1).abs().amax(1).double().clamp_min(1e-12) / 127
     shape = (-1, *[1] * (values.dim() - 1))
-    return (values.double() / steps.view(shape)).round().numpy().astype(kind), steps.tolist()
+    return (values.double() / steps.view(shape)).round().numpy().astype(np.int8), steps.tolist()
 
 
 def share_draws(count: int) -> bytes:

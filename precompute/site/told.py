@@ -91,7 +91,6 @@ def example_told(
         if artists
         else {},
         "steps": numbers.steps,
-        "part_steps": numbers.part_steps,
         "kept": numbers.kept,
     }
 

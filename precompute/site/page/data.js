@@ -59,7 +59,7 @@ export class Demo {
     let at = 0;
     for (const name of questions) {
       const values = new Float64Array(this.known);
-      for (let row = 0; row < this.known; row++, at += 2) values[row] = view.getInt16(at, true) * example.steps[name];
+      for (let row = 0; row < this.known; row++, at += 4) values[row] = view.getFloat32(at, true);
       if (name in example.phrases) scores[name] = values;
     }
     const likeness = new Uint16Array(this.known);
@@ -69,7 +69,7 @@ export class Demo {
     const parts = (row) => kept.has(row) && Object.fromEntries(questions.map((name, q) => {
       const first = (kept.get(row) * questions.length + q) * each;
       return [name, Array.from({ length: this.ranges }, (_, range) => Array.from({ length: this.blocks.length }, (_, block) =>
-        codes[first + range * this.blocks.length + block] * example.part_steps[name]))];
+        codes[first + range * this.blocks.length + block] * example.steps[name]))];
     }));
     return { scores, likeness, parts };
   }

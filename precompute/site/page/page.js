@@ -85,6 +85,7 @@ class Page {
     if (wanted !== this.state.example) return; // a newer choice
     this.numbers = numbers;
     $("picture").replaceChildren(...views.asked(this.demo, wanted, this.speaker));
+    $("null").replaceChildren(...views.nullPlot(this.demo, wanted, this.speaker));
     this.draw();
   }
 
@@ -104,7 +105,7 @@ class Page {
     if (empty) return;
     this.amounts = amounts;
     this.ranked = this.rank(amounts);
-    $("verdict").replaceChildren(...views.verdict(demo, state.example, amounts, speaker));
+    this.drawVerdict();
     this.drawCards();
     this.drawShares();
     this.drawLeaning();
@@ -124,6 +125,14 @@ class Page {
       slider.nextElementSibling.textContent = speaker.fixed(Number(slider.value), 2);
     }
     $("artist").value = state.artist;
+  }
+
+  drawVerdict() {
+    const { demo, state, speaker } = this, found = views.verdict(demo, state.example, this.amounts, speaker);
+    $("evidence").className = `evidence ${found.how}`;
+    $("strength").textContent = speaker.say(found.how);
+    $("sure").hidden = !found.finds;
+    for (const name of ["said", "chance", "finds"]) $(`verdict-${name}`).textContent = found[name];
   }
 
   drawCards() {

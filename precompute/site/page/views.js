@@ -26,25 +26,24 @@ export function asked(demo, number, speaker) {
   ];
 }
 
+// The verdict in words: {said, evidence, how, chance, finds}; no chance where nothing was calibrated.
 export function verdict(demo, number, amounts, speaker) {
   const { say } = speaker, example = demo.examples[number];
   const p = chanceOf(example, amounts), how = strength(p, demo);
   const names = Object.keys(amounts), whole = names.length === 1 && names[0] === demo.whole;
   const pushed = whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
   const words = (whole ? [example.prompt] : names.map((name) => example.phrases[name])).join(", ");
-  return [
-    el("p", {}, say("drew"), " ", how === "weak" ? say("no_evidence") : pushed),
-    el("p", { class: `evidence ${how}` }, say("evidence"), " ", el("strong", {}, say(how))),
-    el("p", { class: "quiet" }, p === null ? say("chance_unknown") : say("chance", { count: Math.round(1 / p) })),
-    p !== null && el("details", {}, el("summary", {}, say("how_sure")),
-      el("p", { class: "quiet" }, say(how === "weak" ? "finds_weak" : "finds", { words })), ...nullPlot(demo, example, speaker),
-      el("p", { class: "quiet" }, say("levels", { strong: Math.round(1 / demo.evidence.strong), some: Math.round(1 / demo.evidence.some) }))),
-  ].filter(Boolean);
+  return {
+    how,
+    said: `${say("drew")} ${how === "weak" ? say("no_evidence") : pushed}`,
+    chance: p === null ? say("chance_unknown") : say("chance", { count: Math.round(1 / p) }),
+    finds: p === null ? "" : say(how === "weak" ? "finds_weak" : "finds", { words }),
+  };
 }
 
 // Unrelated pictures' evidence as a histogram, and where this picture's lies.
-function nullPlot(demo, example, speaker) {
-  const value = example.evidence[demo.whole], all = [...demo.null, value], bins = 40;
+export function nullPlot(demo, number, speaker) {
+  const example = demo.examples[number], value = example.evidence[demo.whole], all = [...demo.null, value], bins = 40;
   if (value === undefined) return [];
   const low = Math.min(...all), width = (Math.max(...all) - low || 1) / bins;
   const counts = new Array(bins).fill(0);
