@@ -1,16 +1,12 @@
 """The page without a server: its numbers are the server's, and it is whole in a real browser."""
 
-import functools
 import itertools
 import json
 import random
 import re
 import shutil
-import threading
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -26,6 +22,7 @@ from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import load_examples
 from attribution.pictures.optout import Requests
+from benchmarks.visitors import MOVE, served
 from precompute.__main__ import main
 from precompute.demo import DemoConfig, write_site
 from precompute.examples import ExamplesConfig, draw_examples
@@ -35,22 +32,6 @@ from precompute.site.words import read_words
 WIDTHS = (320, 390, 820, 1280)
 HOSTILE = "<img src=x onerror=alert(1)>"
 SHOWN = 12  # cards that are compared
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def served_folder_at(folder):
-    """Serve a folder as any web server would."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +79,7 @@ def site(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(site):
-    with served_folder_at(site) as found:
+    with served(site) as found:
         yield found
 
 
@@ -277,7 +258,7 @@ def test_an_older_answer_does_not_replace_a_newer_choice(browser, address):
     page.evaluate("location.hash = '#example=1'")
     page.wait_for_timeout(100)
     page.evaluate("location.hash = '#example=2'")
-    expect(page.locator("#picture img")).to_have_attribute("src", re.compile(r"/2\.webp$"))
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile(r"/2\.webp"))
     seen = rows(page)
     held[0].continue_()
     page.wait_for_timeout(300)
@@ -302,6 +283,43 @@ def test_a_closer_look_is_left_by_escape_and_turned_by_keys(page):
     page.keyboard.press("Escape")
     expect(page.locator("#closer")).to_be_hidden()
     expect(page.locator("#cards .look").nth(4)).to_be_focused()
+
+
+def test_the_way_past_the_controls_keeps_the_address(page, address):
+    page.goto(f"{address}#example=2&style=1")
+    page.reload()
+    page.locator("html[data-ready]").wait_for(state="attached")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cards")).to_be_focused()
+    assert page.url.endswith("#example=2&style=1")
+
+
+@pytest.mark.parametrize("broken", [{"status": 404}, {"body": b"too short"}])
+def test_numbers_that_are_lost_leave_the_picture_before(browser, address, broken):
+    page = opened(browser, address)
+    seen, picture = rows(page), page.locator("#picture q").inner_text()
+    page.route("**/examples/1.bin", lambda route: route.fulfill(**broken))
+    page.evaluate("location.hash = '#example=1'")
+    expect(page.locator("#lost")).to_be_visible()
+    assert (rows(page), page.locator("#picture q").inner_text()) == (seen, picture)
+    page.get_by_role("radio", name="subject").check(force=True)
+    expect(page.locator("#said")).to_contain_text("by subject")
+    page.evaluate("location.hash = '#example=2'")
+    expect(page.locator("#lost")).to_be_hidden()
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile(r"/2\.webp"))
+    page.close()
+
+
+def test_a_page_without_its_data_says_what_it_needs(browser, address):
+    page = browser.new_page()
+    page.route("**/demo.json", lambda route: route.fulfill(status=404))
+    page.goto(address)
+    expect(page.locator("#failed")).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach((each) => each.finish())")  # seconds later
+    expect(page.locator("#failed")).to_contain_text("web server")
+    expect(page.locator("#failed")).to_be_visible()
+    page.close()
 
 
 def test_more_are_shown_until_there_are_no_more(page):
@@ -421,7 +439,7 @@ def test_another_page_can_hold_it_in_a_frame(browser, address, tmp_path):
     (tmp_path / "host.html").write_text(
         f"<h1>Host</h1><iframe src='{address}' width=800 height=900></iframe>"
     )
-    with served_folder_at(tmp_path) as host:
+    with served(tmp_path) as host:
         page = browser.new_page()
         page.goto(f"{host}host.html")
         frame = page.frame_locator("iframe")
@@ -440,7 +458,7 @@ def test_hostile_texts_are_shown_as_text(browser, world, tmp_path):
         for e in examples
     ]
     folder = written((its, said), tmp_path)
-    with served_folder_at(folder) as address:
+    with served(folder) as address:
         page = opened(browser, address)
         dialogs = []
         page.on("dialog", lambda dialog: dialogs.append(dialog.message))
@@ -470,7 +488,7 @@ def test_what_is_withheld_is_in_no_file(browser, world, tmp_path):
     assert not [row for row in theirs if (site / f"demo/pictures/{row}.webp").exists()]
     told = "".join(p.read_text(errors="ignore") for p in site.rglob("*") if p.is_file())
     assert artist not in told
-    with served_folder_at(site) as address:
+    with served(site) as address:
         page = opened(browser, address)
         for number, example in enumerate(said):
             assert_is_the_servers(page, number, example)
@@ -495,7 +513,7 @@ def test_questions_are_the_collections_own(browser, world, tmp_path):
         replace(e, answer=replace(e.answer, **{f: called(getattr(e.answer, f)) for f in fields}))
         for e in examples
     ]
-    with served_folder_at(written((its, said), tmp_path)) as address:
+    with served(written((its, said), tmp_path)) as address:
         page = opened(browser, address)
         shown = page.locator("#questions").inner_text().split("\n")
         assert [name.lower() for name in shown] == ["whole", *list(names.values())[1:], "mix"]
@@ -516,7 +534,7 @@ def test_without_concepts_artists_and_calibration_there_is_still_a_page(browser,
             phrases=whole(e.answer.phrases), asked=whole(e.answer.asked), weights=whole(e.answer.weights)))
         for e in examples
     ]  # fmt: skip
-    with served_folder_at(written((its, said), tmp_path)) as address:
+    with served(written((its, said), tmp_path)) as address:
         page = opened(browser, address)
         for hidden in ("#question", "#artist-row", "#shares"):
             expect(page.locator(hidden)).to_be_hidden()
@@ -529,7 +547,7 @@ def test_its_texts_are_another_language_at_a_wish(browser, world, tmp_path):
     texts = {name: f"@{text}" for name, text in read_words("").items()} | {"lang": "de"}
     (tmp_path / "de.json").write_text(json.dumps(texts))
     site = written(world, tmp_path / "site", words=str(tmp_path / "de.json"))
-    with served_folder_at(site) as address:
+    with served(site) as address:
         page = opened(browser, address)
         assert page.locator("html").get_attribute("lang") == "de"
         page.get_by_label("@Pictures by").select_option(index=1)
@@ -590,7 +608,7 @@ def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped")
     assert main(["demo", "--output_dir", str(folder)]) == 0
     its = Attributor.from_pretrained("assets/model", "assets/cache", "assets/collection")
-    with served_folder_at(folder) as address:
+    with served(folder) as address:
         yield folder, address, {e.seed: e for e in load_examples("assets/examples", its)}
 
 
@@ -620,23 +638,8 @@ def test_a_slow_phone_ranks_within_50_ms(browser, shipped):
         found = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
         return sum(found[kind] for kind in kinds)
 
-    page.evaluate(MOVED)  # compiled by now
+    page.evaluate(MOVE)  # compiled by now
     begun = spent()
-    moves = len(page.evaluate(MOVED))
+    moves = len(page.evaluate(MOVE))
     assert 0 < 4 * (spent() - begun) / moves <= 0.05
     page.close()
-
-
-MOVED = """async () => {
-  const sliders = [...document.querySelectorAll("#sliders input")], times = [];
-  for (let turn = 0; turn < 40; turn++) {
-    const slider = sliders[turn % sliders.length];
-    slider.value = ((turn * 7) % 20 + 1) / 20;
-    const begun = performance.now();
-    slider.dispatchEvent(new Event("input", {bubbles: true}));
-    document.body.getBoundingClientRect(); // lays out what was drawn
-    times.push(performance.now() - begun);
-    await new Promise(requestAnimationFrame);
-  }
-  return times;
-}"""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import gradio
 from playwright.sync_api import expect
-from test_demo import browser, served_folder_at  # noqa: F401
+from test_demo import browser  # noqa: F401
+
+from benchmarks.visitors import served
 
 PATIENCE = 60_000  # milliseconds: a bound on hanging
 
@@ -19,7 +21,7 @@ def host_page(url):
 
 def test_the_live_page_is_a_web_component_of_another_page(browser, url, tmp_path):  # noqa: F811
     (tmp_path / "host.html").write_text(host_page(url))
-    with served_folder_at(tmp_path) as host:
+    with served(tmp_path) as host:
         asked = []
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(PATIENCE)

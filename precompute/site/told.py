@@ -4,7 +4,8 @@ In: an attributor and its examples. Out: a dict for `demo.json`. Of what is with
 are. Columns name each different text once.
 """
 
-from attribution.answer.likeness import NEAREST
+import xxhash
+
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import LEVEL, RESAMPLES
 from attribution.attributor import Attributor
@@ -32,14 +33,13 @@ def told_of(
     null = calibration.unrelated.sort().values.tolist() if calibration else []
     return {
         "version": VERSION,
-        "method": attributor.method,
+        "build": build_of(attributor, numbers),
         "known": len(visible),
         "withheld": visible.withheld(),
         "withheld_name": WITHHELD,
         "level": LEVEL,
         "resamples": RESAMPLES,
         "evidence": EVIDENCE,
-        "alike": NEAREST,
         "likeness": attributor.look_alikes is not None,
         "questions": questions,
         "whole": GENERAL,
@@ -55,6 +55,14 @@ def told_of(
         ],
         "words": words,
     }
+
+
+def build_of(attributor: Attributor, numbers: list[Numbers]) -> str:
+    """Name what pictures and numbers are of, so that no browser shows a kept picture of another build."""
+    digest = xxhash.xxh3_64(attributor.collection.fingerprint())
+    for each in numbers:
+        digest.update(each.data)
+    return digest.hexdigest()
 
 
 def columns_of(attributor: Attributor) -> dict[str, dict]:

@@ -1,9 +1,11 @@
 // Read what precompute/site wrote: demo.json once, and an example's numbers when it is first looked at.
 
 const HERE = new URL(".", import.meta.url);
+const VERSION = 1; // of what is read; that of precompute/site/told.py
 
+// A kept copy is used only if the server has the same: numbers of another build would be wrong without a word.
 async function fetched(name) {
-  const reply = await fetch(new URL(name, HERE));
+  const reply = await fetch(new URL(name, HERE), { cache: "no-cache" });
   if (!reply.ok) throw new Error(`${name}: ${reply.status}`);
   return reply;
 }
@@ -13,6 +15,7 @@ export async function readDemo() {
     fetched("demo.json").then((reply) => reply.json()),
     fetched("draws.bin").then((reply) => reply.arrayBuffer()),
   ]);
+  if (told.version !== VERSION) throw new Error(`demo.json is of version ${told.version}, not ${VERSION}`);
   return new Demo(told, new Uint8Array(draws));
 }
 
@@ -35,8 +38,8 @@ export class Demo {
   hidden(row) { return this.captions.rows[row] < 0; }
   caption(row) { return this.captions.values[this.captions.rows[row]]; }
   artist(row) { return this.names[this.owners[row]]; }
-  picture(row) { return new URL(`pictures/${row}.webp`, HERE).href; }
-  drawn(number) { return new URL(`examples/${number}.webp`, HERE).href; }
+  picture(row) { return new URL(`pictures/${row}.webp?${this.build}`, HERE).href; }
+  drawn(number) { return new URL(`examples/${number}.webp?${this.build}`, HERE).href; }
 
   // All that the collection says of a row: [[column, text]].
   labels(row) {
@@ -56,6 +59,8 @@ export class Demo {
   decode(number, data) {
     const example = this.examples[number], view = new DataView(data), questions = this.questions;
     const scores = {}, kept = new Map();
+    const each = this.ranges * this.blocks.length, wanted = this.known * (4 * questions.length + 2) + example.kept * (2 + questions.length * each);
+    if (data.byteLength !== wanted) throw new Error(`examples/${number}.bin has ${data.byteLength} bytes, not ${wanted}`);
     let at = 0;
     for (const name of questions) {
       const values = new Float64Array(this.known);
@@ -65,7 +70,7 @@ export class Demo {
     const likeness = new Uint16Array(this.known);
     for (let row = 0; row < this.known; row++, at += 2) likeness[row] = view.getUint16(at, true);
     for (let place = 0; place < example.kept; place++, at += 2) kept.set(view.getUint16(at, true), place);
-    const codes = new Int8Array(data, at), each = this.ranges * this.blocks.length;
+    const codes = new Int8Array(data, at);
     const parts = (row) => kept.has(row) && Object.fromEntries(questions.map((name, q) => {
       const first = (kept.get(row) * questions.length + q) * each;
       return [name, Array.from({ length: this.ranges }, (_, range) => Array.from({ length: this.blocks.length }, (_, block) =>

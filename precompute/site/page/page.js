@@ -19,6 +19,7 @@ class Page {
     this.examples = EXAMPLES;
     this.controls();
     addEventListener("hashchange", () => this.follow());
+    $("skip").addEventListener("click", (event) => { event.preventDefault(); $("cards").focus(); }); // its own address is kept
     $("more").addEventListener("click", () => this.showMore());
     $("all-examples").addEventListener("click", () => { this.examples = Infinity; this.drawExamples(); });
     $("previous-example").addEventListener("click", () => this.turn(-1));
@@ -81,9 +82,15 @@ class Page {
 
   async open() {
     const wanted = this.state.example;
-    const numbers = await this.demo.numbers(wanted);
+    const numbers = await this.demo.numbers(wanted).catch(() => null);
     if (wanted !== this.state.example) return; // a newer choice
+    $("lost").hidden = numbers !== null;
+    if (numbers === null) {
+      this.state.example = this.number ?? wanted;
+      return;
+    }
     this.numbers = numbers;
+    this.number = wanted; // what is seen: the one before, as long as a newer one is read
     $("picture").replaceChildren(...views.asked(this.demo, wanted, this.speaker));
     $("null").replaceChildren(...views.nullPlot(this.demo, wanted, this.speaker));
     this.draw();
@@ -99,6 +106,7 @@ class Page {
 
   draw() {
     const { demo, state, speaker } = this, amounts = amountsOf(state);
+    if (this.number !== this.state.example) return; // still reading: it is drawn when it is there
     this.drawControls();
     const empty = Object.keys(amounts).length === 0;
     $("empty").hidden = !empty;
@@ -113,7 +121,7 @@ class Page {
   }
 
   drawControls() {
-    const { demo, state, speaker } = this, phrases = demo.examples[state.example].phrases;
+    const { demo, state, speaker } = this, phrases = demo.examples[this.number].phrases;
     for (const radio of $("questions").querySelectorAll("input")) {
       radio.checked = radio.value === state.ask;
       radio.disabled = radio.value !== MIX && !(radio.value in phrases);
@@ -128,7 +136,7 @@ class Page {
   }
 
   drawVerdict() {
-    const { demo, state, speaker } = this, found = views.verdict(demo, state.example, this.amounts, speaker);
+    const { demo, speaker } = this, found = views.verdict(demo, this.number, this.amounts, speaker);
     $("evidence").className = `evidence ${found.how}`;
     $("strength").textContent = speaker.say(found.how);
     $("sure").hidden = !found.finds;
@@ -168,7 +176,7 @@ class Page {
     if (!state.artist) return;
     const found = views.leaning(demo, state.artist, this.amounts), told = { artist: state.artist, questions: speaker.questions(this.amounts), count: demo.examples.length };
     $("leaning-title").textContent = say("leaning", told);
-    $("leaning-said").textContent = say(found.length ? "leaning_mean" : "leaning_none", told);
+    $("leaning-said").textContent = say(found.length === 0 ? "leaning_none" : Object.keys(this.amounts).length > 1 ? "leaning_mean_mix" : "leaning_mean", told);
     $("leaning-list").replaceChildren(...found.map((each) => this.link(each.number, say("share", { share: speaker.fixed(100 * each.share, 0) }))));
   }
 
@@ -191,12 +199,14 @@ class Page {
 
   announce() {
     const { demo, ranked, speaker } = this, row = ranked.rows[0];
-    $("announced").textContent = row === undefined ? speaker.say("none_shown") : speaker.say("announced", {
+    const text = row === undefined ? speaker.say("none_shown") : speaker.say("announced", {
       count: ranked.rows.length, questions: speaker.questions(this.amounts), caption: demo.caption(row), artist: demo.artist(row) });
+    clearTimeout(this.announcing); // once, when a slider rests
+    this.announcing = setTimeout(() => { $("announced").textContent = text; }, 400);
   }
 
   look(place) {
-    const seen = { ranked: this.ranked, numbers: this.numbers, number: this.state.example, amounts: this.amounts };
+    const seen = { ranked: this.ranked, numbers: this.numbers, number: this.number, amounts: this.amounts };
     this.closer.open(seen, place, (last) => {
       if (last >= this.shown) { this.shown = last + 1; this.drawCards(); }
       $("cards").children[last]?.querySelector("button").focus();
@@ -204,12 +214,7 @@ class Page {
   }
 }
 
-try {
-  const page = new Page(await readDemo());
-  await page.open();
-  document.documentElement.dataset.ready = "";
-  window.demo = page; // for tests, and for the curious
-} catch (error) {
-  $("failed").hidden = false;
-  throw error;
-}
+const page = new Page(await readDemo());
+await page.open();
+document.documentElement.dataset.ready = ""; // else the page says after a while what may be wrong
+window.demo = page; // for tests, and for the curious
