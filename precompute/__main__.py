@@ -11,6 +11,7 @@ each reads what the one before it wrote:
   calibrate    learn how scores look for pictures that have nothing to do with the model
   likeness     keep how training images look, to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
+  demo         write a page that needs no server: plain files with all answers to the examples
   index        only for 100,000 images and more: answers without a pass over all
   remove       take an artist or a picture out, at once and for good
   retrain      for measuring: train a small model on many halves of the pictures
@@ -41,6 +42,7 @@ STEPS = {
     "calibrate": "calibrate:CalibrateConfig",
     "likeness": "likeness:LikenessConfig",
     "examples": "examples:ExamplesConfig",
+    "demo": "demo:DemoConfig",
     "index": "index:IndexConfig",
     "remove": "remove:RemoveConfig",
     "retrain": "evaluate.truth.retrain:RetrainConfig",
