@@ -7,7 +7,7 @@ Run the steps in this order; each reads what the one before it wrote:
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
   calibrate    learn how scores look for pictures that have nothing to do with the model
-  likeness     keep how training images look, to compare with what the model learned
+  likeness     keep how training images look, to find copies and to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
   index        only for 100,000 images and more: answers without a pass over all
   remove       take an artist or a picture out, at once and for good

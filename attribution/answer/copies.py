@@ -59,6 +59,14 @@ class Copy:
     off_colour: float  # root mean square difference
 
 
+def told(file: str, artist: str, same: bool, mirrored: bool) -> str:
+    """Say in one sentence what a picture repeats."""
+    whose = f"{file} by {artist}" if artist else file
+    if same:
+        return f"This picture is in the training set: {whose}."
+    return f"This picture is a near copy of a training picture{', mirrored' * mirrored}: {whose}."
+
+
 def find_copies(
     image: Image.Image, known: Thumbnails, hidden: Bool[np.ndarray, "train"] | None = None
 ) -> list[Copy]:
