@@ -73,11 +73,17 @@ def find_copies(
     """Find the training pictures that a picture is or nearly copies, but for `hidden` ones."""
     if min(image.size) < LEAST:
         return []
+    every = compare(image, known, hidden)
+    return [copy for copy in every if copy.unlike <= UNLIKE and copy.off_colour <= OFF_COLOUR]
+
+
+def compare(
+    image: Image.Image, known: Thumbnails, hidden: Bool[np.ndarray, "train"] | None = None
+) -> list[Copy]:
+    """Compare a picture with the training pictures that look most like it, the nearest first, copies or not."""
     grey, colour = split(image, SIDE, SIDE)
-    grey, colour = (
-        np.stack([grey, grey[:, ::-1]]),
-        np.stack([colour, colour[..., ::-1]]),
-    )  # [mirrored]
+    grey = np.stack([grey, grey[:, ::-1]])  # as it is, and mirrored
+    colour = np.stack([colour, colour[..., ::-1]])
     views, ways = _search(grey, colour, known, hidden)
     mirrored, crops = ways // len(CROPS), CROPS[ways % len(CROPS)]
     thumbnails = known.grey[views].astype(np.float32) / 255
@@ -101,7 +107,6 @@ def find_copies(
             float(o),
         )
         for view, turned, window, u, o in zip(views, mirrored, windows, unlike, off, strict=True)
-        if u <= UNLIKE and o <= OFF_COLOUR
     ]
     return sorted(found, key=lambda copy: (not copy.same, copy.unlike))
 

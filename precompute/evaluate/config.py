@@ -12,6 +12,7 @@ MEASUREMENTS = (
     "lds",
     "captions",
     "calibration",
+    "identity",
     "regions",
     "domains",
     "own",
