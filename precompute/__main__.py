@@ -9,7 +9,7 @@ each reads what the one before it wrote:
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
   calibrate    learn how scores look for pictures that have nothing to do with the model
-  likeness     keep how training images look, to compare with what the model learned
+  likeness     keep how training images look, to find copies and to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
   demo         write a page that needs no server: plain files with all answers to the examples
   index        only for 100,000 images and more: answers without a pass over all

@@ -233,6 +233,23 @@ def calibration(rows: list[Row]) -> str:
     return markdown(lines.values(), columns)
 
 
+def identity(rows: list[Row]) -> str:
+    """Give how often a changed training picture is found, and how often one is named for a picture that is not there."""
+    return markdown(
+        rows,
+        {
+            "collection": "{collection}",
+            "change": "{change}",
+            "found": ranged("recall"),
+            "false alarms": ranged("false_alarms", "false_low", "false_high", ".4f"),
+            "of another subject": "{false_alarms_other_subjects:.4f}",
+            "chance": "{chance:.4f}",
+            "furthest copy, nearest other": "{furthest_copy:.3f}, {nearest_other:.3f}",
+            "asked": "{asked}",
+        },
+    )
+
+
 def regions(rows: list[Row]) -> str:
     """Give how often the map lights up the right half."""
     return markdown(
@@ -346,6 +363,7 @@ TABLES = {
     "lds": lds,
     "captions": captions,
     "calibration": calibration,
+    "identity": identity,
     "regions": regions,
     "domains": domains,
     "own": own,

@@ -75,7 +75,8 @@ def every_depth(
     found -= found.mean(2, keepdim=True)
     found /= found.sum(1).square().mean(1).sqrt()[:, None, None]
     layers, ranges = attributor.extractor.projector.layers, attributor.extractor.config.ranges
-    blocks = list(dict.fromkeys(block_of(layers[i]) for i in in_order(layers)))
+    order = attributor.model.family.anatomy.in_order(layers)
+    blocks = list(dict.fromkeys(block_of(layers[i]) for i in order))
     place = torch.tensor([blocks.index(block_of(layer)) for layer in layers])
     by_layer = found.unflatten(1, (ranges, -1))  # [question, range, layer, train]
     parts = torch.zeros(*by_layer.shape[:2], len(blocks), by_layer.shape[3])

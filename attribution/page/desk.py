@@ -297,7 +297,14 @@ class Desk:
             "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
             "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
             "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
+            "copies": self.copies_json(seen),
         }  # fmt: skip
+
+    def copies_json(self, seen: Session) -> list[dict] | None:
+        """Give the training images that a picture is or nearly copies; None where nobody looked."""
+        if seen.answer.copies is None:
+            return None
+        return [vars(copy) | self.row_json(copy.row) for copy in seen.answer.originals()]
 
     def shares(self, seen: Session) -> list[Share]:
         """Give the artists' shares; none where the collection names no artist."""

@@ -13,6 +13,7 @@ MEASUREMENTS = (
     "lds",
     "captions",
     "calibration",
+    "identity",
     "regions",
     "domains",
     "own",

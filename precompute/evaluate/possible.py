@@ -70,6 +70,7 @@ NEEDS: dict[str, tuple[Lack, ...]] = {
     "unnamed": (words, labels),
     "regions": (words, labels, maps),
     "unlearning": (words, held_out, labels, pair),
+    "identity": (several,),
     "domains": (),
 }
 
