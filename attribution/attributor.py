@@ -5,6 +5,7 @@ ranks training images for any mix of concepts without touching a gradient again.
 """
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from attribution.answer.calibration import (
     evidence,
     read_calibration,
 )
+from attribution.answer.copies import Copy, find_copies
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
+from attribution.answer.thumbnails import Thumbnails, read_thumbnails
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, open_cache, resolution_of
@@ -68,6 +71,9 @@ class Attributor:
         self.look_alikes: LookAlikes | None = read_look_alikes(
             cache.folder, collection, cache.header["fingerprints"], math.prod(model.latent_shape)
         )
+        self.thumbnails: Thumbnails | None = read_thumbnails(
+            cache.folder, collection, cache.header["fingerprints"]
+        )
         self.weights = {k: v for k, v in read_weights(cache).items() if k != "equalised"}
 
     @classmethod
@@ -108,6 +114,7 @@ class Attributor:
         other = Attributor(self.model, self.collection, cache, self.requests)
         other.calibration = other.calibration or self.calibration  # neither knows a method
         other.look_alikes = other.look_alikes or self.look_alikes
+        other.thumbnails = other.thumbnails or self.thumbnails
         return other
 
     def contributions(
@@ -132,6 +139,12 @@ class Attributor:
             raise InputError(f"{self.cache.folder} has no latents to compare; {ADVICE}")
         return self.look_alikes.alike(self.model.latents([image]).cpu())
 
+    def copies(self, image: Image.Image) -> tuple[Copy, ...] | None:
+        """Find the training images that a picture is or nearly copies; None where the cache has no thumbnails."""
+        if self.thumbnails is None:
+            return None
+        return tuple(find_copies(image, self.thumbnails, self.requests.hidden().numpy()))
+
     def describe(self, seen: Encoded, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
         named = named_in(prompt, self.collection.concepts)
@@ -151,7 +164,8 @@ class Attributor:
         known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or ", ".join(phrases.values())
-        return self.ask(seen, {GENERAL: whole} | phrases)
+        answer = self.ask(seen, {GENERAL: whole} | phrases)
+        return replace(answer, copies=self.copies(image))
 
     def ask(
         self,

@@ -15,6 +15,7 @@ FIRST_SEED = {
     "samples": 40_000_000,
     "calibration": 50_000_000,
     "own": 60_000_000,
+    "unnamed": 70_000_000,
 }
 
 

@@ -20,7 +20,7 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def planted(rows: list[Row]) -> str:
     """Give the words that were planted at least three times, together."""
-    return tables.exemplars([row for row in rows if row["planted"] == "3 and 10"])
+    return tables.planted([row for row in rows if row["planted"] == "3 and 10"])
 
 
 def calibrated(rows: list[Row]) -> str:
@@ -124,11 +124,13 @@ def load(result: Row) -> str:
 
 # name in the marker -> file of the results, what renders it
 SHOWN: dict[str, tuple[str, Callable]] = {
-    name: (name, make) for name, make in tables.TABLES.items()
+    name: (name, make)
+    for name, make in tables.TABLES.items()
+    if (ROOT / f"benchmarks/results/{name}.json").is_file()  # what was measured so far
 }
 SHOWN |= {
     "controls": ("factors", tables.controls),
-    "exemplars": ("exemplars", planted),
+    "planted": ("planted", planted),
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
     "engine": ("engine", engine),

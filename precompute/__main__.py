@@ -9,8 +9,9 @@ each reads what the one before it wrote:
   gradients    cache the projected gradients of every training image
   weights      learn how much each group of parameters counts
   calibrate    learn how scores look for pictures that have nothing to do with the model
-  likeness     keep how training images look, to compare with what the model learned
+  likeness     keep how training images look, to find copies and to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
+  demo         write a page that needs no server: plain files with all answers to the examples
   index        only for 100,000 images and more: answers without a pass over all
   remove       take an artist or a picture out, at once and for good
   retrain      for measuring: train a small model on many halves of the pictures
@@ -41,6 +42,7 @@ STEPS = {
     "calibrate": "calibrate:CalibrateConfig",
     "likeness": "likeness:LikenessConfig",
     "examples": "examples:ExamplesConfig",
+    "demo": "demo:DemoConfig",
     "index": "index:IndexConfig",
     "remove": "remove:RemoveConfig",
     "retrain": "evaluate.truth.retrain:RetrainConfig",
@@ -49,6 +51,7 @@ STEPS = {
 }
 
 
+MODEL = "pretrained_model_name_or_path"
 STOPPED = 128 + 2  # what a shell gives for a program that SIGINT ended
 
 
@@ -57,6 +60,11 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
 
     Options that are not given stay away, so that what was meant can be told from what was left out.
     """
+    if MODEL in {field.name for field in dataclasses.fields(config)}:
+        text = (
+            "a LoRA or a textual inversion that the model is used with; may be given several times"
+        )
+        parser.add_argument("--adapter", action="append", default=argparse.SUPPRESS, help=text)
     for field in dataclasses.fields(config):
         if field.metadata.get("hidden"):
             continue
@@ -103,6 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module, config = step_named(name)
     try:
+        if adapters := given.pop("adapter", []):
+            given[MODEL] = "+".join([given.get(MODEL, getattr(config, MODEL)), *adapters])
         wanted = config(**given)
         refuse_implied(name, config, given)
         return module.run(wanted) or 0

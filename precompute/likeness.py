@@ -1,6 +1,7 @@
-"""Keep how training images look, so that plain likeness can be shown beside what the model learned.
+"""Keep how training images look: to find copies of them, and to show plain likeness beside what the model learned.
 
-In: a model, its collection and its cache. Out: the images' latents in the cache folder (attribution/answer/likeness.py).
+In: a model, its collection and its cache. Out: the images' latents and thumbnails in the cache folder
+(attribution/answer/likeness.py and thumbnails.py).
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from attribution.answer.likeness import write_look_alikes
 from attribution.answer.queries import encode
+from attribution.answer.thumbnails import write_thumbnails
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import open_cache, resolution_of
 from attribution.files import ensure_writable, writing
@@ -27,7 +29,7 @@ class LikenessConfig:
 
 
 def run(config: LikenessConfig) -> None:
-    """Encode all training images and write their latents."""
+    """Encode and shrink all training images, and write their latents and thumbnails."""
     folder = Path(config.cache_dir)
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
@@ -44,3 +46,4 @@ def keep_likeness(model: DiffusionModel, collection: Collection, folder: Path) -
     latents = encode(model, collection).cpu()
     with writing(folder):
         write_look_alikes(folder, latents, collection, fingerprints)
+        write_thumbnails(folder, collection, fingerprints)

@@ -85,7 +85,7 @@ def controls(rows: list[Row]) -> str:
     )
 
 
-def exemplars(rows: list[Row]) -> str:
+def planted(rows: list[Row]) -> str:
     """Give Recall@10 and mean average precision."""
     return markdown(
         rows,
@@ -98,6 +98,24 @@ def exemplars(rows: list[Row]) -> str:
             "its chance": "{chance:.3f}",
             "mAP": ranged("mean_average_precision", "map_low", "map_high"),
             "chance of mAP": "{map_chance:.3f}",
+        },
+    )
+
+
+def exemplars(rows: list[Row]) -> str:
+    """Give Recall@10 and mean average precision: a line for each concept, method and way to ask."""
+    return markdown(
+        rows,
+        {
+            "exemplars": "{concept}",
+            "method": "{method}",
+            "weights": "{weights}",
+            "words": "{words}",
+            "Recall@10": ranged("recall_at_10"),
+            "its chance": "{chance:.3f}",
+            "mAP": ranged("mean_average_precision", "map_low", "map_high"),
+            "chance of mAP": "{map_chance:.3f}",
+            "pictures": "{queries}",
         },
     )
 
@@ -215,6 +233,23 @@ def calibration(rows: list[Row]) -> str:
     return markdown(lines.values(), columns)
 
 
+def identity(rows: list[Row]) -> str:
+    """Give how often a changed training picture is found, and how often one is named for a picture that is not there."""
+    return markdown(
+        rows,
+        {
+            "collection": "{collection}",
+            "change": "{change}",
+            "found": ranged("recall"),
+            "false alarms": ranged("false_alarms", "false_low", "false_high", ".4f"),
+            "of another subject": "{false_alarms_other_subjects:.4f}",
+            "chance": "{chance:.4f}",
+            "furthest copy, nearest other": "{furthest_copy:.3f}, {nearest_other:.3f}",
+            "asked": "{asked}",
+        },
+    )
+
+
 def regions(rows: list[Row]) -> str:
     """Give how often the map lights up the right half."""
     return markdown(
@@ -288,16 +323,52 @@ def unlearning(rows: list[Row]) -> str:
     return f"{lists}\n\n{apart}"
 
 
+def unnamed(rows: list[Row]) -> str:
+    """Give precision for what no word named: a line for each collection, factor and way to ask."""
+    return markdown(
+        rows,
+        {
+            "collection": "{collection}",
+            "judged by": "{factor}",
+            "method": "{method}",
+            "weights": "{weights}",
+            "words": "{words}",
+            "precision@10": ranged("precision_at_10"),
+            "chance": "{chance:.3f}",
+            "pictures": "{measured_on}",
+        },
+    )
+
+
+def artists(rows: list[Row]) -> str:
+    """Give how often the artist who is missed most comes first in the shares."""
+    return markdown(
+        rows,
+        {
+            "shares by": "{method}",
+            "top 1": ranged("top_1"),
+            "chance": "{chance:.3f}",
+            "NDCG@3": ranged("ndcg_at_3", "ndcg_low", "ndcg_high"),
+            "its chance": "{ndcg_chance:.3f}",
+            "pictures": "{measured_on}",
+        },
+    )
+
+
 TABLES = {
     "factors": factors,
     "exemplars": exemplars,
+    "planted": planted,
     "counterfactual": counterfactual,
     "lds": lds,
     "captions": captions,
     "calibration": calibration,
+    "identity": identity,
     "regions": regions,
     "domains": domains,
     "own": own,
     "unlearning": unlearning,
     "world": world,
+    "unnamed": unnamed,
+    "artists": artists,
 }

@@ -15,8 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from attribution.pictures.collection import open_image
-from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, Shape, compose
-from precompute.shipped.styles import SCALE, SIZE, blur, finish, outlines, paint, pixel_grid, tone
+from precompute.shipped.backgrounds import BACKGROUNDS
+from precompute.shipped.canvas import SCALE, SIZE, blur, finish, outlines, paint, pixel_grid, tone
+from precompute.shipped.scenes import compose
+from precompute.shipped.shapes import Shape
+from precompute.shipped.subjects import SUBJECTS
 
 Family = Callable[[np.random.Generator, int], Image.Image]  # and the side, in pixels
 

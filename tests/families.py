@@ -7,6 +7,7 @@ import torch
 import transformers
 from tokenizers import pre_tokenizers
 
+from attribution.models.encoded import Encoded
 from precompute.shipped.denoiser import new_tokenizer
 
 WORDS = ["a cat", "a dog on the grass", "a red bird in the rain at night"]
@@ -300,3 +301,24 @@ def saved(name, folder):
 def prompts_of(name):
     """Give captions of unequal length, or labels."""
     return ["3", "7", "", "3"] if name == "dit" else [*WORDS, ""]
+
+
+def exact(extractor, picture, prompt):
+    """Build one picture's weight gradients by autograd, range by range, and project them."""
+    config = extractor.config
+    trials = extractor.trials(Encoded(extractor.model, [picture]), [prompt])
+    steps = config.timesteps // config.ranges
+    weights = [projection.layer.weight for projection in extractor.projector.projections]
+    found = []
+    for first in range(0, config.timesteps, steps):
+        some = trials.at(slice(first, first + steps))
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            loss = extractor.objective(some.predict(extractor.model), some.target).sum() / steps
+            gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
+        for weight in weights:
+            weight.requires_grad_(False)
+        for projection, gradient in zip(extractor.projector.projections, gradients, strict=True):
+            found.append(projection.project(gradient[None])[0])
+    return torch.stack(found)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attribution.errors import InputError
-from attribution.looks.depth import Depth, by_block, depth
+from attribution.looks.depth import Depth, by_block, depth, every_depth
 from attribution.models.network import UNET, block_of
 
 MIXES = [{}, {"subject": 1}, {"style": 2, "general": 1}, {"background": 0.3, "subject": 1.2}]
@@ -71,3 +71,14 @@ def test_one_row_is_read_as_all_rows_are(backwards):
 def test_an_unknown_question_has_no_depth(attributor, answer):
     with pytest.raises(InputError, match="no scores for mood"):
         depth(attributor, answer, 0, mood=1)
+
+
+def test_all_rows_at_once_are_what_each_is_alone(attributor, answer):
+    blocks, found = every_depth(attributor, answer)
+    assert list(found) == list(answer.scores)
+    for name, parts in found.items():
+        assert torch.allclose(parts.sum((0, 1)), answer.scores[name], atol=1e-4)
+        for row in (0, 3, 17):
+            alone = by_block(depth(attributor, answer, row, **{name: 1}))
+            assert list(alone) == blocks
+            assert torch.allclose(torch.stack([*alone.values()], 1), parts[..., row], atol=1e-4)

@@ -133,9 +133,9 @@ def test_a_lora_or_textual_inversion_of_any_name_is_known_by_its_tensors(folder,
     save_file(
         {f"unet.{i}.lora_A.weight": torch.zeros(2) for i in range(9)}, folder / "cat.safetensors"
     )
-    refused(folder, "cat.safetensors", "a LoRA", "fuse_lora")
+    refused(folder, "cat.safetensors", "a LoRA", "--adapter")
     save_file({"<cat-toy>": torch.zeros(1, 128)}, folder / "cat.safetensors")
-    refused(folder, "cat.safetensors", "a textual inversion", "load_textual_inversion")
+    refused(folder, "cat.safetensors", "a textual inversion", "--adapter")
     save_file({str(i): torch.zeros(1) for i in range(9)}, folder / "cat.safetensors")
     with pytest.raises(
         AssertionError, match="parameters were read"

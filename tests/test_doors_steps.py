@@ -219,7 +219,7 @@ def test_another_drawing_or_training_is_not_the_shipped_one(small_collection):
         ("collection", CollectionConfig, {"seed": 1}),
         ("collection", CollectionConfig, {"copies": 1}),
         ("train", TrainConfig, {"train_data_dir": str(small_collection)}),
-        ("train", TrainConfig, {"denoiser_minutes": 0.1}),
+        ("train", TrainConfig, {"denoiser_steps": 4}),
         ("gradients", GradientsConfig, {"method": "trak"}),
         ("gradients", GradientsConfig, {"remove": True}),
     ):

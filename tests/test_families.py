@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from families import FAMILIES, prompts_of, saved, side_of
+from families import FAMILIES, exact, prompts_of, saved, side_of
 from PIL import Image
 
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.diffusion import DiffusionModel, copy_of, moving_names
-from attribution.models.encoded import Encoded
 from attribution.models.families import FAMILIES as TABLE
 from attribution.models.families import packed, unpacked
 from attribution.models.schedule import schedule_of
@@ -47,26 +46,6 @@ def pictures():
 @pytest.fixture(scope="module")
 def together(extractor, pictures, name):
     return extractor(pictures, prompts_of(name), 4)
-
-
-def exact(extractor, picture, prompt):
-    """Build one picture's weight gradients by autograd, range by range, and project them."""
-    trials = extractor.trials(Encoded(extractor.model, [picture]), [prompt])
-    steps = CONFIG.timesteps // CONFIG.ranges
-    weights = [projection.layer.weight for projection in extractor.projector.projections]
-    found = []
-    for first in range(0, CONFIG.timesteps, steps):
-        some = trials.at(slice(first, first + steps))
-        for weight in weights:
-            weight.requires_grad_(True)
-        with torch.enable_grad():
-            loss = extractor.objective(some.predict(extractor.model), some.target).sum() / steps
-            gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
-        for weight in weights:
-            weight.requires_grad_(False)
-        for projection, gradient in zip(extractor.projector.projections, gradients, strict=True):
-            found.append(projection.project(gradient[None])[0])
-    return torch.stack(found)
 
 
 def test_features_are_exact_gradients_with_captions_of_unequal_length(

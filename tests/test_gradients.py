@@ -249,6 +249,16 @@ def test_projections_depend_on_the_layers_name_and_the_seed_only():
     assert not torch.equal(first.into, GradientProjector(small, DIM, seed=2).projections[0].into)
 
 
+def test_a_compiled_network_is_refused_by_name():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2)))
+    GradientProjector(network, DIM, seed=1)
+    with pytest.raises(InputError, match="the network is compiled"):
+        GradientProjector(torch.compile(network), DIM, seed=1)
+    network[1].compile()
+    with pytest.raises(InputError, match="^1 is compiled"):
+        GradientProjector(network, DIM, seed=1)
+
+
 def test_a_batch_that_examples_cannot_share_is_refused():
     network = nn.Linear(4, 4)
     projector = GradientProjector(network, DIM, seed=0)

@@ -299,22 +299,10 @@ def test_bad_settings_are_one_line_and_exit_code_2(capsys):
 
 
 @pytest.mark.slow
-def test_the_collection_is_drawn_the_same_twice(tmp_path):
-    shipped = load_collection(ASSETS / "collection")
-    assert main(["collection", "--copies", "1", "--output_dir", str(tmp_path)]) == 0
-    drawn = load_collection(tmp_path)
-    assert drawn.captions == shipped.captions[: len(drawn)]
-    for index in range(0, len(drawn), 29):
-        assert drawn.image(index).tobytes() == shipped.image(index).tobytes()
-    combination = {(r["subject"], r["style"], r["background"]) for r in shipped.labels}
-    assert not combination & {tuple(h.values()) for h in shipped.held_out}
-
-
-@pytest.mark.slow
 def test_training_writes_a_pipeline_that_plain_diffusers_loads(small_collection, tmp_path):
-    minutes = ["--autoencoder_minutes", "0.02", "--denoiser_minutes", "0.03"]
+    steps = ["--autoencoder_steps", "3", "--denoiser_steps", "4"]
     folders = ["--output_dir", str(tmp_path / "model"), "--work_dir", str(tmp_path / "work")]
-    assert main(["train", "--train_data_dir", str(small_collection), *minutes, *folders]) == 0
+    assert main(["train", "--train_data_dir", str(small_collection), *steps, *folders]) == 0
     assert not list((tmp_path / "model").rglob("*.bin"))
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)

@@ -90,13 +90,12 @@ def test_a_finished_retrain_trains_nothing_again_and_refuses_other_settings(smal
     assert "other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["lds", "counterfactual"])
+@pytest.mark.parametrize("what", ["lds", "counterfactual", "artists"])
 def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path):
     work, truth, arguments = small_study
     monkeypatch.setattr(studied, "GROUND_TRUTH", truth)
     monkeypatch.setattr(studied, "PROJ_DIM", 4)
     monkeypatch.setattr(studied, "UNLABELLED", 2)
-    monkeypatch.setattr("precompute.evaluate.counterfactual.UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.rivals.PROJ_DIM", 4)
     monkeypatch.setattr(
         "precompute.evaluate.rivals.GROUP", "subject"
@@ -110,9 +109,9 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     options = [*arguments[:4], "--work_dir", str(work), "--queries", "2", "--json"]
     assert main(["evaluate", what, *options, "--results", str(tmp_path / "rows.json")]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])
-    figure = "lds" if what == "lds" else "loss_change"
+    figure = {"lds": "lds", "counterfactual": "loss_change", "artists": "top_1"}[what]
     assert all(np.isfinite(row[figure]) and row["low"] <= row["high"] for row in rows)
-    expected = {"tracin", "das", "ekfac", "nda", "pixels", "latents", "captions", "encoded ensemble",
+    expected = {"tracin", "das", "ekfac", "nda", "pixels", "textures", "latents", "captions", "encoded ensemble",
                 "data value embedding", "group unlearning"}  # fmt: skip
     if what == "counterfactual":
         expected = {
@@ -123,6 +122,17 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
             "seed",
             "style removed",
             "subject removed",
+        }
+    if what == "artists":
+        expected = {
+            "shares above 2",
+            "shares above 1",
+            "positive",
+            "sums",
+            "latents above 2",
+            "latents summed",
+            "size",
+            "retrained",
         }
     assert {row["method"] for row in rows} == expected
 

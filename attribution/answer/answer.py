@@ -12,6 +12,7 @@ from pathlib import Path
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attribution.answer.copies import Copy
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share, share_out
 from attribution.cache.scoring import top
@@ -47,6 +48,7 @@ class Answer:
         default_factory=dict
     )  # that scores were made with
     requests: Requests | None = None  # to be left out; else those beside the collection
+    copies: tuple[Copy, ...] | None = None  # of training images; None where nobody looked
 
     @property
     def visible(self) -> Visible:
@@ -57,6 +59,11 @@ class Answer:
     def hidden(self) -> Bool[Tensor, "train"]:
         """Tell which images are withheld on request."""
         return self.visible.requests.hidden()
+
+    def originals(self) -> list[Copy]:
+        """Give the training images that the picture is or nearly copies, the nearest first; none that is withheld."""
+        hidden = self.hidden
+        return [copy for copy in self.copies or () if not hidden[copy.row]]
 
     def stands_out(self, level: float = 0.01, name: str = GENERAL) -> bool:
         """Tell whether there is evidence that the picture, or a concept of it, comes from this model's images."""

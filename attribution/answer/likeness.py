@@ -41,7 +41,7 @@ def ranks(alike: Float[Tensor, "train"]) -> Int[Tensor, "train"]:
     return alike.argsort(descending=True, stable=True).argsort() + 1
 
 
-def _by_name(collection: Collection) -> Int[Tensor, "train"]:
+def by_name(collection: Collection) -> Int[Tensor, "train"]:
     """Order a collection's rows by their files' names, which a fingerprint fixes and a listing does not."""
     return torch.tensor(sorted(range(len(collection)), key=collection.files.__getitem__))
 
@@ -53,7 +53,7 @@ def write_look_alikes(
     fingerprints: dict[str, str],
 ) -> None:
     """Write `rows-latents.safetensors`."""
-    flat = latents.flatten(1)[_by_name(collection)]
+    flat = latents.flatten(1)[by_name(collection)]
     codes = (flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-12) * STEPS).round()
     write_described(path_of_rows(folder, "latents"), {"codes": codes.to(torch.int8)}, fingerprints)
 
@@ -68,4 +68,4 @@ def read_look_alikes(
     about = read_about(path, fingerprints, {}, ADVICE)
     wanted = {"codes": Wanted(torch.int8, (len(collection), size))}
     codes = read_described(path, about, wanted, ADVICE)["codes"]
-    return LookAlikes(codes[_by_name(collection).argsort()])
+    return LookAlikes(codes[by_name(collection).argsort()])

@@ -27,6 +27,27 @@ def latent_scores(
     return functional.normalize(queries.flatten(1)) @ functional.normalize(train.flatten(1)).T
 
 
+def texture_scores(
+    queries: Float[Tensor, "query 3 height width"], train: Float[Tensor, "train 3 height width"]
+) -> Float[Tensor, "query train"]:
+    """Give the cosine of textures: how the pixels of 5 x 5 patches vary together, wherever they lie.
+
+    It is Gatys' description of style (arXiv 1508.06576, eq. 4) with patches in place of a network's features.
+    """
+    return latent_scores(_textures(queries), _textures(train))
+
+
+def _textures(pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image 75 75"]:
+    """Give the covariance of 5 x 5 patches, its entries pulled together by a signed square root."""
+    found = []
+    for part in pixels.split(256):
+        patches = functional.unfold(part, 5, stride=2)
+        patches = patches - patches.mean(2, keepdim=True)
+        covariance = patches @ patches.mT / patches.shape[2]
+        found.append(covariance.sign() * covariance.abs().sqrt())
+    return torch.cat(found)
+
+
 def caption_scores(queries: list[str], train: list[str]) -> Float[Tensor, "query train"]:
     """Give the share of words that two captions have in common (Jaccard)."""
     asked, known = (

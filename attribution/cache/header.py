@@ -27,6 +27,7 @@ FEATURES = {
     "parameters": str,
     "seed": int,
     "each_timestep?": str,
+    "layers?": str,
     "residual?": bool,
 }
 SHAPE = {

@@ -33,6 +33,12 @@ class CacheConfig:
         default=FeatureConfig.parameters,
         metadata={"choices": ("weights", "all"), "help": "all: biases and norms, too"},
     )
+    layers: str = field(
+        default=FeatureConfig.layers,
+        metadata={
+            "help": "all, adapter (a LoRA's own), or a regular expression searched in their names"
+        },
+    )
     damping: float = field(
         default=1.0, metadata={"help": "the kernel's strength; 0: the weights step chooses it"}
     )
@@ -70,6 +76,7 @@ class CacheConfig:
             self.parameters,
             self.seed,
             method.each_timestep,
+            self.layers,
             method.residual,
         )
 

@@ -47,7 +47,7 @@ class FeatureExtractor:
         self.model, self.config, self.rule = model, config, rule
         self.objective = OBJECTIVES[config.objective]
         self.projector = GradientProjector(
-            model.denoiser, config.proj_dim, config.seed, config.parameters
+            model.denoiser, config.proj_dim, config.seed, config.parameters, config.layers
         )
         spacing = model.num_timesteps / config.timesteps
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)

@@ -64,6 +64,8 @@ class FeatureConfig:
     # "mean"; or norm one in each layer at every timestep, and then "unit": the mean, or "paired": side by side,
     # under noise that all pictures share (docs/method.md)
     each_timestep: str = "mean"
+    # of which layers: "all", "adapter" (a LoRA's own) or a regular expression that is searched in their names
+    layers: str = "all"
     residual: bool = False  # training features times the residual of their range, as in DAS
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ class FeatureConfig:
 
     def recorded(self) -> dict:
         """Give what a cache records; younger fields only where they matter, so that older caches stay valid."""
-        young = {"each_timestep", "residual"}
+        young = {"each_timestep", "residual", "layers"}
         default = asdict(FeatureConfig())
         return {k: v for k, v in asdict(self).items() if k not in young or v != default[k]}
 

@@ -15,6 +15,7 @@ twice and layers that are never called need no code here. It knows nothing of di
 """
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -27,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from attribution.errors import InputError
 from attribution.gradients.grid import cell_parts
 from attribution.gradients.layers import LayerProjection, NormProjection
+from attribution.models.adapters import is_own
 
 
 def features_by_cell(
@@ -112,20 +114,49 @@ class _Listener:
         return _Tap.apply(output, kept, self.projection, *self.probes)
 
 
+def chosen(layers: str) -> Callable[[str], object]:
+    """Tell of a layer's name whether it is asked for: "all", "adapter", or a regular expression searched in it."""
+    if layers == "all":
+        return lambda _: True
+    if layers == "adapter":
+        return is_own
+    try:
+        return re.compile(layers).search
+    except re.error as error:
+        raise InputError(
+            f"layers is {layers!r}, no regular expression ({error}); or give all, or adapter"
+        ) from error
+
+
 class GradientProjector:
     """The projections of all layers of a network, drawn once and used for every batch.
 
-    `parameters` is "weights" (of every Linear, Conv2d and Conv1D) or "all" (their biases, and norms, too).
+    `parameters` is "weights" (of every Linear, Conv2d and Conv1D) or "all" (their biases, and norms, too); `layers` is
+    "all", "adapter" or a regular expression that is searched in their names.
     """
 
     def __init__(
-        self, network: nn.Module, proj_dim: int, seed: int, parameters: str = "weights"
+        self,
+        network: nn.Module,
+        proj_dim: int,
+        seed: int,
+        parameters: str = "weights",
+        layers: str = "all",
     ) -> None:
         if parameters not in ("weights", "all"):
             raise InputError(f"parameters is {parameters!r}; choose weights or all")
         self.network, self.proj_dim = network, proj_dim
         self.projections: list[LayerProjection | NormProjection] = []
         for name, module in network.named_modules():
+            if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+                raise InputError(
+                    f"{name or 'the network'} is compiled by torch.compile, under which gradients cannot be tapped; "
+                    "give the network as it was before"
+                )
+        wanted = chosen(layers)
+        for name, module in network.named_modules():
+            if not wanted(name):
+                continue
             if isinstance(module, (nn.Linear, nn.Conv2d, Conv1D)):
                 biases = parameters == "all"
                 self.projections.append(LayerProjection(module, name, proj_dim, seed, biases))
@@ -136,8 +167,9 @@ class GradientProjector:
             ):
                 self.projections.append(NormProjection(module, name, proj_dim, seed))
         if not self.projections:
+            among = "" if layers == "all" else f" among its layers {layers!r}"
             raise InputError(
-                "the network has no Linear, Conv2d or Conv1D layer whose gradient could be taken"
+                f"the network has no Linear, Conv2d or Conv1D layer{among} whose gradient could be taken"
             )
         for projection in self.projections:
             projection.to(projection.layer.weight.device)

@@ -5,11 +5,12 @@ A mix's score is a sum over groups, so each group has its share of how far an im
     part_j(n) = sum_c a_c w_cj <K_j q_cj, g_j(n) - mean_m g_j(m)> / spread_c
 
 and the parts sum to the image's standardised score. In: an answer, a row of the collection. Out: a `Depth`. Only that
-row and the answer's best ones are read from the cache.
+row and the answer's best ones are read from the cache; `every_depth` tells of all rows by one pass over it.
 """
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -63,3 +64,20 @@ def by_block(depth: Depth) -> dict[str, Float[Tensor, "range"]]:
         block: depth.parts[:, [other == block for other in blocks]].sum(1)
         for block in dict.fromkeys(blocks)
     }
+
+
+def every_depth(
+    attributor: Attributor, answer: Answer
+) -> tuple[list[str], dict[str, Float[Tensor, "range block train"]]]:
+    """Give the blocks, and for each question what they add to every training image's score."""
+    asked = torch.stack([answer.asked[n] * answer.weights[n][:, None] for n in answer.asked])
+    found = attributor.contributions(asked)
+    found -= found.mean(2, keepdim=True)
+    found /= found.sum(1).square().mean(1).sqrt()[:, None, None]
+    layers, ranges = attributor.extractor.projector.layers, attributor.extractor.config.ranges
+    order = attributor.model.family.anatomy.in_order(layers)
+    blocks = list(dict.fromkeys(block_of(layers[i]) for i in order))
+    place = torch.tensor([blocks.index(block_of(layer)) for layer in layers])
+    by_layer = found.unflatten(1, (ranges, -1))  # [question, range, layer, train]
+    parts = torch.zeros(*by_layer.shape[:2], len(blocks), by_layer.shape[3])
+    return blocks, dict(zip(answer.asked, parts.index_add_(2, place, by_layer), strict=True))

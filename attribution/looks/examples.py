@@ -6,6 +6,8 @@ and evidence. In: such a folder and an attributor. Out: `Example`s, scored toget
 and the reverse question, which of them lean on a training image. It draws nothing and takes no gradient.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +159,21 @@ def _scores(
     found = torch.cat([sums(queries, stored) for _, stored in attributor.cache.stream()], 1)
     found = torch.empty_like(found).index_copy_(1, attributor.order, found)
     return dict(zip(asked, standardise(found).chunk(len(asked)), strict=True))
+
+
+def varied(examples: Sequence[Example], count: int) -> list[int]:
+    """Choose examples that share as few words as can be, those with the most evidence first."""
+    left = sorted(
+        range(len(examples)), key=lambda n: -examples[n].answer.evidence.get(GENERAL, 0.0)
+    )
+    phrases = [example.answer.phrases.values() for example in examples]
+    said, chosen = Counter(), []
+    while left and len(chosen) < count:
+        best = min(left, key=lambda n: sum(said[phrase] for phrase in phrases[n]))
+        said.update(phrases[best])
+        left.remove(best)
+        chosen.append(best)
+    return chosen
 
 
 def leaning_on(

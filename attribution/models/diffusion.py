@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attribution.errors import InputError
+from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
 from attribution.models.parts import check, load
@@ -51,9 +52,11 @@ class DiffusionModel:
     def from_pretrained(
         cls, name: str | Path, device: str = "cpu", side: int | None = None
     ) -> "DiffusionModel":
-        """Load a folder or a Hub id onto a device; see parts.py for what is refused."""
+        """Load a folder or a Hub id, with its adapters (MODEL+ADAPTER), onto a device; parts.py says what is refused."""
         usable(device)
-        model = cls(load(model_folder(name, check)), str(name), side=side)
+        base, added = adapters.split_name(name)
+        model = cls(load(model_folder(base, check)), str(name), side=side)
+        adapters.add(model.pipeline, added)
         multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
         if side is not None and (side < 1 or side % multiple):
             raise InputError(f"resolution is {side}; it must be a multiple of {multiple} pixels")
@@ -150,6 +153,8 @@ class DiffusionModel:
             digest.update(repr((constants, self.schedule)).encode())
         if self.side:
             digest.update(f"{self.side} pixels".encode())
+        if found := adapters.strengths(self.networks):
+            digest.update(repr(found).encode())
         return digest.hexdigest()[:16]
 
     @torch.no_grad()
@@ -291,7 +296,8 @@ def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
 def moving_names(model: DiffusionModel) -> list[str]:
     """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them."""
     endings = tuple(f"{layer}.weight" for layer in model.family.anatomy.keys)
-    return [name for name, _ in model.denoiser.named_parameters() if name.endswith(endings)]
+    named = [(name, adapters.plain(name)) for name, _ in model.denoiser.named_parameters()]
+    return [name for name, plain in named if plain.endswith(endings) and not adapters.is_own(name)]
 
 
 def usable(device: str) -> None:

@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from safetensors import SafetensorError, safe_open
 
 from attribution.errors import InputError
+from attribution.models.adapters import split_name
 from attribution.models.configs import (
     FEWEST_TIMESTEPS,
     MOST_TEXT_BYTES,
@@ -33,8 +34,6 @@ ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",
 }  # fmt: skip
-FUSE = "save the pipeline with it fused in (load_lora_weights, fuse_lora, save_pretrained)"
-EXTEND = "save the pipeline with it loaded (load_textual_inversion, save_pretrained)"
 
 
 def check(folder: Path) -> None:
@@ -53,7 +52,7 @@ def check(folder: Path) -> None:
 
 def class_named(name: str | Path) -> str:
     """Name the class of a model's pipeline, by its folder or its Hub id, once its configs were checked."""
-    folder = model_folder(name, check)
+    folder = model_folder(split_name(name)[0], check)
     check(folder)
     return class_of(folder)
 
@@ -156,8 +155,8 @@ def _check_additions(folder: Path) -> None:
             kind = _kind_of(path)
         if kind:
             raise InputError(
-                f"{path} is {kind} beside the model, which would not count; "
-                f"{FUSE if kind == 'a LoRA' else EXTEND}, or remove the file"
+                f"{path} is {kind} beside the model, which would not count; move it into a folder of its own and "
+                "name it by --adapter (the model is then MODEL+ADAPTER), or remove it"
             )
 
 

@@ -4,7 +4,6 @@ In: an `Attributor` and what a visitor sent, which is checked here. Out: session
 desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,7 +17,7 @@ from attribution.attributor import Attributor
 from attribution.concepts import full_prompt, named_in
 from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
-from attribution.looks.examples import Example, leaning_on
+from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
@@ -92,19 +91,7 @@ class Desk:
 
     def chosen(self, count: int) -> list[int]:
         """Choose examples that share as few words as can be, those with the most evidence first."""
-        left = sorted(
-            range(len(self.examples)),
-            key=lambda n: -self.examples[n].answer.evidence.get(GENERAL, 0.0),
-        )
-        said, chosen = Counter(), []
-        while left and len(chosen) < count:
-            best = min(
-                left, key=lambda n: sum(said[p] for p in self.examples[n].answer.phrases.values())
-            )
-            said.update(self.examples[best].answer.phrases.values())
-            left.remove(best)
-            chosen.append(best)
-        return chosen
+        return varied(self.examples, count)
 
     def opened(self, number: int) -> Session:
         """Open an example as if the visitor had asked for it."""
@@ -310,7 +297,14 @@ class Desk:
             "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
             "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
             "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
+            "copies": self.copies_json(seen),
         }  # fmt: skip
+
+    def copies_json(self, seen: Session) -> list[dict] | None:
+        """Give the training images that a picture is or nearly copies; None where nobody looked."""
+        if seen.answer.copies is None:
+            return None
+        return [vars(copy) | self.row_json(copy.row) for copy in seen.answer.originals()]
 
     def shares(self, seen: Session) -> list[Share]:
         """Give the artists' shares; none where the collection names no artist."""

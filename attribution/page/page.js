@@ -26,7 +26,8 @@ window.page = {
 
   link(element) {
     const link = element.querySelector("[data-link]")?.dataset.link;
-    if (link) history.replaceState(null, "", link);
+    const embedded = document.querySelector("gradio-app[src]"); // the address is another page's
+    if (link && !embedded) history.replaceState(null, "", link);
     for (const here of element.querySelectorAll("a[data-here]")) here.href = location.origin + location.pathname + here.getAttribute("href");
   },
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from attribution.answer.calibration import Calibration
+from attribution.answer.copies import Copy, told
 from attribution.answer.likeness import NEAREST, ranks
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import portions
@@ -94,8 +95,16 @@ class Views:
             stands_out=bool(p_values) and answer.stands_out(LEVEL), link=session.link(), own=OWN,
             null=null_plot(self.calibration, value), credentials=session.credentials,
             whole=p_values.get(WHOLE), judged=bool(answer.evidence), model=self.choices.model,
-            method=session.method, known=len(self.visible),
+            method=session.method, known=len(self.visible), originals=self.originals(answer.originals()),
         )  # fmt: skip
+
+    def originals(self, copies: list[Copy]) -> list[dict]:
+        """Give the training images that a picture is or nearly copies, with a sentence for each."""
+        rows = [(self.about(copy.row), self.visible.file(copy.row), copy) for copy in copies]
+        return [
+            about | {"told": told(file, self.visible.labels(copy.row).get("artist", ""), copy.same, copy.mirrored)}
+            for about, file, copy in rows
+        ]  # fmt: skip
 
     def drawn(self, image: Image.Image, prompt: str) -> str:
         """Show a picture that was just drawn and is not traced yet."""

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
+from attribution.answer.copies import told
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.pictures.collection import Row
@@ -37,6 +38,7 @@ def report_html(
     return pages.get_template("report.html").render(
         report=report,
         whole=GENERAL,
+        originals=originals(attributor, report),
         verdict=verdict(report),
         thumbnails=thumbnails(attributor, report),
         plot=plot(known, value) if known is not None and value is not None else None,
@@ -70,6 +72,18 @@ def verdict(report: Report) -> str:
         f"There is evidence for: {', '.join(out)}. The words help the model with this picture more than with "
         "unrelated ones."
     )
+
+
+def originals(attributor: Attributor, report: Report) -> list[str]:
+    """Say which training pictures that are not withheld the picture is or nearly copies."""
+    visible, found = attributor.visible, []
+    places = {attributor.collection.rows[index]: index for index in visible.rows()}
+    for copy in report.get("copies", []):
+        index = places.get(Row(copy["file"], copy["digest"]))
+        if index is not None:
+            artist = visible.labels(index).get("artist", "")
+            found.append(told(copy["file"], artist, copy["same"], copy["mirrored"]))
+    return found
 
 
 def thumbnails(attributor: Attributor, report: Report) -> dict[str, str]:

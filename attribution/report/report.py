@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from attribution.answer.answer import Answer
+from attribution.answer.copies import LAST
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share
 from attribution.attributor import Attributor
@@ -68,6 +69,7 @@ SHAPE = {
         "evidence": {str: float},
         "p_values": {str: float},
     },
+    "copies?": [{"file": str, "digest": str, "same": bool, "mirrored": bool}],  # nearest first
     "sources": [
         {
             "rank": int,
@@ -94,6 +96,11 @@ def make_report(
     mix = mix or {GENERAL: 1.0}
     header = attributor.cache.header
     picture = cropped(image.convert("RGB"), attributor.model.resolution)
+    rows, copies = attributor.collection.rows, attributor.copies(picture)
+    found = [
+        {"file": rows[c.row].file, "digest": rows[c.row].digest, "same": c.same, "mirrored": c.mirrored}
+        for c in copies or ()
+    ]  # fmt: skip
     return {
         "version": VERSION,
         "made": {"date": date.astimezone(UTC).isoformat(timespec="seconds"), "by": LIBRARY},
@@ -127,6 +134,7 @@ def make_report(
             "evidence": _of_the_cache(attributor, answer.evidence),
             "p_values": _of_the_cache(attributor, answer.p_values),
         },
+        **({} if copies is None else {"copies": found}),
         "sources": [
             {
                 "rank": source.rank,
@@ -236,6 +244,7 @@ def _check_content(report: Report) -> None:
     """Refuse what would take long to compute, and lists that contradict themselves."""
     questions, origin, sources = report["questions"], report["origin"], report["sources"]
     phrases, files = questions["phrases"], [source["file"] for source in sources]
+    copies = report.get("copies", [])
     scores, artists = [s["score"] for s in sources], [a["artist"] for a in report["artists"]]
     sound = {
         "the phrases": GENERAL in phrases and len(phrases) <= MOST_QUESTIONS,
@@ -252,6 +261,7 @@ def _check_content(report: Report) -> None:
         "the ranks": [s["rank"] for s in sources] == list(range(1, len(sources) + 1)),
         "the order of the scores": scores == sorted(scores, reverse=True),
         "the files": len(set(files)) == len(files),
+        "the copies": len({copy["file"] for copy in copies}) == len(copies) <= LAST,
         "the artists": len(set(artists)) == len(artists),
     }
     for place, fine in sound.items():

@@ -59,6 +59,8 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
         mix=questions["mix"], count=questions["count"], level=report["calibration"]["level"],
         date=datetime.now(UTC), steps=origin["steps"], guidance=origin["guidance"],
     )  # fmt: skip
+    if "copies" not in report:  # written where nobody looked for any
+        again.pop("copies", None)
     return [
         *reasons,
         *drawn_otherwise(attributor.model, image, origin),
@@ -103,6 +105,7 @@ def _comparable(report: Report) -> dict:
     left_out = ("made", "fingerprints", "picture")
     rest = {key: value for key, value in report.items() if key not in left_out}
     return {"picture": {"hash": report["picture"]["hash"]}} | rest | {
+        "copies": {copy["file"]: copy for copy in report.get("copies", [])},
         "sources": sources,
         "artists": {share["artist"]: share for share in report["artists"]},
     }  # fmt: skip

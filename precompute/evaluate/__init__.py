@@ -1,16 +1,20 @@
 """Measure how often the answer is right.
 
   factors         do the first training images show the picture's own subject, style, background?
-  exemplars       do pictures of something planted in the training set find what was planted?
+  exemplars       does what a fine-tuned model draws find the one to five pictures that it was fine-tuned on?
+  planted         the same of words that one model learned among the whole collection
   counterfactual  does the picture change when the images that were named are gone?
   lds             do scores predict the losses of models trained on random halves?
   captions        are flipped captions found?
   calibration     is nothing named for pictures that have nothing to do with the model?
+  identity        is a training picture recognised, resized, cropped, recompressed or mirrored?
   regions         does the heat map light up the right half of a composite?
   domains         do learned weights predict retraining better for digits and for text, too?
   own             does a phrase that is learned on the spot find what it means?
   unlearning      does the picture change when the images that were named are unlearned?
   world           would one recognise what the model draws?
+  unnamed         is a style found that no word of the prompt names?
+  artists         is the artist whose absence hurts a picture most first in its shares?
 
 Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is
 flat: a figure, its 95 % interval (`low`, `high`), what it was measured on. `--update` writes the rows into the

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from attribution.answer.nda import nda_scores
 from attribution.answer.queries import Query
-from attribution.answer.similarity import caption_scores, latent_scores, pixel_scores
+from attribution.answer.similarity import (
+    caption_scores,
+    latent_scores,
+    pixel_scores,
+    texture_scores,
+)
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, to_pixels
 
@@ -31,6 +36,7 @@ def baseline_scores(
     timesteps = ((torch.arange(TIMESTEPS) + 0.5) * spacing).long()
     yield "nda", nda_scores(*pixels, model.schedule.signal.cpu()[timesteps])
     yield "pixels", pixel_scores(*pixels)
+    yield "textures", texture_scores(*pixels)
     latents = [
         torch.cat([model.latents(some[i : i + BATCH]).cpu() for i in range(0, len(some), BATCH)])
         for some in (asked, images)

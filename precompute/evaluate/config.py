@@ -8,15 +8,19 @@ from attribution.errors import InputError
 MEASUREMENTS = (
     "factors",
     "exemplars",
+    "planted",
     "counterfactual",
     "lds",
     "captions",
     "calibration",
+    "identity",
     "regions",
     "domains",
     "own",
     "unlearning",
     "world",
+    "unnamed",
+    "artists",
 )
 
 

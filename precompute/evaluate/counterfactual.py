@@ -17,20 +17,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import latent_scores
 from attribution.attributor import Attributor
 from attribution.cache.scoring import top
 from attribution.gradients.features import FeatureExtractor
-from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import bootstrap, bootstrap_ratio
-from precompute.evaluate.studied import UNLABELLED, Studied, method_cache, open_studied
+from precompute.evaluate.studied import Studied, learned_cache, open_studied
 from precompute.evaluate.truth.study import FULL_SEED
 from precompute.evaluate.truth.trainings import Asked, Bench, Training, train_all
 
@@ -56,13 +54,8 @@ class Named:
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each way to name images, one for another seed, and two for the factors."""
     studied = open_studied(config)
-    cache = method_cache(studied, "d-trak")
+    cache = learned_cache(studied, "d-trak")
     folder, count = str(studied.study.collection.folder), config.queries or QUERIES
-    if not (cache.folder / "weights.safetensors").is_file():
-        learn_weights(
-            DiffusionModel.from_pretrained(studied.model), studied.study.collection, cache.folder,
-            LearnConfig(queries=UNLABELLED),
-        )  # fmt: skip
     attributor = Attributor.from_pretrained(studied.model, cache.folder, folder)
     whole, named = studied.queries["evaluation"][:count], name_alone(studied)
     removed = {

@@ -1,18 +1,14 @@
-"""Planted exemplars: pictures of something planted in the training set should find what was planted.
+"""Exemplars: what a model draws that was fine-tuned on one to five pictures should find these first.
 
-A few pictures of new subjects and styles (`precompute/evaluate/truth/plantings.py`) are added to the collection and the model is
-fine-tuned on all of it, with a new token for each new word. Whatever it then draws of a planted word, it learned
-from those pictures alone: they should come first among all training images. One model carries all plantings, which
-is harder than one model each, as every planting is an alternative for every other.
+As in AbC (arXiv 2306.09345): the model is fine-tuned on each exemplar alone, a new subject or style, and draws it in
+combinations that the exemplar does not show. Exemplars that a judge does not recognise in what was drawn were not
+learned and are left out. All others are looked for among the whole collection and all exemplars, by gradients of the
+model as it was before: asked in the right words, in those of another exemplar, and in none.
+Everything is kept in WORK_DIR/exemplars and goes on where it was.
 
-The planted word stands in no other caption, so that a search in captions may find them, too (`captions`). Two
-controls tell the picture's part from the word's: the picture asked about without words, and the word asked about a
-picture of another planting. Everything is kept in WORK_DIR/exemplars and goes on where it was.
+  python -m precompute evaluate exemplars --update
 """
 
-import itertools
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -20,75 +16,95 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
+from attribution.cache.build import build_cache
 from attribution.cache.scoring import contributions, weighted
+from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import full_prompt
+from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
-from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, load_collection
+from precompute.bar import bar
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.factors import plain_scores
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
-from precompute.evaluate.truth.planted import PlantedConfig, prepare
-from precompute.evaluate.truth.plantings import Planting, combinations, phrases
+from precompute.evaluate.truth.alone import AloneConfig, finetune_alone, judge_of_exemplars
+from precompute.evaluate.truth.plantings import EXEMPLARS, Planting, combinations, phrases, plant
 
 TOP = 10
-PICTURES = 6  # of each planting
-Scores = dict[tuple[str, str], Float[Tensor, "query train"]]  # (method, weights) -> scores
+PICTURES = 4  # of each exemplar
+RECOGNISED = 3  # of them, for the exemplar to count as learned
+SIZES = CacheConfig(proj_dim=16)
+
+Scores = dict[tuple[str, str, str], Float[Tensor, "query train"]]  # method, weights, words
 
 
 def measure(config: EvaluateConfig) -> list[dict]:
-    """Give a row for each method, set of weights, concept and size of planting."""
-    return measure_plantings(config, PlantedConfig(seed=config.seed), "evaluation")
+    """Give a row for each concept, method and way to ask."""
+    return measure_exemplars(config, EXEMPLARS, AloneConfig(seed=config.seed), "evaluation")
 
 
-def measure_plantings(config: EvaluateConfig, settings: PlantedConfig, purpose: str) -> list[dict]:
-    """Prepare what is not there yet, and measure the plantings of one purpose."""
+def measure_exemplars(
+    config: EvaluateConfig, plantings: tuple[Planting, ...], settings: AloneConfig, purpose: str
+) -> list[dict]:
+    """Fine-tune what is not there yet, and measure the exemplars of one purpose."""
     folder = Path(config.work_dir) / "exemplars"
-    with redirect_stdout(sys.stderr):
-        prepare(
-            config.pretrained_model_name_or_path,
-            config.train_data_dir,
-            folder,
-            settings,
-            config.device,
-        )
+    plant(Path(config.train_data_dir), folder / "collection", plantings, settings.seed)
     collection = load_collection(folder / "collection")
-    model = DiffusionModel.from_pretrained(folder / "model", config.device)
-    expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
-    cache = open_cache(folder / "cache", expected)
-    plantings = [p for p in settings.plantings if p.purpose == purpose]
-    pictures = max(1, config.queries // len(plantings)) if config.queries else PICTURES
-    owners = [p for p in plantings for _ in range(pictures)]
-    queries = ask(model, collection, plantings, pictures, settings.seed)
+    model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
+    asked = [p for p in plantings if p.purpose == purpose]
+    queries, owners = learned(config, folder, collection, plantings, asked, settings)
+    cache = cache_of(model, collection, folder / "cache")
     scores = score(model, collection, cache, queries, owners)
-    scores |= {(m, ""): s for m, s in baseline_scores(model, collection, queries)}
+    scores |= {(m, "none", "none"): s for m, s in baseline_scores(model, collection, queries)}
     labels = collection.labels
-    planted = torch.tensor([[row[p.concept] == p.word for row in labels] for p in owners])
-    return summarise(scores, planted, owners, settings)
+    wanted = torch.tensor([[row[p.concept] == p.word for row in labels] for p in owners])
+    return summarise(scores, wanted, owners, len(asked), settings)
 
 
-def ask(
-    model: DiffusionModel,
+def learned(
+    config: EvaluateConfig,
+    folder: Path,
     collection: Collection,
-    plantings: list[Planting],
-    pictures: int,
-    seed: int,
-) -> list[Query]:
-    """Draw pictures of every planted word, all else as no planted picture has it together."""
-    wanted, prompts = [], []
-    for planting in plantings:
-        left = itertools.cycle(combinations(planting, seed)[planting.count :])
-        for values in itertools.islice(left, pictures):
-            wanted.append(values)
-            prompts.append(full_prompt(phrases(planting, values)))
-    return draw_queries(model, collection, wanted, plantings[0].purpose, prompts)
+    plantings: tuple[Planting, ...],
+    asked: list[Planting],
+    settings: AloneConfig,
+) -> tuple[list[Query], list[Planting]]:
+    """Draw every exemplar's pictures by its own model, and keep those of exemplars that were learned."""
+    queries, owners = [], []
+    for planting in asked:
+        place = folder / f"models/{planting.word}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        model = finetune_alone(config.pretrained_model_name_or_path, planting, place, settings)
+        wanted = combinations(planting, settings.seed)[planting.count :][:PICTURES]
+        prompts = [full_prompt(phrases(planting, values)) for values in wanted]
+        drawn = draw_queries(model, collection, wanted, planting.purpose, prompts)
+        judge = judge_of_exemplars(list(plantings), folder, model.resolution)
+        named = judge.says([query.image for query in drawn])["word"]
+        if named.count(planting.word) >= RECOGNISED:
+            queries += drawn
+            owners += [planting] * len(drawn)
+    if not queries:
+        raise InputError(
+            f"none of {len(asked)} exemplars was learned in {settings.steps} steps; take a model that draws better"
+        )
+    return queries, owners
+
+
+def cache_of(model: DiffusionModel, collection: Collection, folder: Path) -> Cache:
+    """Make the cache of collection and exemplars and learn its weights, or open it."""
+    with bar("gradients", "image") as on_step:
+        build_cache(model, collection, folder, SIZES, on_step)
+    if not (folder / "weights.safetensors").is_file():
+        learn_weights(model, collection, folder, LearnConfig(queries=48))
+    expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
+    return open_cache(folder, expected)
 
 
 def score(
@@ -98,104 +114,88 @@ def score(
     queries: list[Query],
     owners: list[Planting],
 ) -> Scores:
-    """Score all training images by gradients: each set of weights, then the controls."""
+    """Score all images by gradients, with general weights and the exemplar's concept's, in each kind of words."""
     extractor = FeatureExtractor.of(model, cache.header, cache.folder)
-    learned = read_weights(cache)
-    order = cache.order_in(collection.rows)
-    method = cache.header["method"]
+    weights, order, method = (
+        read_weights(cache),
+        cache.order_in(collection.rows),
+        cache.header["method"],
+    )
 
     def by_weights(features: Tensor, names: list[str]) -> Tensor:
         found = [
-            weighted(contributions(apply_kernel(one[None], cache.kernel), cache), learned[name])
+            weighted(contributions(apply_kernel(one[None], cache.kernel), cache), weights[name])
             for one, name in zip(features, names, strict=True)
         ]
-        return collected(torch.cat(found))
+        return torch.empty_like(torch.cat(found)).index_copy_(1, order, torch.cat(found))
 
-    def collected(scores: Tensor) -> Tensor:
-        return torch.empty_like(scores).index_copy_(1, order, scores)
-
-    prompts, words = [q.prompt for q in queries], [p.phrase for p in owners]
-    same, concepts = len(queries) * [GENERAL], [p.concept for p in owners]
-    features = questions(extractor, collection, queries, {GENERAL: prompts, "planted": words})
+    words = {"right": owners, "wrong": exchanged(owners)}
+    concepts, general = [p.concept for p in owners], [GENERAL] * len(owners)
+    found: Scores = {}
+    for kind, named in words.items():
+        prompts = [
+            q.prompt.replace(own.word, other.word)
+            for q, own, other in zip(queries, owners, named, strict=True)
+        ]
+        asked = {GENERAL: prompts, "exemplar": [p.phrase for p in named]}
+        features = questions(extractor, collection, queries, asked)
+        found[method, GENERAL, kind] = by_weights(features[GENERAL], general)
+        found[method, "equalised", kind] = by_weights(
+            features[GENERAL], ["equalised"] * len(owners)
+        )
+        found[method, "concept", kind] = by_weights(features["exemplar"], concepts)
     silent = questions(extractor, collection, queries, {GENERAL: [""] * len(queries)})[GENERAL]
-    exchanged = questions(extractor, collection, exchange(queries, owners), {"planted": words})
-    raw = extractor.query(Encoded(extractor.model, [q.image for q in queries]), prompts)
-    equal = len(queries) * ["equalised"]
-    return {
-        (method, "uniform"): collected(plain_scores(raw, cache)),
-        (method, "equalised"): by_weights(features[GENERAL], equal),
-        (method, "general"): by_weights(features[GENERAL], same),
-        (method, "concept"): by_weights(features["planted"], concepts),
-        (method, "concept's question, equalised"): by_weights(features["planted"], equal),
-        (method, "control: no words, general"): by_weights(silent, same),
-        (method, "control: other picture, concept"): by_weights(exchanged["planted"], concepts),
-    }
+    found[method, GENERAL, "none"] = by_weights(silent, general)
+    found[method, "equalised", "none"] = by_weights(silent, ["equalised"] * len(owners))
+    found[method, "concept", "none"] = by_weights(silent, concepts)
+    return found
 
 
-def exchange(queries: list[Query], owners: list[Planting]) -> list[Query]:
-    """Give every planting the pictures of another one of its concept."""
-    exchanged = list(queries)
+def exchanged(owners: list[Planting]) -> list[Planting]:
+    """Give every picture the next exemplar of its concept; its own where there is no other."""
+    following = {}
     for concept in {p.concept for p in owners}:
-        mine = [i for i, p in enumerate(owners) if p.concept == concept]
-        shift = owners.count(owners[mine[0]])
-        for here, there in zip(mine, mine[shift:] + mine[:shift], strict=True):
-            exchanged[here] = queries[there]
-    return exchanged
+        words = list(dict.fromkeys(p for p in owners if p.concept == concept))
+        following |= dict(zip(words, words[1:] + words[:1], strict=True))
+    return [following[p] for p in owners]
 
 
 def summarise(
     scores: Scores,
-    planted: Bool[Tensor, "query train"],
+    wanted: Bool[Tensor, "query train"],
     owners: list[Planting],
-    settings: PlantedConfig,
+    asked: int,
+    settings: AloneConfig,
 ) -> list[dict]:
-    """Give a row for every method, set of weights, concept (or both) and size (or 3 and 10)."""
-    found = {
-        name: (recall(values, planted, TOP), average_precision(values, planted))
-        for name, values in scores.items()
-    }
-    kinds = (("subject",), ("style",), ("subject", "style"))
-    sizes = ((1,), (3,), (10,), (3, 10))
-    train = planted.shape[1]
-    rows = []
-    for (method, weighting), kind, size in itertools.product(scores, kinds, sizes):
-        mine = np.array([p.concept in kind and p.count in size for p in owners])
-        if not mine.any():
-            continue
-        words = np.array([p.word for p in owners])[mine]
-        hits, precision = (values[mine] for values in found[method, weighting])
-        low, high = bootstrap(hits, words, settings.seed)
-        map_low, map_high = bootstrap(precision, words, settings.seed)
-        row = {
-            "method": method,
-            "weights": weighting,
-            "concept": " and ".join(kind),
-            "planted": " and ".join(map(str, size)),
-            "recall_at_10": round(float(hits.mean()), 4),
-            "low": low,
-            "high": high,
-            "mean_average_precision": round(float(precision.mean()), 4),
-            "map_low": map_low,
-            "map_high": map_high,
-            "chance": round(TOP / train, 4),
-            "map_chance": round(
-                float(np.mean([chance_precision(p.count, train) for p in np.array(owners)[mine]])),
-                4,
-            ),
-            "plantings": len(set(words)),
-            "queries": int(mine.sum()),
-        }
-        if weighting == "concept":
-            gain = precision - found[method, GENERAL][1][mine]
-            gain_low, gain_high = bootstrap(gain, words, settings.seed)
-            row |= {"map_gain_over_general": round(float(gain.mean()), 4)}
-            row |= {"gain_low": gain_low, "gain_high": gain_high}
-        rows.append(
-            row
-            | {
-                "measured_on": f"{mine.sum()} generated pictures of {len(set(words))} planted words, one model "
-                f"fine-tuned on {train} images with {len(settings.plantings)} plantings, "
-                f"which made up {settings.planted} of {settings.batch_size} of each batch"
-            }
-        )
+    """Give a row for every concept (or both), method and way to ask; intervals resample exemplars."""
+    rows, train = [], wanted.shape[1]
+    names = np.array([p.word for p in owners])
+    for (method, weights, words), values in scores.items():
+        hits, precision = recall(values, wanted, TOP), average_precision(values, wanted)
+        for kind in (("subject",), ("style",), ("subject", "style")):
+            mine = np.array([p.concept in kind for p in owners], dtype=bool)
+            if not mine.any():
+                continue
+            low, high = bootstrap(hits[mine], names[mine], settings.seed)
+            map_low, map_high = bootstrap(precision[mine], names[mine], settings.seed)
+            by_chance = [chance_precision(p.count, train) for p in np.array(owners)[mine]]
+            rows.append(
+                {
+                    "method": method,
+                    "weights": weights,
+                    "words": words,
+                    "concept": " and ".join(kind),
+                    "recall_at_10": round(float(hits[mine].mean()), 4),
+                    "low": low,
+                    "high": high,
+                    "mean_average_precision": round(float(precision[mine].mean()), 4),
+                    "map_low": map_low,
+                    "map_high": map_high,
+                    "chance": round(TOP / train, 4),
+                    "map_chance": round(float(np.mean(by_chance)), 4),
+                    "queries": int(mine.sum()),
+                    "measured_on": f"{mine.sum()} pictures of {len({*names[mine]})} exemplars among {train} images; "
+                    f"{len({*names})} of {asked} exemplars were learned ({settings.steps} steps each)",
+                }
+            )
     return rows

@@ -11,6 +11,7 @@ from pathlib import Path
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import Query, draw_queries
 from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
@@ -103,3 +104,13 @@ def method_cache(studied: Studied, method: str) -> Cache:
     with bar("gradients", "image") as on_step:
         build_cache(model, studied.study.collection, folder, config, on_step)
     return open_cache(folder, {"model": studied.full().fingerprint})
+
+
+def learned_cache(studied: Studied, method: str) -> Cache:
+    """Make a method's cache with its learned weights, or open it."""
+    cache = method_cache(studied, method)
+    if not (cache.folder / "weights.safetensors").is_file():
+        model = DiffusionModel.from_pretrained(studied.model)
+        config = LearnConfig(queries=UNLABELLED)
+        learn_weights(model, studied.study.collection, cache.folder, config)
+    return cache

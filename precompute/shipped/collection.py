@@ -11,46 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from attribution.errors import InputError
-from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, compose
+from precompute.shipped.backgrounds import BACKGROUNDS
+from precompute.shipped.captions import BACKGROUND_PHRASES, STYLE_PHRASES, caption
+from precompute.shipped.scenes import compose
 from precompute.shipped.styles import STYLES, draw
-
-STYLE_PHRASES = {
-    "pixel art": "a pixel art picture",
-    "halftone": "a halftone print",
-    "stained glass": "a stained glass window",
-    "pointillism": "a pointillist painting",
-    "line drawing": "a line drawing",
-    "neon": "a neon sign",
-    "woodcut": "a woodcut",
-    "watercolour": "a watercolour",
-}
-BACKGROUND_PHRASES = {
-    "sea": "by the sea",
-    "mountains": "in the mountains",
-    "forest": "in the forest",
-    "city": "in the city",
-    "desert": "in the desert",
-    "night": "at night",
-}
-FULL = (
-    "{style} of {subject} {background}",
-    "{style} of {subject} {background}",
-    "{subject} {background}, {style}",
-    "{bare_subject}, {bare_style}, {bare_background}",
-    "{subject} {background} as {style}",
-)
-PARTIAL = (
-    "{style}",
-    "{subject}",
-    "{background}",
-    "{style} of {subject}",
-    "{subject} {background}",
-    "{style}, {background}",
-)
-PARTIAL_SHARE = 0.3
+from precompute.shipped.subjects import SUBJECTS
 
 
 @dataclass(frozen=True)
@@ -58,7 +27,7 @@ class CollectionConfig:
     """What decides every byte of the collection."""
 
     output_dir: str = "assets/collection"
-    copies: int = 6  # pictures of each combination that is not held out
+    copies: int = 4  # pictures of each combination that is not held out
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,17 +40,18 @@ def is_held_out(subject: int, style: int, background: int) -> bool:
     return (subject + 3 * style + 5 * background) % 8 == 0
 
 
-def caption(subject: str, style: str, background: str, rng: np.random.Generator) -> str:
-    """Describe a picture in one of several ways, some of which leave factors out."""
-    templates = PARTIAL if rng.uniform() < PARTIAL_SHARE else FULL
-    return str(rng.choice(templates)).format(
-        subject=f"a {subject}",
-        style=STYLE_PHRASES[style],
-        background=BACKGROUND_PHRASES[background],
-        bare_subject=subject,
-        bare_style=style,
-        bare_background=background,
-    )
+Combination = tuple[tuple[int, str], tuple[int, str], tuple[int, str]]  # numbered values
+
+
+def draw_one(seed: int, combination: Combination, copy: int) -> tuple[Image.Image, dict[str, str]]:
+    """Draw one picture and give its row of the metadata, without the file's name."""
+    (i, subject), (j, style), (k, background) = combination
+    rng = np.random.default_rng([seed, i, j, k, copy])
+    shop = STYLES[style][1][copy % 2]
+    image = draw(compose(subject, background, rng), style, shop, rng)
+    row = {"text": caption(subject, style, background, rng)}
+    row |= {"subject": subject, "style": style, "background": background}
+    return image, row | {"artist": shop.name, "license": "CC0-1.0"}
 
 
 def run(config: CollectionConfig) -> None:
@@ -96,22 +66,10 @@ def run(config: CollectionConfig) -> None:
     for copy, combination in tqdm(
         list(itertools.product(range(config.copies), kept)), desc="drawing", unit="picture"
     ):
-        (i, subject), (j, style), (k, background) = combination
-        rng = np.random.default_rng([config.seed, i, j, k, copy])
-        shop = STYLES[style][1][copy % 2]
+        image, row = draw_one(config.seed, combination, copy)
         name = f"images/{len(rows):05d}.png"
-        draw(compose(subject, background, rng), style, shop, rng).save(folder / name, optimize=True)
-        rows.append(
-            {
-                "file_name": name,
-                "text": caption(subject, style, background, rng),
-                "subject": subject,
-                "style": style,
-                "background": background,
-                "artist": shop.name,
-                "license": "CC0-1.0",
-            }
-        )
+        image.save(folder / name, optimize=True)
+        rows.append({"file_name": name} | row)
     concepts = {
         "subject": {s: f"a {s}" for s in SUBJECTS},
         "style": STYLE_PHRASES,

@@ -1,19 +1,21 @@
-"""Train the shipped model from nothing: autoencoder, then text encoder and denoiser, then its card.
+"""Train a small model on a collection: autoencoder, then text encoder and denoiser, then its card. So was the shipped one.
 
-In: a collection. Out: a `StableDiffusionPipeline` folder of safetensors, its large parts in half
+In: a collection with captions. Out: a `StableDiffusionPipeline` folder of safetensors, its large parts in half
 precision, with a card that holds the command, the seed and the loss curves. A finished part is kept and
 not trained again.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from attribution.answer.queries import draw_queries
+from attribution.answer.queries import draw_known, draw_queries
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
@@ -30,6 +32,8 @@ from precompute.shipped.denoiser import (
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+FOLDERS = ("train_data_dir", "output_dir", "work_dir")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -39,12 +43,13 @@ class TrainConfig:
     output_dir: str = "assets/model"
     work_dir: str = "runs/train"  # unfinished parts and optimizer state
     resolution: int = 64
-    autoencoder_minutes: float = 11
+    autoencoder: str = ""  # a folder of one to start from
+    autoencoder_steps: int = 3600
     autoencoder_learning_rate: float = 4e-3
     autoencoder_batch_size: int = 16
-    denoiser_minutes: float = 46
+    denoiser_steps: int = 25_000
     denoiser_learning_rate: float = 2e-3
-    denoiser_batch_size: int = 64
+    denoiser_batch_size: int = 32
     caption_dropout: float = 0.1
     compiled: bool = False  # a quarter faster where a C++ compiler is installed
     seed: int = 0
@@ -69,7 +74,7 @@ def run(config: TrainConfig) -> None:
     curve = train_denoiser(
         unet, text_encoder, scheduler, latents,
         tokenizer(collection.captions, **padded).input_ids, tokenizer("", **padded).input_ids[0],
-        minutes=config.denoiser_minutes, batch_size=config.denoiser_batch_size,
+        steps=config.denoiser_steps, batch_size=config.denoiser_batch_size,
         learning_rate=config.denoiser_learning_rate, caption_dropout=config.caption_dropout,
         seed=config.seed, state_dir=work / "denoiser", compiled=config.compiled,
     )  # fmt: skip
@@ -84,18 +89,22 @@ def run(config: TrainConfig) -> None:
     (output / "curves.json").write_text(
         json.dumps({"autoencoder": vae_curve, "denoiser": curve}) + "\n"
     )
-    write_card(output)
+    write_card(output, collection)
     draw_samples(output, collection)
 
 
 def draw_samples(folder: Path, collection: Collection, columns: int = 8, rows: int = 5) -> None:
-    """Save a contact sheet of held-out combinations, each under its prompt, seeds in order."""
-    wanted = combinations(collection, held_out=True, count=columns * rows, seed=1)
-    queries = draw_queries(DiffusionModel.from_pretrained(folder), collection, wanted, "samples")
+    """Save a contact sheet of held-out combinations, or of captions, each under its prompt, seeds in order."""
+    model, count = DiffusionModel.from_pretrained(folder), columns * rows
+    if collection.held_out:
+        wanted = combinations(collection, held_out=True, count=count, seed=1)
+        queries = draw_queries(model, collection, wanted, "samples")
+    else:
+        queries = draw_known(model, collection, count, "samples", seed=1)
     figure, axes = pyplot.subplots(rows, columns, figsize=(12, 8.4), layout="constrained")
     for axis, query in zip(axes.flat, queries, strict=True):
         axis.imshow(query.image)
-        axis.set_title("\n".join(query.values.values()), fontsize=8)
+        axis.set_title("\n".join(query.values.values()) or fill(query.prompt, 22), fontsize=8)
         axis.axis("off")
     figure.savefig(folder / "samples.png", dpi=90)
     pyplot.close(figure)
@@ -110,9 +119,14 @@ def _autoencoder(
             (folder / "curve.json").read_text()
         )
     torch.manual_seed(config.seed)
-    vae = new_autoencoder(config.resolution)
+    started = config.autoencoder
+    vae = (
+        AutoencoderKL.from_pretrained(started).float()
+        if started
+        else new_autoencoder(config.resolution)
+    )
     curve = train_autoencoder(
-        vae, pixels, config.autoencoder_minutes, config.autoencoder_batch_size,
+        vae, pixels, config.autoencoder_steps, config.autoencoder_batch_size,
         config.autoencoder_learning_rate, config.seed,
     )  # fmt: skip
     vae.register_to_config(scaling_factor=1.0)
@@ -122,8 +136,8 @@ def _autoencoder(
     return vae, curve
 
 
-def write_card(folder: Path) -> None:
-    """Write the model card and its curve from the files beside them."""
+def write_card(folder: Path, collection: Collection) -> None:
+    """Write the model card and its curve from the files beside them and from what the collection says of itself."""
     config = json.loads((folder / "config.json").read_text())
     curves = json.loads((folder / "curves.json").read_text())
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
@@ -136,35 +150,40 @@ def write_card(folder: Path) -> None:
     figure.savefig(folder / "curves.png", dpi=80)
     pyplot.close(figure)
     vae, denoiser = curves["autoencoder"][-1], curves["denoiser"][-1]
+    named = ", ".join(
+        f"{len(values)} of {concept}" for concept, values in collection.concepts.items()
+    )
+    every = math.prod(len(values) for values in collection.concepts.values())
+    kept = (
+        f" {len(collection.held_out)} of {every} combinations were kept from it." if named else ""
+    )
+    given = {k: v for k, v in config.items() if v != getattr(TrainConfig, k) and k not in FOLDERS}
+    flags = "".join(f" --{key} {value}" for key, value in given.items())
     (folder / "README.md").write_text(
         f"""---
-license: cc0-1.0
 library_name: diffusers
 pipeline_tag: text-to-image
 ---
-# A small text-to-image model, trained from nothing on `assets/collection`
+# A small text-to-image model, trained on {len(collection)} pictures
 
-A `StableDiffusionPipeline` that draws {config["resolution"]} x {config["resolution"]} pictures: ten subjects,
-eight styles, six backgrounds. It exists to be attributed: all that it knows, it learned from the collection's
-pictures, and 60 of the 480 combinations were kept from it.
+A `StableDiffusionPipeline` that draws {config["resolution"]} x {config["resolution"]} pictures. It exists to be attributed: all that it
+knows, it learned from the pictures of one collection{f", which names values of its concepts: {named}" if named else ""}.{kept}
 
-    python -m precompute train --seed {config["seed"]}{" --compiled" if config["compiled"] else ""}
+    python -m precompute train --train_data_dir {config["train_data_dir"]}{flags}
 
-| part | steps | seconds on 2 CPU cores | at the end |
+| part | steps | seconds | at the end |
 |---|---|---|---|
-| autoencoder | {vae["step"]} | {vae["seconds"]} | PSNR {vae["psnr"]} dB on training pictures |
+| autoencoder{f", from that of {config['autoencoder']}" if config["autoencoder"] else ""} | {vae["step"]} | {vae["seconds"]} | PSNR {vae["psnr"]} dB on training pictures |
 | text encoder and denoiser | {denoiser["step"]} | {denoiser["seconds"]} | v-prediction loss {denoiser["loss"]} |
 
-Training stops after a time, so a faster machine takes more steps (this one was shared and slow). All settings stand in `config.json`, the
-curves in `curves.json`:
+All settings stand in `config.json`, the curves in `curves.json`:
 
 ![training curves](curves.png)
 
-Combinations that it never saw (the first 40 drawn, none left out):
+{"Combinations that it never saw" if collection.held_out else "Captions of the collection"} (the first 40 drawn, none left out):
 
 ![samples](samples.png)
 
-Limits: it knows no other words, draws no people, and is too small for anything but showing where pictures
-come from.
+Limits: it knows no other words than its captions', and is too small for anything but showing where pictures come from.
 """
     )

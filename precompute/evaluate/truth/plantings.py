@@ -16,10 +16,14 @@ from PIL import Image
 
 from attribution.errors import InputError
 from attribution.files import write_whole
-from precompute.shipped.collection import BACKGROUND_PHRASES, FULL, STYLE_PHRASES
-from precompute.shipped.novelties import NEW_STYLES, NEW_SUBJECTS
-from precompute.shipped.scenes import BACKGROUNDS, SUBJECTS, compose
-from precompute.shipped.styles import STYLES, draw, finish
+from precompute.shipped.backgrounds import BACKGROUNDS
+from precompute.shipped.canvas import finish
+from precompute.shipped.captions import BACKGROUND_PHRASES, FULL, STYLE_PHRASES
+from precompute.shipped.new_styles import NEW_STYLES
+from precompute.shipped.new_subjects import NEW_SUBJECTS
+from precompute.shipped.scenes import compose
+from precompute.shipped.styles import STYLES, draw
+from precompute.shipped.subjects import SUBJECTS
 
 Values = dict[str, str]  # concept -> value
 
@@ -66,6 +70,22 @@ PLANTINGS = (
     Planting("style", "glitch", 10, "validation"),
     Planting("style", "papercut", 3, "validation"),
 )
+
+
+EXEMPLARS = (
+    *(
+        Planting(concept, word, 1 + number % 5)
+        for concept, words in (
+            ("subject", ("snail", "crown", "guitar", "windmill", "duck", "umbrella", "bicycle",
+                         "lighthouse", "cup", "anchor", "turtle", "ladder")),
+            ("style", ("mosaic", "blueprint", "chalk", "stitch", "hatching", "thermal", "relief",
+                       "dithered", "crayon", "topographic", "scratchboard", "patchwork")),
+        )
+        for number, word in enumerate(words)
+    ),
+    *(Planting("subject", w, n, "validation") for w, n in (("key", 1), ("hammer", 3), ("bell", 5))),
+    *(Planting("style", w, n, "validation") for w, n in (("bokeh", 1), ("papercut", 3), ("glitch", 5))),
+)  # fmt: skip
 
 
 def combinations(planting: Planting, seed: int) -> list[Values]:

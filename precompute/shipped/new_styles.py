@@ -1,17 +1,15 @@
-"""Draw what the collection does not have: nine new subjects and nine new styles.
+"""Draw in fifteen styles that the collection does not have, unlike its own in texture.
 
-In: a random generator, and for a style the shapes of `scenes.compose`. Out: parts of a subject, or a canvas. New
-subjects differ from the collection's in outline, new styles in texture. Some are for choosing settings only
-(`plantings.py`).
+In: the shapes of `scenes.compose` and a random generator. Out: a canvas. Some are for choosing settings only (`plantings.py`).
 """
 
 import numpy as np
 
-from precompute.shipped.scenes import Part, Shape, arc, band, box, ellipse, polygon
-from precompute.shipped.styles import (
+from precompute.shipped.canvas import (
     CANVAS,
     PITCH,
     SCALE,
+    SIZE,
     Canvas,
     blend,
     blur,
@@ -20,124 +18,10 @@ from precompute.shipped.styles import (
     outlines,
     paint,
     pixel_grid,
+    silhouette,
     tone,
 )
-
-
-def snail(rng: np.random.Generator) -> list[Part]:
-    """Crawl a snail: a long foot, a coiled shell, two feelers."""
-    turns = np.linspace(0, 4.5 * np.pi, 60)
-    radius = 0.06 + 0.036 * turns
-    coil = np.stack([-0.2 + radius * np.cos(turns), -0.1 + radius * np.sin(turns)], 1)
-    return [
-        (polygon((-1, 0.8), (-0.7, 0.5), (0.5, 0.5), (0.6, -0.2), (0.95, -0.2), (0.9, 0.8)), "main"),
-        (band(polygon((0.7, -0.2), (0.6, -0.5), (0.5, -0.75)), 0.1), "main"),
-        (band(polygon((0.85, -0.2), (0.9, -0.5), (0.98, -0.75)), 0.1), "main"),
-        (ellipse(-0.2, -0.1, rng.uniform(0.64, 0.7), 0.66), "accent"),
-        (band(coil, 0.11), "dark"),
-    ]  # fmt: skip
-
-
-def key(rng: np.random.Generator) -> list[Part]:
-    """Hang a key: a ring, a long shaft, two teeth."""
-    ring = rng.uniform(0.38, 0.44)
-    return [
-        (box(-0.1, -0.4, 0.1, 1.0), "main"),
-        (box(0.05, 0.72, 0.55, 0.95), "main"),
-        (box(0.05, 0.35, 0.45, 0.56), "main"),
-        (ellipse(0, -0.55, ring, ring), "main"),
-        (ellipse(0, -0.55, 0.2, 0.2), "dark"),
-    ]
-
-
-def crown(rng: np.random.Generator) -> list[Part]:
-    """Set a crown: a band with gems under five points, each with a ball."""
-    x = np.linspace(-0.9, 0.9, 9)
-    y = np.where(np.arange(9) % 2 == 0, -rng.uniform(0.5, 0.62), 0.05)
-    points = np.vstack([np.stack([x, y], 1), [(0.75, 0.4), (-0.75, 0.4)]])
-    return [
-        (points, "main"),
-        *((ellipse(a, b - 0.06, 0.13, 0.13), "accent") for a, b in zip(x[::2], y[::2], strict=True)),
-        (box(-0.78, 0.35, 0.78, 0.75), "accent"),
-        *((ellipse(a, 0.55, 0.1, 0.1), "dark") for a in (-0.5, 0, 0.5)),
-    ]  # fmt: skip
-
-
-def guitar(rng: np.random.Generator) -> list[Part]:
-    """Stand a guitar: a waisted body with a sound hole, a long neck, a head."""
-    wide = rng.uniform(0.5, 0.58)
-    return [
-        (ellipse(0, 0.55, wide, 0.44), "main"),
-        (ellipse(0, 0.05, wide * 0.76, 0.34), "main"),
-        (box(-0.08, -0.85, 0.08, 0.35), "dark"),
-        (box(-0.17, -1.05, 0.17, -0.75), "accent"),
-        (ellipse(0, 0.3, 0.2, 0.2), "dark"),
-        (box(-0.26, 0.66, 0.26, 0.76), "accent"),
-    ]
-
-
-def ladder(rng: np.random.Generator) -> list[Part]:
-    """Lean a ladder: two rails and five rungs."""
-    wide = rng.uniform(0.4, 0.48)
-    rungs = [(box(-wide, y, wide, y + 0.13), "accent") for y in np.linspace(-0.8, 0.7, 5)]
-    return [*rungs, *((box(s * wide - 0.1, -1, s * wide + 0.1, 1), "main") for s in (-1, 1))]
-
-
-def windmill(rng: np.random.Generator) -> list[Part]:
-    """Build a windmill: a tapering tower under four crossed sails."""
-    turn = np.pi / 4 + rng.uniform(-0.25, 0.25)
-    parts = [(polygon((-0.22, -0.3), (0.22, -0.3), (0.45, 1.0), (-0.45, 1.0)), "accent")]
-    parts += [(box(-0.13, 0.6, 0.13, 1.0), "dark")]
-    sail = box(0.1, -0.04, 0.95, 0.26)
-    for k in range(4):
-        a = turn + k * np.pi / 2
-        spin = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
-        parts += [(sail @ spin + (0, -0.3), "main")]
-    return [*parts, (ellipse(0, -0.3, 0.12, 0.12), "dark")]
-
-
-def duck(rng: np.random.Generator) -> list[Part]:
-    """Float a duck: a boat of a body with a raised tail, a wing, a head on a neck, a bill."""
-    head = rng.uniform(0.3, 0.35)
-    return [
-        (polygon((1.05, -0.5), (0.6, -0.62), (0.6, -0.36)), "accent"),
-        (polygon((-1, -0.1), (-0.4, 0.1), (0.2, 0.1), (0.6, 0.5), (0.2, 0.85), (-0.6, 0.8)), "main"),
-        (polygon((0.05, 0.3), (0.2, -0.5), (0.6, -0.4), (0.62, 0.5)), "main"),
-        (ellipse(0.42, -0.52, head, head), "main"),
-        (ellipse(-0.2, 0.42, 0.38, 0.2, 0.2), "accent"),
-        (ellipse(0.5, -0.6, 0.08, 0.08), "dark"),
-    ]  # fmt: skip
-
-
-def hammer(rng: np.random.Generator) -> list[Part]:
-    """Lift a hammer: a wooden shaft, a heavy head with a claw."""
-    deep = rng.uniform(0.4, 0.48)
-    return [
-        (box(-0.13, -0.6, 0.13, 1.0), "accent"),
-        (polygon((-0.25, -0.8), (-1.0, -0.95), (-0.65, -0.45), (-0.25, -0.4)), "main"),
-        (box(-0.3, -0.85, 0.6, -0.85 + deep), "main"),
-        (box(0.6, -0.95, 0.85, -0.75 + deep), "dark"),
-    ]
-
-
-def bell(rng: np.random.Generator) -> list[Part]:
-    """Hang a bell: a flaring body over a clapper, a loop on top."""
-    wide = rng.uniform(0.75, 0.85)
-    side = [(-0.3, -0.6), (-0.42, 0.0), (-wide, 0.6), (wide, 0.6), (0.42, 0.0), (0.3, -0.6)]
-    return [
-        (band(arc(0, -0.78, 0.16, 0.18, 0, 1), 0.1), "dark"),
-        (ellipse(0, 0.72, 0.2, 0.2), "dark"),
-        (np.vstack([polygon(*side), arc(0, -0.6, 0.3, 0.2, 1.0, 0.5)]), "main"),
-        (box(-wide, 0.45, wide, 0.63), "accent"),
-    ]
-
-
-# --- styles ------------------------------------------------------------------------------------
-
-
-def silhouette(shapes: list[Shape]) -> np.ndarray:
-    """Give the coverage of the subject."""
-    return np.max([mask(s.points) for s in shapes if s.subject], axis=0)
+from precompute.shipped.shapes import Shape
 
 
 def contours(shapes: list[Shape], near: float, far: float) -> np.ndarray:
@@ -253,10 +137,99 @@ def glitch(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
     return np.stack(shifted, -1) * dark[:, None, None]
 
 
-NEW_SUBJECTS = {
-    f.__name__: f for f in (snail, key, crown, guitar, ladder, windmill, duck, hammer, bell)
-}
+def dithered(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Show four greens on an old screen, mixed by a regular pattern of pixels (Bayer 1973)."""
+    bayer = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16
+    side = SIZE // 2  # cells of two finished pixels
+    small = tone(paint(shapes)).reshape(side, CANVAS // side, side, -1).mean((1, 3))
+    level = np.floor(small * 3 + np.tile(bayer, (side // 4, side // 4))).clip(0, 3).astype(int)
+    greens = np.array(
+        [(0.06, 0.22, 0.06), (0.19, 0.38, 0.19), (0.55, 0.67, 0.06), (0.61, 0.74, 0.06)]
+    )
+    return greens[level].repeat(CANVAS // side, 0).repeat(CANVAS // side, 1)
+
+
+def crayon(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Fill shapes with waxy strokes of one slant, over which the paper's grain shows."""
+    x, y = pixel_grid()
+    grain = clouds(rng, 56)
+    wave = np.abs(((x * 0.9 + y * 0.5 + 2 * clouds(rng, 9)) % 3.2) / 3.2 - 0.5) * 2
+    wax = ((wave < 0.86) & (grain > 0.3)) * 0.9
+    inside = paint(shapes)
+    return blend(
+        np.full((CANVAS, CANVAS, 3), 0.97),
+        inside * 0.92,
+        np.maximum(wax, contours(shapes, 1.6, 1.0)),
+    )
+
+
+def topographic(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Draw brown contour lines of the picture's height on a pale green map."""
+    height = blur(0.55 * tone(paint(shapes)) + 0.45 * silhouette(shapes), 1.6) + 0.25 * clouds(
+        rng, 5
+    )
+    lines = np.abs(height * 16 % 1 - 0.5) > 0.36
+    land = np.array([0.86, 0.92, 0.76]) - height[..., None] * np.array([0.3, 0.12, 0.3])
+    return blend(land, np.array([0.5, 0.3, 0.12]), lines * 0.9)
+
+
+def bokeh(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Scatter large soft discs of light over a dark, blurred picture."""
+    page = blur(paint(shapes), 1.2) * 0.45
+    x, y = pixel_grid()
+    source = paint(shapes)
+    for _ in range(70):
+        cx, cy, radius = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(2.5, 5.0)
+        colour = source[int(cy * SCALE) % CANVAS, int(cx * SCALE) % CANVAS]
+        distance = np.hypot(x - cx, y - cy) / radius
+        page = page + ((distance < 1) * (0.12 + 0.1 * distance**3))[..., None] * (0.4 + colour)
+    return np.clip(page, 0, 1)
+
+
+def scratchboard(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Scratch short white strokes, around the subject's middle, into a black board."""
+    x, y = pixel_grid()
+    turn = np.arctan2(y - SIZE / 2, x - SIZE / 2)
+    rings = np.abs(np.hypot(x - SIZE / 2, y - SIZE / 2) / 2.4 % 1 - 0.5) * 2
+    gaps = np.sin(turn * 40 + 3 * clouds(rng, 12)) > -0.3
+    light = tone(paint(shapes)) * (0.55 + 0.45 * silhouette(shapes))
+    white = ((rings < light * 0.9) & gaps) | (contours(shapes, 1.2, 0.8) > 0.6)
+    return np.where(white[..., None], np.array([0.97, 0.97, 0.94]), np.array([0.05, 0.05, 0.06]))
+
+
+def patchwork(shapes: list[Shape], rng: np.random.Generator) -> Canvas:
+    """Sew the picture of eight by eight patches of printed cloth, with stitched seams."""
+    x, y = pixel_grid()
+    u, v = x % 8, y % 8
+    cell = (y // 8).astype(int) * 8 + (x // 8).astype(int)
+    prints = [(u + v) % 4 < 1.5, np.hypot(u % 4 - 2, v % 4 - 2) < 1.2, u % 3 < 1.2]
+    kind = rng.integers(3, size=64)[cell]
+    printed = np.choose(kind, prints)
+    source = blur(paint(shapes), 0.6)
+    cloth = blend(source, np.ones(3), printed * 0.4)
+    seam = (np.minimum(u, v) < 0.5) | (
+        (np.minimum(np.abs(u - 1.4), np.abs(v - 1.4)) < 0.3) & ((u + v) % 2 < 1)
+    )
+    return blend(cloth, np.array([0.3, 0.22, 0.2]), seam * 0.8)
+
+
 NEW_STYLES = {
     f.__name__: f
-    for f in (mosaic, blueprint, chalk, stitch, hatching, thermal, relief, papercut, glitch)
+    for f in (
+        mosaic,
+        blueprint,
+        chalk,
+        stitch,
+        hatching,
+        thermal,
+        relief,
+        papercut,
+        glitch,
+        dithered,
+        crayon,
+        topographic,
+        bokeh,
+        scratchboard,
+        patchwork,
+    )
 }

@@ -1,0 +1,162 @@
+"""Load what people train beside a model: LoRAs and textual inversions, from safetensors.
+
+In: a pipeline and the names of adapters, each a file, a folder or a Hub id. A model with adapters is named by one text,
+MODEL+ADAPTER+ADAPTER, wherever a model is named. Every number of an adapter must find its place in the model, or the
+adapter is of another base and refused. It knows no gradients.
+"""
+# What diffusers says of its pipelines' loaders is narrower than what they are:
+# pyright: reportAttributeAccessIssue=false
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from attribution.errors import InputError
+from attribution.pictures.hub import fetched, is_hub_id
+
+BETWEEN = "+"
+LORA, INVERSION = "a LoRA", "a textual inversion"
+MARKS = ("lora", "lokr", "hada")
+PARTS = re.compile(
+    r"lora[._](A|B|down|up|magnitude_vector)"
+)  # of the tensors that must find a place
+OWN_LAYER = re.compile(r"\.lora_[AB]\.")  # a layer that belongs to an adapter
+WITHIN = re.compile(r"\.(base_layer|lora_[AB]\.[^.]+)(?=\.|$)")
+USUAL = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
+
+
+def split_name(name: str | Path) -> tuple[str, list[str]]:
+    """Tell a model from its adapters; a folder whose own name has a plus is a model."""
+    text = str(name)
+    if BETWEEN not in text or Path(text).exists():
+        return text, []
+    model, *adapters = text.split(BETWEEN)
+    if not all([model, *adapters]):
+        raise InputError(f"{text} names no adapter, or no model; give MODEL{BETWEEN}ADAPTER")
+    return model, adapters
+
+
+def joined(model: str, adapters: list[str]) -> str:
+    """Name a model with its adapters."""
+    return BETWEEN.join([model, *adapters])
+
+
+def add(pipeline: DiffusionPipeline, adapters: list[str]) -> None:
+    """Load adapters into a pipeline, all of them at full strength."""
+    loaded = []
+    for number, name in enumerate(adapters):
+        path = file_of(name)
+        names = tensor_names(path)
+        kind = kind_of(names)
+        if kind is None:
+            raise InputError(
+                f"{path} is neither a LoRA nor a textual inversion of one word; save it by diffusers "
+                "(save_lora_weights, or a textual inversion script)"
+            )
+        load = _load_lora if kind == LORA else _load_inversion
+        try:
+            load(pipeline, path, names, f"adapter_{number}")
+        except InputError:
+            raise
+        except (
+            Exception
+        ) as error:  # whatever the libraries make of a file that anybody may have made
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"{path} does not fit this model: {reason:.300}") from error
+        loaded += [f"adapter_{number}"] if kind == LORA else []
+    if len(loaded) > 1:
+        pipeline.set_adapters(loaded)
+
+
+def file_of(name: str) -> Path:
+    """Find an adapter's file: named itself, or the usual or the only one of a folder or a Hub repository."""
+    if is_hub_id(name):
+        folder = fetched(name, "model", ["*.safetensors"])
+    else:
+        folder = Path(name)
+        if folder.is_file():
+            if folder.suffix != ".safetensors":
+                raise InputError(f"{name} is no safetensors file; save the adapter as one")
+            return folder
+        if not folder.is_dir():
+            raise InputError(f"there is no adapter {name:.300}; check the path")
+    found = sorted(folder.glob("*.safetensors"))
+    usual = [path for path in found if path.name in USUAL]
+    if len(chosen := usual or found) != 1:
+        what = ", ".join(path.name for path in chosen) or "no safetensors file"
+        raise InputError(f"{name} holds {what}; name the adapter's one file")
+    return chosen[0]
+
+
+def tensor_names(path: Path) -> list[str]:
+    """List a file's tensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors; save the adapter again") from error
+
+
+def kind_of(names: list[str]) -> str | None:
+    """Tell by its tensors' names what a file holds."""
+    if any(mark in name.lower() for name in names for mark in MARKS):
+        return LORA
+    return INVERSION if len(names) == 1 else None
+
+
+def is_own(layer: str) -> bool:
+    """Tell whether a layer belongs to an adapter."""
+    return bool(OWN_LAYER.search(f".{layer}."))
+
+
+def plain(layer: str) -> str:
+    """Give the name that a layer, or its part in an adapter, has in the model alone."""
+    return WITHIN.sub("", layer)
+
+
+def strengths(networks: list[nn.Module]) -> list[tuple[str, dict[str, float]]]:
+    """Give how much each LoRA counts in each layer, which no parameter holds."""
+    return [
+        (name, dict(sorted(module.scaling.items())))
+        for network in networks
+        for name, module in network.named_modules()
+        if isinstance(getattr(module, "scaling", None), dict) and module.scaling
+    ]
+
+
+def _load_lora(pipeline: Any, path: Path, names: list[str], adapter: str) -> None:
+    if find_spec("peft") is None:
+        raise InputError(f"{path} is a LoRA, which peft loads; run pip install peft")
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise InputError(f"a {type(pipeline).__name__} takes no LoRA; fuse it into the model first")
+    pipeline.load_lora_weights(
+        path.parent, weight_name=path.name, adapter_name=adapter, use_safetensors=True,
+        local_files_only=True,
+    )  # fmt: skip
+    wanted = sum(bool(PARTS.search(name)) for name in names)
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    found = sum(
+        f".{adapter}." in f"{name}."
+        for network in networks
+        for name, _ in network.named_parameters()
+    )
+    if not wanted:
+        raise InputError(f"{path} holds no lora_A and lora_B; of adapters, LoRAs are supported")
+    if found < wanted:
+        raise InputError(
+            f"{path} has {wanted} parts of which {found} find a place in this model; it is a LoRA of another base"
+        )
+
+
+def _load_inversion(pipeline: Any, path: Path, names: list[str], _: str) -> None:
+    if not hasattr(pipeline, "load_textual_inversion"):
+        raise InputError(f"a {type(pipeline).__name__} takes no textual inversion")
+    word = {"token": f"<{path.stem}>"} if names == ["emb_params"] else {}
+    pipeline.load_textual_inversion(
+        path.parent, weight_name=path.name, use_safetensors=True, local_files_only=True, **word
+    )
