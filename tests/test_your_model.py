@@ -218,7 +218,7 @@ def test_examples_of_another_model_do_not_stop_the_start(world):
 
 
 def test_a_cache_knows_where_its_model_is_and_says_when_it_moved(tmp_path):
-    model, _ = WORLDS["wordless"](tmp_path)
+    model, images = WORLDS["wordless"](tmp_path)
     cache = tmp_path / "cache"
     cache.mkdir()
     write_origin(cache, Origin(str(model), "owner/pictures@main"))
@@ -229,10 +229,14 @@ def test_a_cache_knows_where_its_model_is_and_says_when_it_moved(tmp_path):
     model.rename(moved)
     with pytest.raises(InputError, match="ATTRIBUTION_MODEL where it is now"):
         load(Settings(cache=(str(cache),)))
-    (cache / FILE).write_text('{"model": 3, "collection": "x"}')
+    (cache / FILE).write_text('{"model": 3, "adapters": [], "collection": "x"}')
     with pytest.raises(InputError, match="made_from.json is damaged"):
         read_origin(cache)
     assert read_origin("owner/cache") is None
+    write_origin(cache, Origin(f"{moved}+owner/lora+{tmp_path / 'own.safetensors'}", str(images)))
+    told = read_origin(cache)
+    assert told.model == f"{moved}+owner/lora+{tmp_path / 'own.safetensors'}"
+    assert told.collection == str(images)
 
 
 @pytest.mark.parametrize("missing", ["pretrained_model_name_or_path", "train_data_dir", "output_dir"])  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attribution.files import read_json, write_whole
+from attribution.models.adapters import joined, split_name
 from attribution.pictures.hub import is_hub_id
 
 FILE = "made_from.json"
@@ -18,15 +19,20 @@ ADVICE = "remove it and run the gradients step again"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model and its collection are: folders or Hub ids."""
+    """Where a model, its adapters and its collection are: folders, files or Hub ids."""
 
-    model: str
+    model: str  # MODEL+ADAPTER+ADAPTER, as everywhere
     collection: str
 
 
 def write_origin(folder: Path, origin: Origin) -> None:
     """Write down what a cache was made from."""
-    told = {name: _from(folder, place) for name, place in vars(origin).items()}
+    model, adapters = split_name(origin.model)
+    told = {
+        "model": _from(folder, model),
+        "adapters": [_from(folder, adapter) for adapter in adapters],
+        "collection": _from(folder, origin.collection),
+    }
     path = folder / FILE
     text = json.dumps(told, indent=1) + "\n"
     if not path.is_file() or path.read_text() != text:
@@ -38,9 +44,15 @@ def read_origin(cache: str | Path) -> Origin | None:
     folder = Path(cache)
     if is_hub_id(cache) or not (folder / FILE).is_file():
         return None
-    told = read_json(folder / FILE, ADVICE, {"model": str, "collection": str})
-    places = (told[n] if is_hub_id(told[n]) else str(folder / told[n]) for n in ("model", "collection"))  # fmt: skip
-    return Origin(*(place if is_hub_id(place) else os.path.normpath(place) for place in places))
+    told = read_json(folder / FILE, ADVICE, {"model": str, "adapters": [str], "collection": str})
+    adapters = [_seen(folder, place) for place in told["adapters"]]
+    model, collection = (_seen(folder, told[name]) for name in ("model", "collection"))
+    return Origin(joined(model, adapters), collection)
+
+
+def _seen(folder: Path, place: str) -> str:
+    """Give a place that was named as seen from a folder."""
+    return place if is_hub_id(place) else os.path.normpath(folder / place)
 
 
 def _from(folder: Path, place: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
+from attribution.models.adapters import split_name
 from attribution.models.diffusion import moving_names
 from attribution.pictures.hub import is_hub_id
 from attribution.pictures.vocabulary import OWN
@@ -63,17 +64,18 @@ class Choices:
         """Look at what is loaded."""
         visible, model = attributor.visible, attributor.model
         concepts = attributor.collection.concepts
+        base, adapters = split_name(model.name)
         asked = tuple(concept for concept in concepts if concept in attributor.weights)
         columns = [c for c in ("style", *concepts, "label") if visible.has(c) and c != "artist"]
         return cls(
             (GENERAL, *asked), concepts, columns[0] if columns else "", visible.has("artist"),
             model.family.reads, bool(moving_names(model)), model.family.maps,
             {
-                "name": name_of(model.name),
+                "name": name_of(base),
                 "family": type(model.pipeline).__name__,
                 "network": type(model.denoiser).__name__,
                 "reads": model.family.reads,
-                "adapter": None,  # one that is not fused in is refused when the model is loaded
+                "adapter": " + ".join(map(name_of, adapters)) or None,
                 "fingerprint": model.fingerprint,
             },
         )  # fmt: skip
@@ -96,5 +98,5 @@ class Choices:
 
 
 def name_of(model: str) -> str:
-    """Name a model to visitors: its Hub id, or its folder without what lies above it."""
+    """Name a model or an adapter to visitors: its Hub id, or its folder or file without what lies above it."""
     return model if is_hub_id(model) else Path(model).resolve().name

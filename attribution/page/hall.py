@@ -17,6 +17,7 @@ from attribution.attributor import Attributor
 from attribution.cache.origin import Origin, read_origin
 from attribution.errors import BelongsElsewhere, InputError
 from attribution.looks.examples import Example, load_examples
+from attribution.models.adapters import split_name
 from attribution.page.desk import Desk
 from attribution.page.guards import wanted
 from attribution.page.settings import Settings
@@ -80,7 +81,7 @@ def load(settings: Settings) -> Hall:
     told = read_origin(first)
     origin = told or SHIPPED
     for what, place, given in (
-        ("model", origin.model, settings.model),
+        ("model", split_name(origin.model)[0], settings.model),
         ("collection", origin.collection, settings.collection),
     ):
         if told and not given and not is_hub_id(place) and not Path(place).is_dir():
