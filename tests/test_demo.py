@@ -183,7 +183,7 @@ def test_layers_and_likeness_are_the_servers(page, world):
     expect(page.locator("#closer-body")).to_contain_text(f"number {place} of 30 by plain likeness")
 
 
-def test_what_stands_out_in_a_mix_is_kept():
+def test_what_scores_above_the_level_in_a_mix_is_kept():
     scores = torch.randn(4, 500, generator=torch.Generator().manual_seed(1)) * 1.3
     kept = set(kept_rows(scores).tolist())
     for amounts in torch.rand(50, 4, generator=torch.Generator().manual_seed(2)):

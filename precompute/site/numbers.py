@@ -9,7 +9,7 @@ little-endian file holds
     kept      uint16 [kept]                          the rows that `parts` tells of
     parts     int8 [kept, question, range, block]    contributions, in steps of their own for every question
 
-Kept are rows that stand out for a question. A mix is convex, so what stands out in a mix is among them. In: an attributor
+Kept are rows that score above LEVEL for a question. A mix is convex, so what does so in a mix is among them. In: an attributor
 and an example. Out: bytes, and the steps that JSON tells.
 """
 
@@ -71,7 +71,7 @@ def numbers_of(attributor: Attributor, example: Example, questions: list[str]) -
 
 
 def kept_rows(scores: Float[Tensor, "question train"]) -> Int[Tensor, "kept"]:
-    """Choose the rows that stand out for any question, and the first of each, in the collection's order."""
+    """Choose the rows that score above LEVEL for any question, and the first of each, in the collection's order."""
     kept = (scores > LEVEL).any(0)
     kept[top(scores, FIRST).flatten()] = True
     return kept.nonzero()[:, 0]

@@ -59,7 +59,7 @@ def told_of(
 
 def build_of(attributor: Attributor, numbers: list[Numbers]) -> str:
     """Name what pictures and numbers are of, so that no browser shows a kept picture of another build."""
-    digest = xxhash.xxh3_64(attributor.collection.fingerprint())
+    digest = xxhash.xxh3_64(attributor.collection.fingerprint().encode())
     for each in numbers:
         digest.update(each.data)
     return digest.hexdigest()

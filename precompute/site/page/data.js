@@ -11,18 +11,15 @@ async function fetched(name) {
 }
 
 export async function readDemo() {
-  const [told, draws] = await Promise.all([
-    fetched("demo.json").then((reply) => reply.json()),
-    fetched("draws.bin").then((reply) => reply.arrayBuffer()),
-  ]);
+  const told = await fetched("demo.json").then((reply) => reply.json());
   if (told.version !== VERSION) throw new Error(`demo.json is of version ${told.version}, not ${VERSION}`);
-  return new Demo(told, new Uint8Array(draws));
+  return new Demo(told);
 }
 
 export class Demo {
-  constructor(told, draws) {
+  constructor(told) {
     Object.assign(this, told);
-    this.draws = draws;
+    this.draws = undefined; // behind the intervals of shares; read after the first answer is shown
     this.read = new Map(); // number of an example -> a promise of its numbers
     const artist = this.columns.artist;
     this.owned = artist !== undefined;
@@ -44,6 +41,10 @@ export class Demo {
   // All that the collection says of a row: [[column, text]].
   labels(row) {
     return Object.entries(this.columns).filter(([, c]) => c.rows[row] >= 0).map(([name, c]) => [name, c.values[c.rows[row]]]);
+  }
+
+  async readDraws() {
+    this.draws = new Uint8Array(await fetched("draws.bin").then((reply) => reply.arrayBuffer()));
   }
 
   numbers(number) {

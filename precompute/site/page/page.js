@@ -163,7 +163,7 @@ class Page {
 
   drawShares() {
     const { demo } = this;
-    if (!demo.owned) return;
+    if (!demo.owned || !demo.draws || !this.ranked) return;
     const found = shared(this.ranked.scores, demo.owners, demo.names.length, demo.level, demo.resamples, demo.draws);
     const held = $("share-list").contains(document.activeElement) ? this.state.artist : null;
     $("share-list").replaceChildren(...views.shares(demo, found, this.state.artist, this.speaker, (name) => this.choose(name)));
@@ -216,5 +216,7 @@ class Page {
 
 const page = new Page(await readDemo());
 await page.open();
+await page.demo.readDraws();
+page.drawShares();
 document.documentElement.dataset.ready = ""; // else the page says after a while what may be wrong
 window.demo = page; // for tests, and for the curious
