@@ -313,6 +313,7 @@ TABLES = {
     "captions": captions,
     "calibration": calibration,
     "identity": identity,
+    "drawn": calibration,
     "regions": regions,
     "domains": domains,
     "own": own,

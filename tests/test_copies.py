@@ -175,7 +175,9 @@ def test_a_report_says_so_and_is_computed_again(seen, pictures):
     assert [copy["file"] for copy in report["copies"]] == [seen.collection.files[7]]
     assert verify_report(seen, report) == []
     told_by_page = report_html(seen, report)
-    assert f"near copy of a training picture, mirrored: {seen.collection.files[7]} by" in told_by_page
+    assert (
+        f"near copy of a training picture, mirrored: {seen.collection.files[7]} by" in told_by_page
+    )
     report["copies"][0]["file"] = seen.collection.files[8]
     assert any(each.path[0] == "copies" for each in verify_report(seen, report))
     del report["copies"]  # as reports were before

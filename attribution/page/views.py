@@ -97,7 +97,7 @@ class Views:
             words=words, given=session.given, p_values=p_values, level=LEVEL,
             stands_out=bool(p_values) and answer.stands_out(LEVEL), link=session.link(), own=OWN,
             null=null_plot(self.calibration, value), credentials=session.credentials,
-            whole=p_values.get("whole picture"), originals=self.originals(answer.originals()),
+            whole=p_values.get("whole picture"), originals=self.originals(answer.originals()), drawn=answer.drawn,
         )  # fmt: skip
 
     def originals(self, copies: list[Copy]) -> list[dict]:

@@ -13,6 +13,7 @@ MEASUREMENTS = (
     "captions",
     "calibration",
     "identity",
+    "drawn",
     "regions",
     "domains",
     "own",
