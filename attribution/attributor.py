@@ -20,11 +20,13 @@ from attribution.answer.calibration import (
     calibrated_for,
     described,
     evidence,
+    p_value,
     read_calibration,
 )
 from attribution.answer.copies import Copy, find_copies
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
+from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
 from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.stamps import collection_of
@@ -145,6 +147,14 @@ class Attributor:
             return None
         return tuple(find_copies(image, self.thumbnails, self.requests.hidden().numpy()))
 
+    def drawn(self, image: Image.Image) -> float | None:
+        """Give the p-value of a picture's trace: how many unrelated pictures look as much as if the model had drawn them.
+
+        None where the cache has no calibration of it. Training pictures look so, too.
+        """
+        known = self.calibration.traces if self.calibration else None
+        return None if known is None else p_value(known, trace(self.model, image))
+
     def describe(self, seen: Encoded, prompt: str) -> dict[str, str]:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
         named = named_in(prompt, self.collection.concepts)
@@ -165,7 +175,7 @@ class Attributor:
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or ", ".join(phrases.values())
         answer = self.ask(seen, {GENERAL: whole} | phrases)
-        return replace(answer, copies=self.copies(image))
+        return replace(answer, copies=self.copies(image), drawn=self.drawn(image))
 
     def ask(
         self,

@@ -25,12 +25,19 @@ def planted(rows: list[Row]) -> str:
 
 def calibrated(rows: list[Row]) -> str:
     """Give all kinds of unrelated pictures together."""
-    return tables.calibration([row for row in rows if not one_kind(row)])
+    return tables.calibration(
+        [row for row in rows if not one_kind(row) and row["question"] != "drawn"]
+    )
 
 
 def kinds(rows: list[Row]) -> str:
     """Give each kind of unrelated pictures."""
-    return tables.calibration([row for row in rows if one_kind(row)])
+    return tables.calibration([row for row in rows if one_kind(row) and row["question"] != "drawn"])
+
+
+def drawn(rows: list[Row]) -> str:
+    """Give how often a picture is said to be drawn by the model."""
+    return tables.calibration([row for row in rows if row["question"] == "drawn"])
 
 
 def one_kind(row: Row) -> bool:
@@ -133,6 +140,7 @@ SHOWN |= {
     "planted": ("planted", planted),
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
+    "drawn": ("calibration", drawn),
     "engine": ("engine", engine),
     "scale": ("scale", scale),
     "index": ("scale", index),

@@ -1,25 +1,29 @@
 """Learn what evidence there is for pictures that have nothing to do with the model.
 
 In: a model, its collection and its cache. Out: `calibration.safetensors` in the cache folder.
-Unrelated pictures are described by guessing, as an upload is; pictures that the model draws are asked about a
-subject, a style and a background that they do not show.
+Unrelated pictures are described by guessing, as an upload is, and go through the autoencoder; pictures that the model draws
+are asked about a subject, a style and a background that they do not show. What was taken before is not taken again.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from attribution.answer.calibration import (
     Calibration,
+    calibrated_by,
     calibrated_for,
     evidence,
     evidence_as_upload,
     phrases_not_shown,
+    read_calibration,
     write_calibration,
 )
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
+from attribution.answer.roundtrip import trace
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import resolution_of
 from attribution.concepts import captioned, combinations
@@ -69,31 +73,61 @@ def calibrate(
 ) -> None:
     """Take the evidence of both nulls of a cache's model and write it."""
     collection = model.reads(collection)
-    seed = FIRST_SEED["calibration"] + config.seed
-    images, _ = draw_unrelated(config.unrelated, seed, model.resolution)
-    captions = captioned(collection, len(images), config.seed)
-    found = [
-        evidence_as_upload(model, collection, image, caption).get(
-            GENERAL, 0.0
-        )  # no words, no evidence
-        for image, caption in zip(
-            counted(images, "unrelated pictures", "picture"), captions, strict=True
-        )
-    ]
-    unshown: dict[str, torch.Tensor] = {}
-    if collection.concepts:
-        wanted = combinations(collection, held_out=False, count=config.draws, seed=config.seed)
-        queries = draw_queries(model, collection, wanted, "calibration")
-        wrong = phrases_not_shown(collection, wanted, config.seed)
-        rows = [
-            evidence(Encoded(model, [query.image]), words)
-            for query, words in zip(counted(queries, "own draws", "picture"), wrong, strict=True)
+    belongs_to = calibrated_for(model, collection.concepts)
+    known = earlier(folder, belongs_to, config)
+    images, _ = draw_unrelated(
+        config.unrelated, FIRST_SEED["calibration"] + config.seed, model.resolution
+    )
+    if known is None:
+        unrelated = of_unrelated(model, collection, images, config)
+        known = Calibration(unrelated, of_own_draws(model, collection, config))
+    if known.traces is None:
+        traces = [
+            trace(model, image)
+            for image in counted(images, "traces of unrelated pictures", "picture")
         ]
-        unshown = {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}
+        known = replace(known, traces=torch.tensor(traces))
     with writing(folder):
-        write_calibration(
-            folder,
-            Calibration(torch.tensor(found), unshown),
-            calibrated_for(model, collection.concepts),
-            asdict(config),
-        )
+        write_calibration(folder, known, belongs_to, asdict(config))
+
+
+def earlier(
+    folder: Path, belongs_to: dict[str, str], config: CalibrateConfig
+) -> Calibration | None:
+    """Read nulls that were taken before from as many pictures of the same seed; a file of an older program lacks some."""
+    try:
+        settings = calibrated_by(folder, belongs_to)
+        wanted = {name: getattr(config, name) for name in ("unrelated", "draws", "seed")}
+        same = wanted.items() <= settings.items()
+        return read_calibration(folder, belongs_to) if same else None
+    except InputError:  # of another model, or damaged: it is made anew
+        return None
+
+
+def of_unrelated(
+    model: DiffusionModel,
+    collection: Collection,
+    images: list[Image.Image],
+    config: CalibrateConfig,
+) -> torch.Tensor:
+    """Take the evidence of descriptions for unrelated pictures."""
+    captions = captioned(collection, len(images), config.seed)
+    pairs = zip(counted(images, "unrelated pictures", "picture"), captions, strict=True)
+    found = [evidence_as_upload(model, collection, image, caption) for image, caption in pairs]
+    return torch.tensor([each.get(GENERAL, 0.0) for each in found])  # no words, no evidence
+
+
+def of_own_draws(
+    model: DiffusionModel, collection: Collection, config: CalibrateConfig
+) -> dict[str, torch.Tensor]:
+    """Take the evidence of phrases for what the model's own pictures do not show."""
+    if not collection.concepts:
+        return {}
+    wanted = combinations(collection, held_out=False, count=config.draws, seed=config.seed)
+    queries = draw_queries(model, collection, wanted, "calibration")
+    wrong = phrases_not_shown(collection, wanted, config.seed)
+    rows = [
+        evidence(Encoded(model, [query.image]), words)
+        for query, words in zip(counted(queries, "own draws", "picture"), wrong, strict=True)
+    ]
+    return {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}

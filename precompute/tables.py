@@ -364,6 +364,7 @@ TABLES = {
     "captions": captions,
     "calibration": calibration,
     "identity": identity,
+    "drawn": calibration,
     "regions": regions,
     "domains": domains,
     "own": own,

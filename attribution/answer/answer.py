@@ -48,6 +48,7 @@ class Answer:
         default_factory=dict
     )  # that scores were made with
     requests: Requests | None = None  # to be left out; else those beside the collection
+    drawn: float | None = None  # p-value of the picture's trace; None without its calibration
     copies: tuple[Copy, ...] | None = None  # of training images; None where nobody looked
 
     @property

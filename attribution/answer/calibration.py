@@ -8,7 +8,9 @@ It is near zero where the model does not find in the picture what the words name
 with the same number for pictures of a null, p = (1 + #{null >= e}) / (n + 1): if the picture is one more of the
 null's kind, p <= level happens at most so often (Vovk, Gammerman and Shafer 2005, ch. 2). A concept must pass two
 nulls, and its p-value is the larger: the whole description against unrelated pictures, and the concept's phrase
-against phrases for what the model's own pictures do not show. In: a model, a picture, phrases. It knows no score.
+against phrases for what the model's own pictures do not show. Whether the model drew the picture is asked
+without words: its trace (roundtrip.py) is compared with that of unrelated pictures. In: a model, a picture, phrases. It
+knows no score.
 """
 
 import math
@@ -33,7 +35,8 @@ from attribution.pictures.collection import Collection
 
 FILE = "calibration.safetensors"
 ADVICE = "run python -m precompute calibrate"
-TOLD = {"settings": object, "pictures": {str: int}}
+TRACE = "trace: unrelated"  # no concept has this name
+TOLD = {"settings": {str: object}, "pictures": {str: int}}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Calibration:
 
     unrelated: Float[Tensor, "null"]  # of whole descriptions, for unrelated pictures
     unshown: dict[str, Float[Tensor, "draw"]]  # concept -> of phrases for what is not shown
+    traces: Float[Tensor, "null"] | None = None  # of the same unrelated pictures; None in old files
+
+    @property
+    def nulls(self) -> dict[str, Float[Tensor, "null"]]:
+        """Give all nulls by their names."""
+        known = {GENERAL: self.unrelated} | self.unshown
+        return known if self.traces is None else known | {TRACE: self.traces}
 
     def p_values(self, found: dict[str, float]) -> dict[str, float]:
         """Give the p-value of the whole picture and of every concept."""
@@ -109,7 +119,7 @@ def write_calibration(
     folder: Path, calibration: Calibration, belongs_to: dict[str, str], settings: dict
 ) -> None:
     """Write `calibration.safetensors`."""
-    nulls = {GENERAL: calibration.unrelated} | calibration.unshown
+    nulls = calibration.nulls
     if not all(torch.isfinite(null).all() and len(null) for null in nulls.values()):
         raise InputError("the evidence of the null is empty or not finite; check the model")
     pictures = {name: len(null) for name, null in nulls.items()}
@@ -126,4 +136,11 @@ def read_calibration(folder: Path, belongs_to: dict[str, str]) -> Calibration | 
         raise InputError(f"{path} is damaged: no pictures for {GENERAL}; {ADVICE}")
     wanted = {name: Wanted(torch.float32, (count,)) for name, count in about["pictures"].items()}
     nulls = read_described(path, about, wanted, ADVICE)
-    return Calibration(nulls.pop(GENERAL), nulls)
+    unrelated, traces = nulls.pop(GENERAL), nulls.pop(TRACE, None)
+    return Calibration(unrelated, nulls, traces)
+
+
+def calibrated_by(folder: Path, belongs_to: dict[str, str]) -> dict[str, object]:
+    """Give the settings that a cache's calibration was made with; none where it has none."""
+    path = folder / FILE
+    return read_about(path, belongs_to, TOLD, ADVICE)["settings"] if path.is_file() else {}

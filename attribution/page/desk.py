@@ -298,6 +298,7 @@ class Desk:
             "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
             "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
             "copies": self.copies_json(seen),
+            "drawn": {"known": seen.seed is not None, "p_value": answer.drawn},
         }  # fmt: skip
 
     def copies_json(self, seen: Session) -> list[dict] | None:

@@ -96,6 +96,7 @@ class Views:
             null=null_plot(self.calibration, value), credentials=session.credentials,
             whole=p_values.get(WHOLE), judged=bool(answer.evidence), model=self.choices.model,
             method=session.method, known=len(self.visible), originals=self.originals(answer.originals()),
+            drawn=answer.drawn,
         )  # fmt: skip
 
     def originals(self, copies: list[Copy]) -> list[dict]:

@@ -68,6 +68,7 @@ SHAPE = {
         "nulls": {str: int},  # pictures in each
         "evidence": {str: float},
         "p_values": {str: float},
+        "drawn?": float,  # p-value of the picture's trace, without words
     },
     "copies?": [{"file": str, "digest": str, "same": bool, "mirrored": bool}],  # nearest first
     "sources": [
@@ -96,6 +97,7 @@ def make_report(
     mix = mix or {GENERAL: 1.0}
     header = attributor.cache.header
     picture = cropped(image.convert("RGB"), attributor.model.resolution)
+    drawn = attributor.drawn(picture)
     rows, copies = attributor.collection.rows, attributor.copies(picture)
     found = [
         {"file": rows[c.row].file, "digest": rows[c.row].digest, "same": c.same, "mirrored": c.mirrored}
@@ -133,6 +135,7 @@ def make_report(
             "nulls": {name: len(null) for name, null in nulls(attributor).items()},
             "evidence": _of_the_cache(attributor, answer.evidence),
             "p_values": _of_the_cache(attributor, answer.p_values),
+            **({} if drawn is None else {"drawn": drawn}),
         },
         **({} if copies is None else {"copies": found}),
         "sources": [
@@ -180,8 +183,7 @@ def fingerprints(attributor: Attributor) -> dict[str, str]:
 
 def nulls(attributor: Attributor) -> dict[str, Any]:
     """Give the evidence of every null of the calibration; none without one."""
-    known = attributor.calibration
-    return {GENERAL: known.unrelated} | known.unshown if known else {}
+    return attributor.calibration.nulls if attributor.calibration else {}
 
 
 def _of_the_cache(attributor: Attributor, values: dict[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@
   lds             do scores predict the losses of models trained on random halves?
   captions        are flipped captions found?
   calibration     is nothing named for pictures that have nothing to do with the model?
+  drawn           is it said of what the model drew, and not of unrelated pictures, that it drew them?
   identity        is a training picture recognised, resized, cropped, recompressed or mirrored?
   regions         does the heat map light up the right half of a composite?
   domains         do learned weights predict retraining better for digits and for text, too?

@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "captions",
     "calibration",
     "identity",
+    "drawn",
     "regions",
     "domains",
     "own",
