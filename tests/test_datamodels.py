@@ -72,6 +72,7 @@ def test_the_oracle_stays_near_equal_weights_where_there_is_nothing_to_find():
     assert (found - 1).abs().max() < 0.5
 
 
+@pytest.mark.slow
 def test_each_kernel_gives_a_row_for_each_set_of_weights_and_the_right_scores_reach_one():
     train = unit(drawn(TRAIN, GROUPS, DIM))
     asked = {

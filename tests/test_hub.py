@@ -115,6 +115,7 @@ def hub(small_model, small_collection, cache, tmp_path, monkeypatch):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_all_three_come_from_the_hub_and_answer_as_from_folders(
     hub, small_model, small_collection, cache
 ):

@@ -130,6 +130,7 @@ def test_questions_and_sliders_rank_anew(page, desk):
     assert cards(page).count() == COUNT
 
 
+@pytest.mark.slow
 def test_a_concept_of_ones_own_joins_the_sliders(page):
     if page.get_by_label("A phrase").is_hidden():
         page.get_by_role("button", name="A concept of your own").click()
@@ -175,6 +176,7 @@ def test_an_artist_can_be_chosen_and_let_go(page):
     expect(page.locator("#ranked .filter")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_what_if_shows_before_after_and_control(page):
     whole_picture(page)
     tab(page, "What if")
@@ -247,6 +249,7 @@ def test_nothing_is_wrong_for_assistive_technology(page):
 # Making and uploading
 
 
+@pytest.mark.slow
 def test_picked_values_make_a_prompt_and_a_picture(browser, url):
     page = opened(browser, url, viewport=WIDE)
     tab(page, "Describe")
@@ -280,6 +283,7 @@ def test_an_upload_is_traced_as_often_as_wanted_until_it_is_cleared(browser, url
     page.close()
 
 
+@pytest.mark.slow
 def test_a_large_photograph_is_traced_though_trace_is_pressed_at_once(browser, url, tmp_path):
     path = tmp_path / "photograph.jpg"
     Image.effect_noise((300, 200), 60).resize((6000, 4000)).save(path, quality=30)  # 24 megapixels
@@ -292,6 +296,7 @@ def test_a_large_photograph_is_traced_though_trace_is_pressed_at_once(browser, u
     page.close()
 
 
+@pytest.mark.slow
 def test_a_bad_upload_gives_a_message_and_keeps_the_result(browser, url, desk, tmp_path):
     page = opened(browser, url)
     before = said(page)
@@ -307,6 +312,7 @@ def test_a_bad_upload_gives_a_message_and_keeps_the_result(browser, url, desk, t
     page.close()
 
 
+@pytest.mark.slow
 def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path):
     path = tmp_path / "blank.png"
     Image.new("RGB", (64, 64), "white").save(path)

@@ -45,6 +45,7 @@ def judged(squares, tmp_path_factory):
     return judge_of(squares, 32, path), path
 
 
+@pytest.mark.slow
 def test_it_learns_what_pictures_show_and_is_tested_on_combinations_that_it_never_saw(
     squares, judged
 ):

@@ -61,7 +61,12 @@ def shared(model, collection, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "d-trak"])  # test_precompute.py
+EVERY = [  # d-trak is test_precompute.py's
+    pytest.param(m, marks=() if m == "trak" else pytest.mark.slow) for m in METHODS if m != "d-trak"
+]
+
+
+@pytest.mark.parametrize("method", EVERY)
 def test_every_method_answers(method, shared, model, collection, tmp_path):
     folder = tmp_path / "cache"
     damping = 0.0 if method in LEFT_OPEN else 0.1

@@ -125,6 +125,7 @@ def test_a_mix_is_convex_and_bad_amounts_are_refused(cache, small_model, small_c
         attributor.attribute(attributor.collection.image(3), "x" * 10_000)
 
 
+@pytest.mark.slow
 def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     cache, small_model, small_collection, tmp_path, capsys
 ):
@@ -179,6 +180,7 @@ def test_figures_of_another_world_stay_apart(
     assert "lds cannot be measured here: it is about" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_collection_without_concepts_gets_general_weights(
     cache, small_model, small_collection, tmp_path
 ):

@@ -74,6 +74,7 @@ def test_an_artist_is_gone_from_shards_sums_likeness_and_every_list(
     assert torch.allclose(*sums, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_what_is_removed_is_left_out_from_then_on(world, small_model, capsys):
     cache, pictures = world
     file = load_collection(pictures).files[7]

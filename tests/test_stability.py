@@ -32,6 +32,7 @@ def test_the_same_noise_repeats_the_answer_and_other_noise_does_not(attributor, 
     assert attributor.extractor.noise_seed == own
 
 
+@pytest.mark.slow
 def test_under_shared_noise_a_repeat_keeps_half_of_the_timesteps_and_their_draws(
     small_model, small_collection, picture, tmp_path
 ):

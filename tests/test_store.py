@@ -307,6 +307,7 @@ def test_only_a_damaged_shard_is_made_anew(cache, copy, model, small_collection)
     same(cache, copy)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_damages_nothing(
     copy, model, small_model, small_collection, tmp_path
 ):
