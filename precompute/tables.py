@@ -340,6 +340,25 @@ def unnamed(rows: list[Row]) -> str:
     )
 
 
+def adapters(rows: list[Row]) -> str:
+    """Give LDS, precision and cost of each choice of layers."""
+    return markdown(
+        rows,
+        {
+            "method": "{method}",
+            "layers": "{layers}",
+            "weights": "{weights}",
+            "LDS": ranged("lds"),
+            "its ceiling": "{ceiling:.3f}",
+            "subject@10": ranged("subject", "subject_low", "subject_high"),
+            "style@10": ranged("style", "style_low", "style_high"),
+            "background@10": ranged("background", "background_low", "background_high"),
+            "numbers a picture": "{numbers:,}",
+            "time": "{time_over_all:.2f}",
+        },
+    )
+
+
 def artists(rows: list[Row]) -> str:
     """Give how often the artist who is missed most comes first in the shares."""
     return markdown(
@@ -372,4 +391,5 @@ TABLES = {
     "world": world,
     "unnamed": unnamed,
     "artists": artists,
+    "adapters": adapters,
 }

@@ -154,3 +154,26 @@ def test_before_gives_the_chance_that_a_flipped_caption_ranks_first():
     assert before(scores, [1]).tolist() == [1.0]
     assert before(scores, [0]).tolist() == [0.0]
     assert before(torch.ones(4), [2]).tolist() == [0.5]
+
+
+def test_a_loras_layers_are_compared_on_what_it_learned(thirty, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(studied, "PROJ_DIM", 4)
+    for name, few in (("HALVES", 3), ("SEEDS", 2), ("BASE_STEPS", 2), ("STEPS", 2), ("TIMED", 1)):
+        monkeypatch.setattr(f"precompute.evaluate.adapters.{name}", few)
+    results = str(tmp_path / "rows.json")
+    options = [*ASSETS, "--train_data_dir", str(thirty), "--work_dir", str(tmp_path), "--queries", "3"]  # fmt: skip
+    monkeypatch.setattr("precompute.evaluate.refuse_impossible", lambda _: None)
+    assert main(["evaluate", "adapters", *options, "--json", "--results", results]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {(r["layers"], r["weights"]) for r in rows} == {
+        (layers, weights)
+        for layers in ("adapter", "attention", "all")
+        for weights in ("plain", "equalised")
+    }
+    numbers = {r["layers"]: r["numbers"] for r in rows if r["method"] == "d-trak"}
+    assert numbers["adapter"] + numbers["attention"] < numbers["all"]
+    assert all(np.isfinite(r["lds"]) and -1 <= r["low"] <= r["high"] <= 1 for r in rows)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "adapters/halves").iterdir()}
+    assert len(kept) == 3 * 2
+    assert main(["evaluate", "adapters", *options, "--json", "--results", results]) == 0
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}

@@ -15,6 +15,7 @@
   unlearning      does the picture change when the images that were named are unlearned?
   world           would one recognise what the model draws?
   unnamed         is a style found that no word of the prompt names?
+  adapters        whose gradients tell what a LoRA learned from, its own or its base's?
   artists         is the artist whose absence hurts a picture most first in its shares?
 
 Each measurement is a module of this package with `measure(config) -> rows`, and a table in `precompute/tables.py`. A row is

@@ -22,6 +22,7 @@ MEASUREMENTS = (
     "world",
     "unnamed",
     "artists",
+    "adapters",
 )
 
 

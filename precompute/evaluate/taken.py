@@ -28,15 +28,17 @@ EKFAC_DAMPING = 0.1  # Grosse et al. 2023, arXiv 2308.03296, take a tenth of the
 EKFAC_IMAGES = 256
 
 
-def config_of(method: Method, noise: str) -> FeatureConfig:
+def config_of(method: Method, noise: str, layers: str = "all") -> FeatureConfig:
     """Say how a method's features are made: as published under own noise, paired under shared noise.
 
     Paired features take as much room with a quarter of the dimensions, which serves them better.
     """
     if noise == "shared":
-        return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM // 4, each_timestep="paired")
-    own = "unit" if method.name in UNIT else "mean"
-    return FeatureConfig(method.objective, proj_dim=bench.PROJ_DIM, each_timestep=own)
+        sizes = {"proj_dim": bench.PROJ_DIM // 4, "each_timestep": "paired"}
+    else:
+        own = "unit" if method.name in UNIT else "mean"
+        sizes = {"proj_dim": bench.PROJ_DIM, "each_timestep": own}
+    return FeatureConfig(method.objective, layers=layers, **sizes)
 
 
 def take_features(studied: Studied, method: Method, noise: str) -> Features:
