@@ -19,13 +19,14 @@ from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.files import write_whole
 from attribution.looks.examples import Example, load_examples, varied
+from precompute.site.maps import maps_of
 from precompute.site.numbers import MOST_ROWS, numbers_of, share_draws
 from precompute.site.pictures import write_picture
 from precompute.site.told import EVIDENCE, questions_of, told_of
 from precompute.site.words import read_words
 
 FOLDER, PAGE, TOLD = "demo", "index.html", "demo.json"
-SCRIPTS = ("page.css", "page.js", "numbers.js", "data.js", "state.js", "views.js", "closer.js", "dom.js")  # fmt: skip
+SCRIPTS = ("page.css", "page.js", "numbers.js", "data.js", "state.js", "views.js", "closer.js", "heat.js", "dom.js")  # fmt: skip
 MARK = '<meta name="generator" content="python -m precompute demo">'
 
 
@@ -44,6 +45,7 @@ class DemoConfig:
     about: str = field(default="", metadata={"help": "a sentence on model and pictures"})
     words: str = field(default="", metadata={"help": "the page's texts in another language (JSON)"})
     opt_out: str = field(default="", metadata={"help": "who is not to be shown, else opt_out.json of the collection"})  # fmt: skip
+    maps: bool = field(default=False, metadata={"help": "also where the evidence lies: a gradient for each example"})  # fmt: skip
     device: str = "cpu"
     follow_links: bool = False  # to pictures outside the collection's folder
 
@@ -118,7 +120,7 @@ def write_data(
     part: Path, attributor: Attributor, examples: list[Example], config: DemoConfig, words: dict
 ) -> None:
     """Write pictures, numbers and what is told of them."""
-    questions, numbers = questions_of(attributor, examples), []
+    questions, numbers, maps = questions_of(attributor, examples), [], []
     for name in ("examples", "pictures"):
         (part / name).mkdir()
     for number, example in enumerate(tqdm(examples, "examples", delay=2, leave=False)):
@@ -126,12 +128,15 @@ def write_data(
         (part / f"examples/{number}.bin").write_bytes(found.data)
         write_picture(part / f"examples/{number}.webp", example.image, config.thumbnail)
         numbers.append(found)
+        if config.maps:
+            maps.append(maps_of(attributor, example))
+            (part / f"examples/{number}.maps.bin").write_bytes(maps[-1].data)
     for row in tqdm(attributor.visible.rows(), "pictures", delay=2, leave=False):
         write_picture(
             part / f"pictures/{row}.webp", attributor.visible.image(row), config.thumbnail
         )
     (part / "draws.bin").write_bytes(share_draws(len(attributor.collection)))
-    told = told_of(attributor, examples, numbers, words)
+    told = told_of(attributor, examples, numbers, maps, words)
     (part / TOLD).write_text(json.dumps(told, ensure_ascii=False, separators=(",", ":")))
 
 

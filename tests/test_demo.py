@@ -21,6 +21,7 @@ from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import load_examples
+from attribution.looks.regions import blend
 from attribution.pictures.optout import Requests
 from benchmarks.visitors import MOVE, served
 from precompute.__main__ import main
@@ -183,6 +184,36 @@ def test_layers_and_likeness_are_the_servers(page, world):
     expect(page.locator("#closer-body")).to_contain_text(f"number {place} of 30 by plain likeness")
 
 
+@pytest.fixture(scope="module")
+def mapped(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mapped")
+    its, examples = world
+    return written((its, examples[:2]), folder, maps=True)
+
+
+@pytest.mark.parametrize("mix", [{GENERAL: 1.0}, {"style": 1.0}, {"subject": 0.5, GENERAL: 1.0}])
+def test_where_the_evidence_lies_is_drawn_as_by_the_server(browser, mapped, world, mix):
+    its, examples = world
+    answer, image = examples[1].answer, examples[1].image
+    with served(mapped) as address:
+        page = opened(browser, address)
+        page.evaluate(SEEN, [1, [mix], ""])
+        page.locator("#cards .look").nth(1).click()
+        canvas = page.locator("#closer canvas")
+        canvas.wait_for()
+        data = canvas.evaluate(
+            "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        )
+        row = rows(page)[1]
+        page.close()
+    wanted = blend(image, its.regions(image, answer).map(row, **mix))
+    found = torch.tensor(data).view(*image.size, 4)[..., :3].float()
+    wanted = torch.tensor(list(wanted.tobytes())).view(*image.size, 3).float()
+    assert (found - wanted).abs().mean() < 2  # of 255 shades: a map is kept in 127 steps
+    grey = torch.tensor(list(image.convert("L").tobytes())).view(*image.size, 1).float()
+    assert (grey - wanted).abs().mean() > 4
+
+
 def test_what_scores_above_the_level_in_a_mix_is_kept():
     scores = torch.randn(4, 500, generator=torch.Generator().manual_seed(1)) * 1.3
     kept = set(kept_rows(scores).tolist())
@@ -224,6 +255,16 @@ def test_a_question_a_mix_and_an_artist_rank_anew(page, world):
     }
     expect(page.locator("#said")).to_contain_text("is number")
     expect(page.get_by_role("heading", name=f"leans on {artist} most")).to_be_visible()
+
+
+def test_a_verdict_does_not_say_of_an_artists_pictures_what_is_true_of_others(page):
+    said = """async (best) => {
+      const views = await import("./demo/views.js");
+      demo.demo.examples[0].p_values.general = 0.001;
+      return views.verdict(demo.demo, 0, {general: 1}, "Atelier C", best, demo.speaker).said;
+    }"""
+    assert "by Atelier C, these pushed it most" in page.evaluate(said, 4)
+    assert "None of the training pictures by Atelier C stands out" in page.evaluate(said, 1.5)
 
 
 def test_an_address_restores_all_and_back_goes_back(page, browser):

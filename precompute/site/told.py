@@ -11,6 +11,7 @@ from attribution.answer.shares import LEVEL, RESAMPLES
 from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.pictures.optout import WITHHELD
+from precompute.site.maps import Maps
 from precompute.site.numbers import Numbers
 
 VERSION = 1
@@ -24,7 +25,11 @@ def questions_of(attributor: Attributor, examples: list[Example]) -> list[str]:
 
 
 def told_of(
-    attributor: Attributor, examples: list[Example], numbers: list[Numbers], words: dict[str, str]
+    attributor: Attributor,
+    examples: list[Example],
+    numbers: list[Numbers],
+    maps: list[Maps],
+    words: dict[str, str],
 ) -> dict:
     """Tell everything."""
     visible, calibration = attributor.visible, attributor.calibration
@@ -53,6 +58,7 @@ def told_of(
             example_told(example, its, questions, artists)
             for example, its in zip(examples, numbers, strict=True)
         ],
+        "maps": [{"steps": m.steps, "mapped": m.mapped, "grid": m.grid} for m in maps],
         "words": words,
     }
 

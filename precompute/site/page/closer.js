@@ -1,6 +1,7 @@
 // A closer look: a drawer with both pictures, what is known of the training picture, its scores, and which layers spoke.
 
 import { $, bar, el, picture } from "./dom.js";
+import { mixedMap, paint } from "./heat.js";
 import { mixedParts } from "./numbers.js";
 
 export class Closer {
@@ -45,7 +46,20 @@ export class Closer {
         el("figure", {}, picture(demo.picture(row), demo.caption(row), 256), el("figcaption", {}, el("b", {}, say("the_training")), ` ${demo.caption(row)}`))),
       el("h3", {}, say("facts")), this.facts(row), el("h3", {}, say("scores")), this.scores(row),
       el("h3", {}, say("layers")), ...this.layers(row));
-    $("closer-body").scrollTop = 0;
+    this.where(number, row);
+    this.dialog.scrollTop = 0;
+  }
+
+  // Add a map of the evidence beside the pictures, if one is kept and the visitor is still there when it is read.
+  async where(number, row) {
+    const { demo, seen, speaker: { say } } = this, maps = await demo.maps(number, row).catch(() => undefined);
+    const map = maps && mixedMap(maps, seen.amounts, demo.whole);
+    const pair = $("closer-body").querySelector(".pair"), drawn = pair.querySelector("img");
+    if (!map || seen !== this.seen || row !== seen.ranked.rows[this.place]) return;
+    const canvas = el("canvas", { role: "img", "aria-label": say("where") });
+    await drawn.decode();
+    paint(canvas, drawn, map, demo.maps_told[number].grid);
+    if (pair.isConnected) pair.after(el("h3", {}, say("where")), el("div", { class: "where" }, canvas, el("p", { class: "quiet" }, say("where_mean"))));
   }
 
   facts(row) {

@@ -1,3 +1,5 @@
+import { decodeMaps } from "./heat.js";
+
 // Read what precompute/site wrote: demo.json once, and an example's numbers when it is first looked at.
 
 const HERE = new URL(".", import.meta.url);
@@ -18,7 +20,10 @@ export async function readDemo() {
 
 export class Demo {
   constructor(told) {
-    Object.assign(this, told);
+    const { maps, ...others } = told;
+    Object.assign(this, others);
+    this.maps_told = maps; // of examples, where there are any
+    this.mapped = new Map();
     this.draws = undefined; // behind the intervals of shares; read after the first answer is shown
     this.read = new Map(); // number of an example -> a promise of its numbers
     const artist = this.columns.artist;
@@ -54,6 +59,18 @@ export class Demo {
       this.read.set(number, reading);
     }
     return this.read.get(number);
+  }
+
+  // Give a row's maps of evidence: a promise of question -> map, or of undefined where none is kept.
+  async maps(number, row) {
+    const about = this.maps_told[number];
+    if (!about) return undefined;
+    if (!this.mapped.has(number)) {
+      const reading = fetched(`examples/${number}.maps.bin`).then((reply) => reply.arrayBuffer()).then((data) => decodeMaps(data, about));
+      reading.catch(() => this.mapped.delete(number));
+      this.mapped.set(number, reading);
+    }
+    return (await this.mapped.get(number)).get(row);
   }
 
   // Give {scores: question -> Float64Array, likeness: row -> place, parts: row -> question -> [range][block]}.

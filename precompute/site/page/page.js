@@ -136,7 +136,8 @@ class Page {
   }
 
   drawVerdict() {
-    const { demo, speaker } = this, found = views.verdict(demo, this.number, this.amounts, speaker);
+    const { demo, ranked, speaker } = this, best = ranked.scores[ranked.rows[0]];
+    const found = views.verdict(demo, this.number, this.amounts, this.state.artist, best, speaker);
     $("evidence").className = `evidence ${found.how}`;
     $("strength").textContent = speaker.say(found.how);
     $("sure").hidden = !found.finds;

@@ -26,12 +26,12 @@ export function asked(demo, number, speaker) {
   ];
 }
 
-// The verdict in words: {said, evidence, how, chance, finds}; no chance where nothing was calibrated.
-export function verdict(demo, number, amounts, speaker) {
+// The verdict in words: {how, said, chance, finds}; `artist` is whose pictures alone are shown, `best` the first one's score.
+export function verdict(demo, number, amounts, artist, best, speaker) {
   const { say } = speaker, example = demo.examples[number];
   const p = chanceOf(example, amounts), how = strength(p, demo);
   const names = Object.keys(amounts), whole = names.length === 1 && names[0] === demo.whole;
-  const pushed = whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
+  const pushed = artist ? say(best > demo.level ? "pushed_by" : "none_pushed_by", { artist }) : whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
   const words = (whole ? [example.prompt] : names.map((name) => example.phrases[name])).join(", ");
   return {
     how,
