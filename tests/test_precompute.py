@@ -146,7 +146,7 @@ def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     kinds = {(row["method"], row["weights"], row["factor"]) for row in rows[:-1]}
     concepts = ("subject", "style", "background")
     weighted = {("d-trak", w) for w in ("uniform", "equalised", "general", *concepts)}
-    plain = {(name, "none") for name in ("nda", "pixels", "latents", "captions")}
+    plain = {(name, "none") for name in ("nda", "pixels", "latents", "textures", "captions")}
     plain |= {("caption search", concept) for concept in concepts}
     assert kinds == {(*pair, factor) for pair in weighted | plain for factor in concepts}
     for row in rows[:-1]:
