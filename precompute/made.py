@@ -146,8 +146,11 @@ def make_evidence(world: World) -> None:
 def likeness_made(world: World) -> str | None:
     """Say how many images' looks are kept."""
     path = path_of_rows(world.folder, "latents")
-    known = world.attributor().look_alikes
-    return f"{len(known.codes)} pictures, {path.stat().st_size / 1e6:.1f} MB" if known else None
+    attributor = world.attributor()
+    known = attributor.look_alikes
+    if known is None or attributor.thumbnails is None:
+        return None
+    return f"{len(known.codes)} pictures, {path.stat().st_size / 1e6:.1f} MB"
 
 
 def examples_made(world: World) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 from conftest import served
 from gradio_client import Client, handle_file
 from playwright.sync_api import expect, sync_playwright
+from test_adapters import train_lora
 from worlds import ANIMALS, COUNT, MEDIA, WORLDS
 
 from attribution.cache.origin import FILE, Origin, read_origin, write_origin
@@ -104,7 +105,7 @@ def test_nothing_is_offered_that_there_is_not(shown):
     assert ("What if" in there) == (name != "wordless")
     assert ("Draw" in there) == (name == "wordless")
     assert bool(page.locator("#own").count()) == (name != "wordless")
-    first = {"captions": "#artists button", "concepts": "#more button:has-text('without these')"}
+    first = {"captions": "#artists p", "concepts": "#more button:has-text('without these')"}
     expect(page.locator(first.get(name, "#more button:has-text('Prepare')")).first).to_be_visible()
     page.get_by_role("tab", name="Collection", exact=True).click()
     assert bool(page.get_by_label("Artist", exact=True).count()) == (name == "captions")
@@ -187,7 +188,7 @@ def test_the_same_command_makes_what_is_missing_and_nothing_else(world, capsys):
     ]  # fmt: skip
     assert "ATTRIBUTION_CACHE=" in out
     after = {p.name: p.stat().st_mtime_ns for p in cache.rglob("*") if p.is_file()}
-    assert {n for n in after if after[n] != before.get(n)} <= {"rows-latents.safetensors", "settings.json", "writing.lock"}  # fmt: skip
+    assert {n for n in after if after[n] != before.get(n)} <= {"rows-latents.safetensors", "rows-thumbnails.safetensors", "settings.json", "writing.lock"}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -269,6 +270,17 @@ def test_the_way_in_is_followed_literally(name, tmp_path, monkeypatch, served_fo
         answer = Client(f"http://{address}", verbose=False).predict(api_name="/rank")
     assert len(answer["sources"]) == 12
     assert answer["model"]["name"] == "model"
+
+
+@pytest.mark.slow
+def test_a_model_with_an_adapter_is_served_by_its_cache_alone(tmp_path):
+    model, images = WORLDS["concepts"](tmp_path)
+    lora = train_lora(model, tmp_path / "lora", 1)
+    quick = next(each for each in commands("The way in") if each.endswith("--quick"))
+    followed(f"{quick} --adapter {lora}", model, images, tmp_path / "cache")
+    desk = load(Settings(cache=(str(tmp_path / "cache"),))).desk
+    assert (desk.choices.model["name"], desk.choices.model["adapter"]) == ("model", "lora")
+    assert "with lora" in desk.views.asked(desk.first())
 
 
 @pytest.mark.slow
