@@ -27,6 +27,7 @@ from benchmarks.visitors import MOVE, served
 from precompute.__main__ import main
 from precompute.demo import DemoConfig, write_site
 from precompute.examples import ExamplesConfig, draw_examples
+from precompute.implied import refuse_implied
 from precompute.site.numbers import kept_rows, share_draws
 from precompute.site.words import read_words
 
@@ -629,6 +630,10 @@ def test_a_folder_of_somebody_elses_is_refused(world, tmp_path, capsys):
     assert (tmp_path / "demo/letter.txt").exists()
     assert main(["demo"]) == 2
     assert "--output_dir" in capsys.readouterr().err
+
+
+def test_the_shipped_world_may_be_shown_with_any_settings():
+    refuse_implied("demo", DemoConfig, {"output_dir": "site", "examples": 8, "maps": True})
 
 
 def test_a_site_that_is_too_large_leaves_the_one_before(world, tmp_path):
