@@ -20,7 +20,7 @@ HARMLESS = (
     "follow_links",
     *TARGETS,
 )
-READING = ("evaluate", "verify")  # they write into none of these
+READING = ("demo", "evaluate", "verify")  # they write into none of these
 
 
 def refuse_implied(step: str, config: type, given: dict) -> None:

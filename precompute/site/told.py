@@ -101,7 +101,9 @@ def example_told(
         "phrases": {name: answer.phrases[name] for name in asked},
         "p_values": {n: round(p, 6) for n, p in answer.p_values.items() if n in asked},
         "evidence": {n: round(e, 4) for n, e in answer.evidence.items() if n in asked},
-        "shares": {name: _shares(answer.artists(**{name: 1.0}), artists) for name in asked}
+        "shares": {
+            name: _shares(answer.artists("artist", **{name: 1.0}), artists) for name in asked
+        }
         if artists
         else {},
         "steps": numbers.steps,

@@ -217,7 +217,8 @@ class Page {
 
 const page = new Page(await readDemo());
 await page.open();
+document.documentElement.dataset.ready = ""; // else the page says after a while what may be wrong
 await page.demo.readDraws();
 page.drawShares();
-document.documentElement.dataset.ready = ""; // else the page says after a while what may be wrong
+document.documentElement.dataset.whole = "";
 window.demo = page; // for tests, and for the curious
