@@ -122,7 +122,7 @@ def test_of_what_it_has_just_drawn_the_page_does_not_doubt_who_drew_it(desk):
     drawn = desk.views.asked(weak) + desk.views.ranked(weak)
     assert "This model drew it" in drawn
     assert "The list is weak evidence" in drawn
-    assert "stands out" not in drawn
+    assert "No training image" not in drawn
     other = replace(weak, seed=None)
     upload = desk.views.asked(other) + desk.views.ranked(other)
     assert "No training image stands out" in upload
