@@ -110,3 +110,23 @@ def test_the_page_says_who_made_it(seed, drawn, said):
 def test_of_a_training_picture_nobody_says_that_the_model_drew_it():
     text = render("maker", seed=None, drawn=0.0025, level=0.01, originals=[{"told": "it is"}])
     assert not text.strip()
+
+
+def test_of_what_it_has_just_drawn_the_page_does_not_doubt_who_drew_it(desk):
+    """Nor does it say that nothing stands out, where it is the words that say little."""
+    session = desk.opened(0)
+    silent = replace(
+        session.answer, p_values=dict.fromkeys(session.answer.p_values, 0.5), drawn=0.5
+    )
+    weak = replace(session, answer=silent)
+    drawn = desk.views.asked(weak) + desk.views.ranked(weak)
+    assert "This model drew it" in drawn
+    assert "The list is weak evidence" in drawn
+    assert "No training image" not in drawn
+    other = replace(weak, seed=None)
+    upload = desk.views.asked(other) + desk.views.ranked(other)
+    assert "No training image stands out" in upload
+    assert "unlikely to come from this model" in upload
+    likely = desk.views.asked(replace(session, answer=replace(silent, drawn=0.0025), seed=None))
+    assert "may have drawn it" in likely
+    assert "unlikely to come from this model" not in likely

@@ -65,8 +65,8 @@ def split(
 
     Each cell is the mean over its area, which Pillow's filters are not unless it is of whole pixels.
     """
-    whole_pixels = [max(1, side // LARGE) for side in image.size]
-    pixels = np.asarray(image.reduce(tuple(whole_pixels)).convert("YCbCr"), np.float32) / 255
+    width, height = (max(1, side // LARGE) for side in image.size)  # whole pixels that are joined
+    pixels = np.asarray(image.reduce((width, height)).convert("YCbCr"), np.float32) / 255
     channels = pixels.transpose(2, 0, 1)
     brightness, *colours = (
         pool(channel[None], WHOLE, side)[0]

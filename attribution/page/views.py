@@ -123,7 +123,7 @@ class Views:
         different = session.likeness is not None and sum(not row["alike"] for row in rows)
         return render(
             "ranked", rows=rows, link=link, artist=session.artist, mix=session.mix, question_of=question_of,
-            p_value=p_value, level=LEVEL, different=different,
+            p_value=p_value, level=LEVEL, different=different, seed=session.seed,
             most_alike=self.most_alike(session), known=len(self.visible), forgets=self.choices.forgets,
             hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip

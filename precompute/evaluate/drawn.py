@@ -1,4 +1,4 @@
-"""Ask whether the model drew it: how often is that said of unrelated pictures, and how often of what it drew.
+"""Ask whether the model drew pictures that have nothing to do with it, and pictures that it drew.
 
 A row is the share of pictures whose trace has a p-value of at most the level (attribution/answer/roundtrip.py). What the model draws are
 PROMPTS that people would type, most of them in words that no caption has, and some changed afterwards. Training pictures and
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from attribution.answer.calibration import calibrated_for, p_value, read_calibration
@@ -76,12 +76,11 @@ def measure(config: EvaluateConfig) -> list[dict]:
     for first in tqdm(range(0, len(prompts), AT_ONCE), "drawing"):
         some = slice(first, first + AT_ONCE)
         drawn += model.generate(list(prompts[some]), seeds[some])
-    double = tuple(2 * side for side in drawn[0].size)
     changed = {
         "drawn from prompts that people would type": drawn,
         "the same, saved as JPEG of quality 90": [saved(image, 90) for image in drawn],
         "the same, saved as JPEG of quality 40": [saved(image, 40) for image in drawn],
-        "the same, twice as large": [i.resize(double, Image.Resampling.LANCZOS) for i in drawn],
+        "the same, twice as large": [ImageOps.scale(i, 2, Image.Resampling.LANCZOS) for i in drawn],
     }
     for what, some in changed.items():
         rows += shares("detected", what, traced(some, what), known)

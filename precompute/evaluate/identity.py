@@ -32,9 +32,7 @@ Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 def resized(share: float) -> Change:
     """Change the sides to a share of what they are."""
-    return lambda image, _: image.resize(
-        tuple(round(side * share) for side in image.size), Image.Resampling.LANCZOS
-    )
+    return lambda image, _: ImageOps.scale(image, share, Image.Resampling.LANCZOS)
 
 
 def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
