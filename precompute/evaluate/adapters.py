@@ -32,9 +32,8 @@ from precompute.evaluate.taken import config_of
 from precompute.evaluate.truth.datamodels import Truth, ceiling
 from precompute.evaluate.truth.kernels import contributions_under
 from precompute.evaluate.truth.lora import divided, full_lora, losses_of_halves
-from precompute.evaluate.truth.retrain import half
 from precompute.evaluate.truth.study import Study, full_model, write_collection
-from precompute.evaluate.truth.trainings import Asked
+from precompute.evaluate.truth.trainings import Asked, half
 
 LAYERS = {"adapter": "adapter", "attention": r"attn.*base_layer", "all": "all"}
 BASE = {"d-trak": ("own", 1.0), "trak": ("shared", 0.1)}  # method -> whose noise, damping

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from jaxtyping import Bool
 from torch import Tensor
 
 from attribution.answer.queries import draw_queries
@@ -22,7 +21,7 @@ from attribution.errors import InputError
 from attribution.files import save_tensors, write_whole
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.truth.study import STEPS, Study, full_model, write_collection
-from precompute.evaluate.truth.trainings import Asked, Bench, Training, train_all
+from precompute.evaluate.truth.trainings import Asked, Bench, Training, half, train_all
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,6 @@ class RetrainConfig:
         for name in ("subsets", "seeds", "validation_subsets", "queries", "validation_queries"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-
-
-def half(count: int, *key: int) -> Bool[Tensor, "train"]:
-    """Draw a random half of the pictures."""
-    order = np.random.default_rng(key).permutation(count)
-    return torch.from_numpy(order < count // 2)
 
 
 def run(config: RetrainConfig) -> None:

@@ -61,6 +61,12 @@ class Bench:
         return hash_of([self.steps, asked])
 
 
+def half(count: int, *key: int) -> Bool[Tensor, "train"]:
+    """Draw a random half of the pictures."""
+    order = np.random.default_rng(key).permutation(count)
+    return torch.from_numpy(order < count // 2)
+
+
 def train_all(
     trainings: list[Training], bench: Bench, workers: int = 0
 ) -> dict[str, dict[str, Tensor]]:
