@@ -129,7 +129,7 @@ def _autoencoder(
         vae, pixels, config.autoencoder_steps, config.autoencoder_batch_size,
         config.autoencoder_learning_rate, config.seed,
     )  # fmt: skip
-    vae.register_to_config(scaling_factor=1.0)
+    vae.register_to_config(scaling_factor=1.0, _name_or_path="")  # no path of this machine
     vae.register_to_config(scaling_factor=round(1 / encode(vae, pixels).std().item(), 4))
     vae.save_pretrained(folder)
     (folder / "curve.json").write_text(json.dumps(curve))
