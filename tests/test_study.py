@@ -95,6 +95,7 @@ def test_the_study_is_measured(what, small_study, monkeypatch, capsys, tmp_path)
     work, truth, arguments = small_study
     monkeypatch.setattr(studied, "GROUND_TRUTH", truth)
     monkeypatch.setattr(studied, "PROJ_DIM", 4)
+    monkeypatch.setattr("precompute.evaluate.refuse_impossible", lambda _: None)
     monkeypatch.setattr(studied, "UNLABELLED", 2)
     monkeypatch.setattr("precompute.evaluate.rivals.PROJ_DIM", 4)
     monkeypatch.setattr(
