@@ -130,11 +130,11 @@ def test_the_documents_table_is_that_of_the_code():
     rows = []
     for kind, family in TABLE.items():
         denoiser = family.classes[family.networks[0]][0]
-        trained, maps = (
-            "flow matching" if family.flow else "diffusion",
-            "yes" if family.maps else "no",
+        trained = "flow matching" if family.flow else "diffusion"
+        maps, what_if = ("yes" if has else "no" for has in (family.maps, family.anatomy.keys))
+        rows.append(
+            f"| `{kind}` | `{denoiser}` | {family.reads} | {trained} | {maps} | {what_if} |"
         )
-        rows.append(f"| `{kind}` | `{denoiser}` | {family.reads} | {trained} | {maps} |")
     text = (Path(__file__).parents[1] / "docs/your-model.md").read_text()
     text = text.split("## Which models")[1]
     assert [line for line in text.splitlines() if line.startswith("| `")] == rows
