@@ -131,7 +131,10 @@ def test_the_documents_table_is_that_of_the_code():
     for kind, family in TABLE.items():
         denoiser = family.classes[family.networks[0]][0]
         trained = "flow matching" if family.flow else "diffusion"
-        maps, what_if = ("yes" if has else "no" for has in (family.maps, family.anatomy.keys))
+        maps, what_if = (
+            "yes" if has else "no"
+            for has in (family.maps, family.anatomy.keys and family.reads == "prompt")
+        )
         rows.append(
             f"| `{kind}` | `{denoiser}` | {family.reads} | {trained} | {maps} | {what_if} |"
         )
