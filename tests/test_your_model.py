@@ -119,7 +119,7 @@ def test_the_page_says_which_model_answers(shown):
     name, _, page, _ = shown
     family = {"concepts": "StableDiffusionPipeline", "captions": "StableDiffusionXLPipeline"}
     said = page.locator("#asked")
-    expect(said).to_contain_text(f"the model model ({family.get(name, 'DDPMPipeline')}")
+    expect(said).to_contain_text(f"“model” ({family.get(name, 'DDPMPipeline')}")
     expect(said).to_contain_text("d-trak")
     if name == "wordless":
         expect(said).to_contain_text("reads no words")
