@@ -20,19 +20,18 @@ from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.cache.build import build_cache
-from attribution.cache.scoring import contributions, weighted
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
-from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
 from precompute.bar import bar
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.planted import each_by_its_own
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
 from precompute.evaluate.truth.alone import AloneConfig, finetune_alone, judge_of_exemplars
 from precompute.evaluate.truth.plantings import EXEMPLARS, Planting, combinations, phrases, plant
@@ -123,11 +122,8 @@ def score(
     )
 
     def by_weights(features: Tensor, names: list[str]) -> Tensor:
-        found = [
-            weighted(contributions(apply_kernel(one[None], cache.kernel), cache), weights[name])
-            for one, name in zip(features, names, strict=True)
-        ]
-        return torch.empty_like(torch.cat(found)).index_copy_(1, order, torch.cat(found))
+        found = each_by_its_own(features, names, cache, weights)
+        return torch.empty_like(found).index_copy_(1, order, found)
 
     words = {"right": owners, "wrong": exchanged(owners)}
     concepts, general = [p.concept for p in owners], [GENERAL] * len(owners)

@@ -105,11 +105,7 @@ def score(
     method = cache.header["method"]
 
     def by_weights(features: Tensor, names: list[str]) -> Tensor:
-        found = [
-            weighted(contributions(apply_kernel(one[None], cache.kernel), cache), learned[name])
-            for one, name in zip(features, names, strict=True)
-        ]
-        return collected(torch.cat(found))
+        return collected(each_by_its_own(features, names, cache, learned))
 
     def collected(scores: Tensor) -> Tensor:
         return torch.empty_like(scores).index_copy_(1, order, scores)
@@ -130,6 +126,20 @@ def score(
         (method, "control: no words, general"): by_weights(silent, same),
         (method, "control: other picture, concept"): by_weights(exchanged["planted"], concepts),
     }
+
+
+def each_by_its_own(
+    features: Float[Tensor, "query group dim"],
+    names: list[str],
+    cache: Cache,
+    weights: dict[str, Float[Tensor, "group"]],
+) -> Float[Tensor, "query train"]:
+    """Score all images for every query by the weights that it names, in the cache's order."""
+    found = [
+        weighted(contributions(apply_kernel(one[None], cache.kernel), cache), weights[name])
+        for one, name in zip(features, names, strict=True)
+    ]
+    return torch.cat(found)
 
 
 def exchange(queries: list[Query], owners: list[Planting]) -> list[Query]:
