@@ -32,7 +32,7 @@ from attribution.cache.scoring import contributions, mean_feature, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
-from attribution.concepts import named_in, recognise
+from attribution.concepts import full_prompt, named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
@@ -159,7 +159,8 @@ class Attributor:
         """Give each concept's phrase: from the prompt where it names one, else from the picture."""
         named = named_in(prompt, self.collection.concepts)
         unnamed = {c: v for c, v in self.collection.concepts.items() if c not in named}
-        return recognise(seen, unnamed) | named if unnamed else named
+        found = recognise(seen, unnamed, self.collection.sentence, named) if unnamed else {}
+        return found | named
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
@@ -173,7 +174,7 @@ class Attributor:
         phrases = self.describe(seen, prompt) | (concepts or {})
         known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
-        whole = prompt or ", ".join(phrases.values())
+        whole = prompt or full_prompt(phrases, self.collection.sentence)
         answer = self.ask(seen, {GENERAL: whole} | phrases)
         return replace(answer, copies=self.copies(image), drawn=self.drawn(image))
 
@@ -193,7 +194,8 @@ class Attributor:
         found = {}
         if self.calibration:
             known = {c: p for c, p in phrases.items() if c in self.collection.concepts}
-            found = evidence(seen, described(known, phrases[GENERAL]))
+            sentence = self.collection.sentence
+            found = evidence(seen, described(known, phrases[GENERAL], sentence), sentence)
         return self.answer(asked, phrases, found, weights)
 
     def answer(

@@ -6,6 +6,7 @@ the prompt that several phrases make.
 
 import itertools
 import re
+from collections.abc import Sequence
 from string import Formatter
 
 import numpy as np
@@ -19,7 +20,10 @@ from attribution.pictures.collection import Collection
 from attribution.seeds import generator
 
 ORDER = ("style", "subject", "background")  # in a sentence of ours
-PHRASES_AT_ONCE = 4  # in one forward pass
+ROWS_AT_ONCE = 32  # phrases and draws in one forward pass
+DRAWS = 8  # noise levels at which a picture's loss is taken
+FEW = (2, 6)  # of them, to begin with
+LEFT = 3  # phrases of a concept that all draws decide among
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
 
 
@@ -86,42 +90,76 @@ def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
     return found
 
 
-def recognise(seen: Encoded, phrases: Phrases, draws: int = 8, seed: int = 0) -> dict[str, str]:
+def recognise(
+    seen: Encoded, phrases: Phrases, sentence: str = "", known: dict[str, str] | None = None
+) -> dict[str, str]:
     """Choose for each concept the phrase under which the model denoises the picture best.
 
-    A diffusion model is a zero-shot classifier (arXiv 2303.16203, eq. 5), here with noise shared by all
-    phrases. Each concept costs `draws` x values rows of a forward pass.
+    A diffusion model is a zero-shot classifier (arXiv 2303.16203, eq. 5), here with noise shared by all phrases; a few
+    draws leave the best phrases of a concept, among which all draws decide (ibid., algorithm 2). Every concept is asked
+    alone but the one whose phrases explain least: it is asked in the `sentence` of what was found and is `known`, since
+    a model that learned from sentences may not know a style's name that stands alone.
     """
-    options = [phrase for values in phrases.values() for phrase in values.values()]
-    losses = denoising_losses(seen, options, draws, seed).mean(1)
-    found, first = {}, 0
-    for concept, values in phrases.items():
-        best = int(losses[first : first + len(values)].argmin())
-        found[concept] = options[first + best]
-        first += len(values)
-    return found
+    alone = {concept: list(values.values()) for concept, values in phrases.items()}
+    losses = _mean_losses(seen, list(alone.values()), FEW)
+    tried = dict(zip(alone, losses, strict=True))
+    *clear, least = sorted(alone, key=lambda concept: float(tried[concept].min()))
+    if not (clear or known):
+        clear, least = [least], None
+    left = [_best(alone[concept], tried[concept]) for concept in clear]
+    decided = zip(clear, left, _mean_losses(seen, left, range(DRAWS)), strict=True)
+    found = {concept: some[int(losses.argmin())] for concept, some, losses in decided}
+    if least:
+        told = found | (known or {})
+        asked = {full_prompt(told | {least: p}, sentence): p for p in alone[least]}
+        [losses] = _mean_losses(seen, [list(asked)], FEW)
+        few = _best(list(asked), losses)
+        [losses] = _mean_losses(seen, [few], range(DRAWS))
+        found[least] = asked[few[int(losses.argmin())]]
+    return {concept: found[concept] for concept in phrases}
+
+
+def _best(phrases: list[str], losses: Float[Tensor, "phrase"]) -> list[str]:
+    """Give the phrases of least loss, in their own order."""
+    return [phrases[i] for i in losses.argsort(stable=True)[:LEFT].sort().values]
+
+
+def _mean_losses(
+    seen: Encoded, phrases: list[list[str]], some: Sequence[int]
+) -> Sequence[Float[Tensor, "phrase"]]:
+    """Give the mean losses of several lists of phrases, all taken together."""
+    every = list(itertools.chain(*phrases))
+    if not every:
+        return []
+    losses = denoising_losses(seen, every, some=some).mean(1)
+    return losses.split([len(each) for each in phrases])
 
 
 @torch.no_grad()
 def denoising_losses(
-    seen: Encoded, phrases: list[str], draws: int = 8, seed: int = 0
+    seen: Encoded,
+    phrases: list[str],
+    draws: int = DRAWS,
+    seed: int = 0,
+    some: Sequence[int] | None = None,
 ) -> Float[Tensor, "phrase draw"]:
     """Give a picture's denoising loss under each phrase, at some noise levels shared by all phrases.
 
-    What is known of a phrase is not taken again.
+    Where `some` of the draws are named, only those are taken. What is known of a phrase is not taken again.
     """
-    new = [p for p in dict.fromkeys(phrases) if (p, draws, seed) not in seen.losses]
+    some, known = range(draws) if some is None else some, seen.losses
+    new = [(p, n) for p in dict.fromkeys(phrases) for n in some if (p, n, draws, seed) not in known]
     if new:
         noisy, timesteps, target = _draws(seen, draws, seed)
-        conditions = seen.conditions(new)
-    for first in range(0, len(new), PHRASES_AT_ONCE):
-        some = new[first : first + PHRASES_AT_ONCE]
-        rows = [each.repeat(len(some), *[1] * (each.dim() - 1)) for each in (noisy, timesteps)]
-        output = seen.model.predict(*rows, conditions[first : first + len(some)].repeat(draws))
-        wrong = output.unflatten(0, (len(some), draws)) - target
-        losses = wrong.square().flatten(2).mean(2).cpu()
-        seen.losses |= {(p, draws, seed): x for p, x in zip(some, losses, strict=True)}
-    return torch.stack([seen.losses[phrase, draws, seed] for phrase in phrases])
+        places = {p: row for row, p in enumerate(dict.fromkeys(p for p, _ in new))}
+        conditions = seen.conditions(list(places))
+    for part in (new[i : i + ROWS_AT_ONCE] for i in range(0, len(new), ROWS_AT_ONCE)):
+        rows = torch.tensor([n for _, n in part])
+        told = conditions[torch.tensor([places[p] for p, _ in part])]
+        output = seen.model.predict(noisy[rows], timesteps[rows], told)
+        losses = (output - target[rows]).square().flatten(1).mean(1).cpu()
+        known |= {(p, n, draws, seed): x for (p, n), x in zip(part, losses, strict=True)}
+    return torch.stack([torch.stack([known[p, n, draws, seed] for n in some]) for p in phrases])
 
 
 def _draws(seen: Encoded, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

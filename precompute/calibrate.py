@@ -15,8 +15,8 @@ from attribution.answer.calibration import (
     Calibration,
     calibrated_by,
     calibrated_for,
-    evidence,
     evidence_as_upload,
+    evidence_unshown,
     phrases_not_shown,
     read_calibration,
     write_calibration,
@@ -126,8 +126,8 @@ def of_own_draws(
     wanted = combinations(collection, held_out=False, count=config.draws, seed=config.seed)
     queries = draw_queries(model, collection, wanted, "calibration")
     wrong = phrases_not_shown(collection, wanted, config.seed)
-    rows = [
-        evidence(Encoded(model, [query.image]), words)
-        for query, words in zip(counted(queries, "own draws", "picture"), wrong, strict=True)
-    ]
+    rows = []
+    for query, words in zip(counted(queries, "own draws", "picture"), wrong, strict=True):
+        seen, shown = Encoded(model, [query.image]), collection.phrases(query.values)
+        rows.append(evidence_unshown(seen, shown, words, collection.sentence))
     return {c: torch.tensor([row[c] for row in rows]) for c in collection.concepts}

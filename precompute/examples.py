@@ -1,11 +1,14 @@
 """Draw example pictures and take their gradients, so that the page opens with answers.
 
 In: a model, its collection, and its cache with weights. Out: a folder of examples (attribution/looks/examples.py): held-out
-combinations and known ones, or captions where the collection names no concepts.
+combinations and known ones, or captions where the collection names no concepts. A judge, where one is named, chooses among
+drawings of each by how sure it is of what they show.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import torch
 
 from attribution.answer.calibration import described, evidence
 from attribution.answer.queries import Query, questions
@@ -14,9 +17,13 @@ from attribution.attributor import Attributor
 from attribution.concepts import captioned, combinations, full_prompt
 from attribution.errors import InputError
 from attribution.looks.examples import Drawn, write_examples
+from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.progress import counted
+from precompute.judge import judge_of
+
+TRIES = 4  # drawings of each example that a judge chooses among
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,12 @@ class ExamplesConfig:
     output_dir: str = "assets/examples"
     held_out: int = 60  # pictures of combinations that no training image shows, at most one of each
     known: int = 36  # pictures of other combinations, or of captions
+    judge: str = field(
+        default="",
+        metadata={
+            "help": f"a judge's file (trained if it is not there): of {TRIES} drawings, the one it recognises best"
+        },
+    )
     device: str = "cpu"
     follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
@@ -52,13 +65,16 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
     model, collection = attributor.model, attributor.collection
     queries, drawn = [], []
     wanted = choose(config, collection)
+    seeds = (
+        best_recognised(model, collection, wanted, config) if config.judge else range(len(wanted))
+    )
+    shown = counted(list(zip(wanted, seeds, strict=True)), "drawing examples", "picture")
     # One at a time and with the page's own seeds, so that a visitor can draw the very same picture.
-    for seed, (prompt, values, held_out) in enumerate(
-        counted(wanted, "drawing examples", "picture")
-    ):
+    for (prompt, values, held_out), seed in shown:
         [image] = model.generate([prompt], [seed])
-        phrases = _phrases(collection, values)
-        found = evidence(Encoded(model, [image]), described(phrases, prompt))
+        phrases = collection.phrases(values)
+        words, sentence = described(phrases, prompt, collection.sentence), collection.sentence
+        found = evidence(Encoded(model, [image]), words, sentence)
         drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
         queries.append(Query(image, values, prompt))
     features = questions(attributor.extractor, collection, queries)
@@ -73,12 +89,25 @@ def choose(
         return [(prompt, {}, False) for prompt in captioned(collection, config.known, config.seed)]
     counts = {True: min(config.held_out, len(collection.held_out)), False: config.known}
     return [
-        (full_prompt(_phrases(collection, values), collection.sentence), values, held_out)
+        (full_prompt(collection.phrases(values), collection.sentence), values, held_out)
         for held_out, count in counts.items()
         if count
         for values in combinations(collection, held_out, count, config.seed)
     ]
 
 
-def _phrases(collection: Collection, values: dict[str, str]) -> dict[str, str]:
-    return {concept: collection.concepts[concept][value] for concept, value in values.items()}
+def best_recognised(
+    model: DiffusionModel,
+    collection: Collection,
+    wanted: list[tuple[str, dict[str, str], bool]],
+    config: ExamplesConfig,
+) -> list[int]:
+    """Draw each prompt under several seeds, and give those whose pictures a judge is surest of, in its least sure concept."""
+    judge, chosen = judge_of(collection, model.resolution, Path(config.judge)), []
+    shown = counted(wanted, "drawing to choose among", "prompt")
+    for number, (prompt, values, _) in enumerate(shown):
+        seeds = [number * TRIES + n for n in range(TRIES)]
+        sure = judge.confidence(model.generate([prompt] * TRIES, seeds))
+        asked = [sure[c][:, judge.values[c].index(value)] for c, value in values.items()]
+        chosen.append(seeds[int(torch.stack(asked).amin(0).argmax())])
+    return chosen

@@ -469,3 +469,19 @@ def test_a_device_that_is_absent_is_one_sentence_and_exit_code_two(
         assert main([step, *names, *more, "--device", device]) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert f"the device {device!r} cannot be used on this machine" in lines[-1]
+
+
+def test_a_variant_is_read_where_it_is_the_only_one(folder):
+    plain = DiffusionModel.from_pretrained(folder)
+    pipeline = plain.pipeline.to(torch.float16)
+    shutil.rmtree(folder)
+    pipeline.save_pretrained(folder, variant="fp16", max_shard_size="200KB")
+    assert not list(folder.glob("*/model.safetensors"))
+    assert len(list(folder.glob("unet/*.fp16-*.safetensors"))) > 1
+    found = DiffusionModel.from_pretrained(folder)
+    for network, other in zip(found.networks, plain.networks, strict=True):
+        for value, known in zip(network.parameters(), other.parameters(), strict=True):
+            assert value.dtype == torch.float32
+            assert torch.equal(value, known.float())
+    (folder / "vae/diffusion_pytorch_model.bf16.safetensors").touch()
+    refused(folder, "vae", "bf16 and fp16", "keep one")

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from attribution.errors import InputError
 from attribution.looks.examples import leaning_on, load_examples
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
-from precompute.examples import ExamplesConfig, choose, draw_examples
+from precompute.examples import ExamplesConfig, best_recognised, choose, draw_examples
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -47,6 +48,23 @@ def assert_fresh(example, attributor):
     if attributor.calibration:
         assert kept.evidence == pytest.approx(fresh.evidence, abs=1e-4)
     assert kept.p_values == pytest.approx(fresh.p_values)
+
+
+def test_a_judge_chooses_the_drawing_that_it_is_surest_of_in_its_least_sure_concept(
+    attributor, monkeypatch
+):
+    named, model = attributor.collection.concepts, attributor.model
+    sure = [[0.9, 0.2, 0.7, 0.8], [0.3, 0.9, 0.6, 0.1], [1.0, 1.0, 1.0, 1.0]]  # [concept, drawing]
+
+    def confidence(images):
+        rows = zip(named.items(), sure, strict=True)
+        return {c: torch.tensor(row)[:, None].expand(-1, len(v)) for (c, v), row in rows}
+
+    values = {concept: list(values) for concept, values in named.items()}
+    judge = SimpleNamespace(values=values, confidence=confidence)
+    monkeypatch.setattr("precompute.examples.judge_of", lambda *_: judge)
+    wanted = choose(ExamplesConfig(held_out=1, known=2), attributor.collection)
+    assert best_recognised(model, attributor.collection, wanted, ExamplesConfig()) == [2, 6, 10]
 
 
 def test_examples_have_the_answers_of_a_fresh_run(folder, attributor, backwards):

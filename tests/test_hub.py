@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import datasets
 import pytest
+import torch
 from conftest import built
 from huggingface_hub import constants, hf_api
 
@@ -130,6 +131,15 @@ def test_all_three_come_from_the_hub_and_answer_as_from_folders(
     assert [s.file for s in left.rank(4)] == [s.file for s in answers[0][1:]]
     assert left.hidden_among(1) == 1
     assert not any(name.endswith((".pkl", ".bin", ".pt")) for name in Hub.asked)
+
+
+def test_a_model_that_was_saved_in_halves_alone_comes_from_the_hub(hub, small_model, tmp_path):
+    pipeline = DiffusionModel.from_pretrained(small_model).pipeline.to(torch.float16)
+    pipeline.save_pretrained(tmp_path / "halves", variant="fp16")
+    Hub.folders["models/ann/halves"] = tmp_path / "halves"
+    found = DiffusionModel.from_pretrained("ann/halves")
+    local = DiffusionModel.from_pretrained(tmp_path / "halves")
+    assert found.fingerprint == local.fingerprint
 
 
 def test_what_is_fetched_is_real_files_of_the_kinds_that_are_read(hub, small_collection):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from attribution.errors import InputError
 from attribution.pictures.collection import load_collection
-from precompute.evaluate import judge as judges
-from precompute.evaluate.judge import accuracy, judge_of, kept_apart
+from precompute import judge as judges
+from precompute.judge import accuracy, judge_of, kept_apart
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "yellow": (230, 220, 40),

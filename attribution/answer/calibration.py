@@ -4,7 +4,9 @@ The evidence of words for a picture is how much they help the model to denoise i
 
     e(x, words) = mean over noise of log( loss(x | no words) / loss(x | words) )
 
-It is near zero where the model does not find in the picture what the words name. A conformal p-value compares it
+It is near zero or below where the model does not find in the picture what the words name. The whole is asked in the
+sentence that all phrases make; a concept by what its phrase adds to the sentence without it, since a model that learned
+from sentences may not know a phrase that stands alone. A conformal p-value compares it
 with the same number for pictures of a null, p = (1 + #{null >= e}) / (n + 1): if the picture is one more of the
 null's kind, p <= level happens at most so often (Vovk, Gammerman and Shafer 2005, ch. 2). A concept must pass two
 nulls, and its p-value is the larger: the whole description against unrelated pictures, and the concept's phrase
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from attribution.answer.questions import GENERAL
 from attribution.answer.wordless import known_as_it_is
-from attribution.concepts import Phrases, denoising_losses, recognise
+from attribution.concepts import Phrases, denoising_losses, full_prompt, recognise
 from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
 from attribution.files import Wanted, hash_of
@@ -69,21 +71,30 @@ def p_value(null: Float[Tensor, "null"], value: float) -> float:
     return (1 + int((null >= value).sum())) / (len(null) + 1)
 
 
-def evidence(seen: Encoded, words: dict[str, str]) -> dict[str, float]:
-    """Give the evidence of each question's words, in natural logarithms of the loss; without words, the picture's own."""
+def evidence(seen: Encoded, words: dict[str, str], sentence: str = "") -> dict[str, float]:
+    """Give the evidence of each question's words, in natural logarithms of the loss; without words, the picture's own.
+
+    Concepts are asked in the collection's `sentence` of all of their phrases.
+    """
     if seen.model.family.reads == "nothing":
         return {GENERAL: known_as_it_is(seen)}
-    words = {name: phrase for name, phrase in words.items() if phrase}
-    if not words:
+    concepts = {name: phrase for name, phrase in words.items() if phrase and name != GENERAL}
+    whole = full_prompt(concepts, sentence)
+    asked = {GENERAL: (words[GENERAL], "")} if words.get(GENERAL) else {}  # with, without
+    for name in concepts:
+        others = {other: phrase for other, phrase in concepts.items() if other != name}
+        asked[name] = (whole, full_prompt(others, sentence))
+    if not asked:
         return {}
-    losses = denoising_losses(seen, ["", *words.values()]).log()
-    found = (losses[0] - losses[1:]).mean(1).tolist()
-    return dict(zip(words, found, strict=True))
+    every = [text for pair in asked.values() for text in pair]
+    losses = denoising_losses(seen, every).log().unflatten(0, (len(asked), 2))
+    found = (losses[:, 1] - losses[:, 0]).mean(1).tolist()
+    return dict(zip(asked, found, strict=True))
 
 
-def described(phrases: dict[str, str], prompt: str = "") -> dict[str, str]:
-    """Give the words of every question: of the whole picture, all phrases, or the prompt without any."""
-    return {GENERAL: ", ".join(phrases.values()) or prompt} | phrases
+def described(phrases: dict[str, str], prompt: str = "", sentence: str = "") -> dict[str, str]:
+    """Give the words of every question: of the whole picture, all phrases in a sentence, or the prompt without any."""
+    return {GENERAL: full_prompt(phrases, sentence) or prompt} | phrases
 
 
 def evidence_as_upload(
@@ -91,8 +102,16 @@ def evidence_as_upload(
 ) -> dict[str, float]:
     """Give the evidence for a picture that nobody described; the caption serves where there are no concepts."""
     seen = Encoded(model, [image])
-    phrases = recognise(seen, collection.concepts) if collection.concepts else {}
-    return evidence(seen, described(phrases, caption))
+    concepts, sentence = collection.concepts, collection.sentence
+    phrases = recognise(seen, concepts, sentence) if concepts else {}
+    return evidence(seen, described(phrases, caption, sentence), sentence)
+
+
+def evidence_unshown(
+    seen: Encoded, shown: dict[str, str], wrong: dict[str, str], sentence: str
+) -> dict[str, float]:
+    """Give each concept's evidence for a wrong phrase among the others' right ones."""
+    return {c: evidence(seen, shown | {c: phrase}, sentence)[c] for c, phrase in wrong.items()}
 
 
 def phrases_not_shown(
@@ -111,8 +130,8 @@ def phrases_not_shown(
 
 def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:
     """Say what a calibration depends on: the model and the phrases; images and weights are free."""
-    found = {"model": model.fingerprint, "concepts": hash_of(concepts)}
-    return found | ({"evidence": "of pictures alone"} if model.family.reads == "nothing" else {})
+    asked = "of pictures alone" if model.family.reads == "nothing" else "in sentences"
+    return {"model": model.fingerprint, "concepts": hash_of(concepts), "evidence": asked}
 
 
 def write_calibration(

@@ -44,7 +44,7 @@ def draw_queries(
     The values are written out as prompts unless `prompts` are given.
     """
     if prompts is None:
-        phrases = [{c: collection.concepts[c][v] for c, v in values.items()} for values in wanted]
+        phrases = map(collection.phrases, wanted)
         prompts = [full_prompt(p, collection.sentence) for p in phrases]
     seeds = [FIRST_SEED[purpose] + i for i in range(len(wanted))]
     images: list[Image.Image] = []

@@ -25,7 +25,7 @@ class Encoded:
 
     def __init__(self, model: DiffusionModel, images: list[Image.Image]) -> None:
         self.model, self.images = model, images
-        self.losses: dict[tuple, Float[Tensor, "draw"]] = {}  # of the first picture, by phrase
+        self.losses: dict[tuple, Float[Tensor, ""]] = {}  # of the first picture, by phrase and draw
         self._conditions: dict[str, Conditions] = {}
         self._noise: dict[tuple, Float[Tensor, "timestep channel height width"]] = {}
 

@@ -7,6 +7,7 @@ and what a config asks for is counted before a byte is allocated for it. It know
 
 import inspect
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def _tokenizer(folder: Path, kind: Any, encoder: torch.nn.Module) -> Any:
 def _network(folder: Path, kind: str) -> torch.nn.Module:
     """Load a network's parameters, every one of them."""
     options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
+    options["variant"] = _variant(folder, _stem(kind))
     try:
         with without_bars():
             network, about = _class(kind).from_pretrained(
@@ -188,8 +190,7 @@ def _check_links(folder: Path, paths: list[Path]) -> None:
 def _check_parameters(folder: Path, networks: dict[str, str]) -> None:
     """Refuse parameters that are pickled, elsewhere or fewer than the config describes, which is counted first."""
     for part, kind in networks.items():
-        stem = "diffusion_pytorch_model" if hasattr(diffusers, kind) else "model"
-        held = sum(path.stat().st_size for path in _parameter_files(folder / part, stem))
+        held = sum(path.stat().st_size for path in _parameter_files(folder / part, _stem(kind)))
         try:
             with torch.device("meta"):  # no memory
                 network = _described(folder / part, _class(kind))
@@ -209,10 +210,35 @@ def _described(folder: Path, kind: Any) -> torch.nn.Module:
     return kind.from_config(kind.load_config(folder, local_files_only=True))
 
 
+def _stem(kind: str) -> str:
+    """Give the name that a network's parameters are saved under."""
+    return "diffusion_pytorch_model" if hasattr(diffusers, kind) else "model"
+
+
+def _variant(folder: Path, stem: str) -> str | None:
+    """Name the variant, such as fp16, that a network's parameters are saved as; None where there are plain ones.
+
+    Where there are several and none is plain, nobody said which is meant.
+    """
+    if (folder / f"{stem}.safetensors").is_file() or (folder / f"{stem}.safetensors.index.json").is_file():  # fmt: skip
+        return None
+    named = re.compile(rf"{stem}\.(\w+)(-\d{{5}}-of-\d{{5}})?\.safetensors")
+    found = sorted(
+        {m[1] for path in folder.glob("*.safetensors") if (m := named.fullmatch(path.name))}
+    )
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} holds the variants {' and '.join(found)}, and it is not said which is meant; keep one of them"
+        )
+    return found[0] if found else None
+
+
 def _parameter_files(folder: Path, stem: str) -> list[Path]:
     """Give the safetensors files of one network: one, or those that its index names."""
-    index = folder / f"{stem}.safetensors.index.json"
-    names = [f"{stem}.safetensors"]
+    variant = _variant(folder, stem)
+    dotted = f".{variant}" if variant else ""
+    index = folder / f"{stem}.safetensors.index{dotted}.json"
+    names = [f"{stem}{dotted}.safetensors"]
     if index.exists():
         named = read_config(index, MOST_TEXT_BYTES).get("weight_map")
         names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
@@ -228,7 +254,6 @@ def _parameter_files(folder: Path, stem: str) -> list[Path]:
             )
         found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors")))
         raise InputError(
-            f"{folder} has no {path.name}{f' (but {found})' if found else ''}; save the whole pipeline, "
-            "without a variant"
+            f"{folder} has no {path.name}{f' (but {found})' if found else ''}; save the whole pipeline"
         )
     return paths

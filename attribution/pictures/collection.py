@@ -104,6 +104,10 @@ class Collection:
         digest.update(hashlib.sha256(caption.encode()).digest())
         return digest.hexdigest()[:16]
 
+    def phrases(self, values: dict[str, str]) -> dict[str, str]:
+        """Give the phrase of each concept's value."""
+        return {concept: self.concepts[concept][value] for concept, value in values.items()}
+
     def fingerprint(self) -> str:
         """Hash what the images are, in no order (SHA-256, 16 hex digits)."""
         return fingerprint_of(self.rows)

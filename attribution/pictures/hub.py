@@ -50,6 +50,7 @@ PATTERNS = {
         )
     ],
 }  # fmt: skip
+HALVED = [name.replace("/model", "/model.fp16").replace("_model", "_model.fp16") for name in PATTERNS["parameters"]]  # fmt: skip
 
 
 def is_hub_id(name: str | Path) -> bool:
@@ -92,7 +93,10 @@ def model_folder(name: str | Path, check: Callable[[Path], None]) -> Path:
             )
         raise InputError(f"there is no model folder {shown:.300}; check the path")
     check(fetched(name, "model", PATTERNS["model"]))
-    return fetched(name, "model", PATTERNS["model"] + PATTERNS["parameters"])
+    folder = fetched(name, "model", PATTERNS["model"] + PATTERNS["parameters"])
+    if any(folder.glob("*/*.safetensors")):
+        return folder
+    return fetched(name, "model", PATTERNS["model"] + HALVED)  # where nothing else was saved
 
 
 def fetched(name: str | Path, kind: str, patterns: list[str]) -> Path:

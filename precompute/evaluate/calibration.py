@@ -23,6 +23,7 @@ from attribution.answer.calibration import (
     described,
     evidence,
     evidence_as_upload,
+    evidence_unshown,
     phrases_not_shown,
     read_calibration,
 )
@@ -158,11 +159,11 @@ def ask_own(
     wrong = phrases_not_shown(collection, wanted, config.seed + 1)  # others than the null's
     for number, (query, other) in enumerate(zip(tqdm(queries, "own draws"), wrong, strict=True)):
         kind = "held-out combinations" if number >= DRAWS else "known combinations"
-        words = {c: collection.concepts[c][v] for c, v in query.values.items()}
+        words, sentence = collection.phrases(query.values), collection.sentence
         seen = Encoded(model, [query.image])
-        right = evidence(seen, described(words))
+        right = evidence(seen, described(words, sentence=sentence), sentence)
         found.setdefault(kind, []).append(right)
-        found.setdefault("wrong", []).append(evidence(seen, other))
+        found.setdefault("wrong", []).append(evidence_unshown(seen, words, other, sentence))
         if number % DRAWS < GUESSED:
             guessed = evidence_as_upload(model, collection, query.image)
             found.setdefault(f"{kind}, guessed words", []).append(guessed)

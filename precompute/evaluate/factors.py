@@ -209,7 +209,7 @@ def control_phrases(
     answer follows the words rather than the picture: precision is still that of the picture's own value.
     """
     guessed = [
-        recognise(Encoded(model, [q.image]), collection.concepts)
+        recognise(Encoded(model, [q.image]), collection.concepts, collection.sentence)
         for q in tqdm(queries, "recognising")
     ]
     wrong: dict[str, list[str]] = {}

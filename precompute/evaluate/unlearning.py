@@ -88,7 +88,7 @@ def pictures(attributor: Attributor, count: int, seed: int) -> list[Asked]:
             raise InputError(
                 f"{count} pictures are too few to find one that shares no value; ask for 24"
             )
-        phrases = {c: collection.concepts[c][v] for c, v in query.values.items()}
+        phrases = collection.phrases(query.values)
         found.append(Asked(query, FIRST_SEED["evaluation"] + number, phrases, apart[0]))
     return found
 

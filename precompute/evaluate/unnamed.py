@@ -31,8 +31,8 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.judge import Judge, judge_of
 from precompute.evaluate.statistics import bootstrap
+from precompute.judge import Judge, judge_of
 
 STYLE, HAND = "style", "artist"
 QUERIES = 240
@@ -105,8 +105,8 @@ def rankings(
         parts = contributions(apply_kernel(features, cache.kernel), cache)
         return order[top(weighted(parts, weights[name]), TOP)]
 
-    styles = {STYLE: collection.concepts[STYLE]}
-    guessed = [recognise(Encoded(model, [q.image]), styles)[STYLE] for q in queries]
+    named = collection.concepts, collection.sentence
+    guessed = [recognise(Encoded(model, [q.image]), *named)[STYLE] for q in queries]
     asked = {GENERAL: [q.prompt for q in queries], STYLE: guessed}
     features = questions(extractor, collection, queries, asked)
     found = {

@@ -18,9 +18,9 @@ from attribution.cache.store import resolution_of
 from attribution.concepts import combinations
 from attribution.models.diffusion import DiffusionModel
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.judge import judge_of
 from precompute.evaluate.results import world_of
 from precompute.evaluate.statistics import bootstrap
+from precompute.judge import judge_of
 
 QUERIES = 480
 JUDGE = Path("benchmarks/judge.safetensors")

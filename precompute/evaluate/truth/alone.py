@@ -14,9 +14,9 @@ import torch
 from attribution.files import write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
-from precompute.evaluate.judge import Judge, judge_of
 from precompute.evaluate.truth.planted import start_apart
 from precompute.evaluate.truth.plantings import Planting, draw_planting
+from precompute.judge import Judge, judge_of
 from precompute.shipped.denoiser import train_denoiser
 
 KNOWN_BY = 48  # drawings of each exemplar, from which the judge knows it

@@ -34,7 +34,7 @@ class RetrainConfig:
     output_file: str = "benchmarks/ground_truth/study.safetensors"
     subsets: int = 32  # random halves for figures ...
     seeds: int = 2  # ... with a training for each seed
-    validation_subsets: int = 16  # random halves for settings, likewise
+    validation_subsets: int = 64  # random halves for settings, likewise
     queries: int = 120
     validation_queries: int = 60
     steps: int = STEPS

@@ -1,12 +1,13 @@
 """Build the small study: a model and a collection that can be trained anew hundreds of times on two cores.
 
-In: the shipped collection and model. Out: a `Study`, 420 pictures (one of each combination) as latents and
+In: the shipped collection and model. Out: a `Study`, 420 pictures (one each of two combinations in three) as latents and
 conditions of the shipped autoencoder and text encoder, which stay as they are, as CLIP does for Stable Diffusion;
 and denoisers of 1 M parameters, trained on any part of the pictures. It measures nothing.
 """
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from attribution.seeds import generator
 from precompute.shipped.optimizer import MatrixOptimizer
 
 BATCH = 32
+MOST = 420  # pictures, so that a training stays short
 LEARNING_RATE = 6e-3
 STEPS = 250  # of a training from nothing; 20 seconds on one core
 DROPPED = 0.1  # share of captions that are left out
@@ -54,14 +56,19 @@ def new_small_unet() -> UNet2DConditionModel:
 
 
 def write_collection(source: Path, folder: Path, captions: dict[str, str] | None = None) -> None:
-    """Copy one picture of each combination into an imagefolder; `captions` (by file) replace some."""
-    lines = (source / "metadata.jsonl").read_text().splitlines()
-    rows, seen = [], set()
-    for row in map(json.loads, lines):
-        combination = (row["subject"], row["style"], row["background"])
-        if combination not in seen:
-            seen.add(combination)
-            rows.append(row)
+    """Copy one picture each of some combinations into an imagefolder; `captions` (by file) replace some.
+
+    A style's pictures are taken from its copies in turn, so that all of its hands are there.
+    """
+    copies: dict[tuple[str, str, str], list[dict]] = {}
+    for row in map(json.loads, (source / "metadata.jsonl").read_text().splitlines()):
+        copies.setdefault((row["subject"], row["style"], row["background"]), []).append(row)
+    every, turn, rows = list(copies), Counter[str](), []
+    for n in torch.randperm(len(every), generator=generator("study", "pictures")).tolist()[:MOST]:
+        some, style = copies[every[n]], every[n][1]
+        rows.append(some[turn[style] % len(some)])
+        turn[style] += 1
+    rows.sort(key=lambda row: row["file_name"])
     for row in rows:
         row["text"] = (captions or {}).get(row["file_name"], row["text"])
         (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
