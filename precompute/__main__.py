@@ -62,7 +62,8 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
     """
     if MODEL in {field.name for field in dataclasses.fields(config)}:
         text = (
-            "a LoRA or a textual inversion that the model is used with; may be given several times"
+            "a LoRA, a textual inversion or another state of the denoiser (unet_ema) that the model is used with; may be given "
+            "several times"
         )
         parser.add_argument("--adapter", action="append", default=argparse.SUPPRESS, help=text)
     for field in dataclasses.fields(config):

@@ -163,7 +163,7 @@ def test_adapters_that_do_not_fit_are_refused_in_one_sentence(base, lora, tmp_pa
         (tmp_path / "broken.safetensors", "cannot be read as safetensors"),
         (tmp_path / "none", "there is no adapter"),
         (two, "name the adapter's one file"),
-        (tmp_path / "neither.safetensors", "neither a LoRA nor a textual inversion"),
+        (tmp_path / "neither.safetensors", "neither a LoRA"),
         (tmp_path / "narrow.safetensors", "does not fit"),
     ):
         with pytest.raises(InputError, match=message) as caught:
@@ -192,3 +192,27 @@ def test_a_cache_of_an_adapters_layers_answers(base, lora, small_collection, tmp
     assert answer.rank(1)[0].index == 3
     with pytest.raises(InputError, match="model"):
         Attributor.from_pretrained(base, cache, small_collection)
+
+
+def test_another_state_of_the_denoiser_takes_its_place_before_a_lora_is_added(base, lora, tmp_path):
+    unet = diffusers.UNet2DConditionModel.from_pretrained(base / "unet")
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.mul_(1.1)
+    unet.save_pretrained(tmp_path / "unet_ema")
+    found = opened(base, tmp_path / "unet_ema")
+    for name, parameter in found.denoiser.named_parameters():
+        assert torch.equal(parameter, unet.get_parameter(name)), name
+    assert found.fingerprint != opened(base).fingerprint
+    both = opened(base, lora, tmp_path / "unet_ema").fingerprint
+    assert both == opened(base, tmp_path / "unet_ema", lora).fingerprint != found.fingerprint
+    path = tmp_path / "unet_ema/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["conv_in.weight"] = tensors["conv_in.weight"][:1].clone()
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="does not fit this model"):
+        opened(base, tmp_path / "unet_ema")
+    del tensors["conv_in.weight"]
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="nor all of the denoiser's parameters"):
+        opened(base, tmp_path / "unet_ema")

@@ -1,4 +1,4 @@
-"""Load what people train beside a model: LoRAs and textual inversions, from safetensors.
+"""Load what people train beside a model: LoRAs, textual inversions, or another state of its denoiser, from safetensors.
 
 In: a pipeline and the names of adapters, each a file, a folder or a Hub id. A model with adapters is named by one text,
 MODEL+ADAPTER+ADAPTER, wherever a model is named. Every number of an adapter must find its place in the model, or the
@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from attribution.errors import InputError
-from attribution.pictures.hub import fetched, is_hub_id
+from attribution.pictures.hub import DENOISERS, fetched, is_hub_id
 
 BETWEEN = "+"
-LORA, INVERSION = "a LoRA", "a textual inversion"
+LORA, INVERSION, STATE = "a LoRA", "a textual inversion", "a denoiser's state"
 MARKS = ("lora", "lokr", "hada")
 PARTS = re.compile(
     r"lora[._](A|B|down|up|magnitude_vector)"
@@ -47,18 +47,18 @@ def joined(model: str, adapters: list[str]) -> str:
 
 
 def add(pipeline: DiffusionPipeline, adapters: list[str]) -> None:
-    """Load adapters into a pipeline, all of them at full strength."""
-    loaded = []
-    for number, name in enumerate(adapters):
-        path = file_of(name)
-        names = tensor_names(path)
-        kind = kind_of(names)
+    """Load adapters into a pipeline, all of them at full strength, a denoiser's state before what is added to it."""
+    loaded, own = [], {*denoiser_of(pipeline).state_dict()}
+    files = [(path, tensor_names(path)) for path in map(file_of, adapters)]
+    files.sort(key=lambda each: kind_of(each[1], own) != STATE)
+    for number, (path, names) in enumerate(files):
+        kind = kind_of(names, own)
         if kind is None:
             raise InputError(
-                f"{path} is neither a LoRA nor a textual inversion of one word; save it by diffusers "
-                "(save_lora_weights, or a textual inversion script)"
+                f"{path} is neither a LoRA, nor a textual inversion of one word, nor all of the denoiser's parameters; save "
+                "it by diffusers (save_lora_weights, a textual inversion script, or save_pretrained)"
             )
-        load = _load_lora if kind == LORA else _load_inversion
+        load = {LORA: _load_lora, INVERSION: _load_inversion, STATE: _load_state}[kind]
         try:
             load(pipeline, path, names, f"adapter_{number}")
         except InputError:
@@ -102,8 +102,15 @@ def tensor_names(path: Path) -> list[str]:
         raise InputError(f"{path} cannot be read as safetensors; save the adapter again") from error
 
 
-def kind_of(names: list[str]) -> str | None:
-    """Tell by its tensors' names what a file holds."""
+def denoiser_of(pipeline: DiffusionPipeline) -> nn.Module:
+    """Give the network that draws, by the names that pipelines have for it."""
+    return next(filter(None, (getattr(pipeline, name, None) for name in DENOISERS)))
+
+
+def kind_of(names: list[str], denoiser: set[str]) -> str | None:
+    """Tell by its tensors' names what a file holds, or by those of the model's denoiser."""
+    if {*names} == denoiser:
+        return STATE
     if any(mark in name.lower() for name in names for mark in MARKS):
         return LORA
     return INVERSION if len(names) == 1 else None
@@ -151,6 +158,12 @@ def _load_lora(pipeline: Any, path: Path, names: list[str], adapter: str) -> Non
         raise InputError(
             f"{path} has {wanted} parts of which {found} find a place in this model; it is a LoRA of another base"
         )
+
+
+def _load_state(pipeline: Any, path: Path, names: list[str], _: str) -> None:
+    denoiser = denoiser_of(pipeline)
+    with safe_open(path, "pt") as file:  # shapes that differ are refused
+        denoiser.load_state_dict({name: file.get_tensor(name) for name in names})
 
 
 def _load_inversion(pipeline: Any, path: Path, names: list[str], _: str) -> None:
