@@ -24,7 +24,7 @@ NAMED, STARTS, LAST = (
     3,
     4,
 )  # training pictures registered, windows tried for each, pictures compared closely
-ROUGH, FINE, STEPS = 12, 24, 5  # cells a side when windows are registered, and steps of each
+ROUGH, FINE, STEPS = 12, 16, 5  # cells a side when windows are registered, and steps of each
 LEAST = 16  # pixels of the shorter side of a picture that can be told from others
 BLOCKS = 4  # a side
 STEADY = 1e-3, 2e-3  # constants of SSIM, for brightness and for structure

@@ -1,7 +1,7 @@
 """Keep how all training pictures look, small, so that a copy of one is found without opening any.
 
 In: a collection. Out: `Thumbnails`, and `rows-thumbnails.safetensors` in the cache folder, in the order of the files' names:
-brightness and colour apart, as JPEG keeps them (1.9 kB a picture). A picture that is not square is there twice, whole and
+brightness and colour apart, as JPEG keeps them (2.6 kB a picture). A picture that is not square is there twice, whole and
 as the centred square that a model sees. It compares nothing.
 """
 
@@ -24,7 +24,7 @@ from attribution.files import Wanted
 from attribution.pictures.collection import Collection
 from attribution.pictures.registration import pool
 
-GREY, COLOUR = 40, 12  # pixels a side of brightness, and of each of two colour channels
+GREY, COLOUR = 48, 12  # pixels a side of brightness, and of each of two colour channels
 COARSE, COARSE_COLOUR = 8, 4  # the same of a picture's middle
 MIDDLE = np.array([0.2, 0.2, 0.6, 0.6], np.float32)  # which every near copy shows
 TALL = 0.02  # by which the sides of a picture that counts as square may differ
