@@ -5,6 +5,7 @@ ranks training images for any mix of concepts without touching a gradient again.
 """
 
 import math
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from PIL import Image
+from scipy.stats import binom
 from torch import Tensor
 
 from attribution.answer.answer import Answer, standardise
@@ -28,13 +30,13 @@ from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.questions import GENERAL, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
-from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.scoring import contributions, mean_feature, top, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
-from attribution.concepts import full_prompt, named_in, recognise
+from attribution.concepts import Phrases, full_prompt, named_in, recognise
 from attribution.errors import InputError
-from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
 from attribution.models.diffusion import DiffusionModel
@@ -42,6 +44,12 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
+
+AMONG, AGREE = (
+    10,
+    7,
+)  # of the nearest training images, so many agree; chosen on pictures of no figure
+BY_CHANCE = 0.01  # at most, had they been drawn at random
 
 
 class Attributor:
@@ -156,11 +164,35 @@ class Attributor:
         return None if known is None else p_value(known, trace(self.model, image))
 
     def describe(self, seen: Encoded, prompt: str) -> dict[str, str]:
-        """Give each concept's phrase: from the prompt where it names one, else from the picture."""
+        """Give each concept's phrase: from the prompt where it names one, else from the picture.
+
+        What the nearest training images agree on is taken from them, and the rest from what explains the picture best.
+        """
         named = named_in(prompt, self.collection.concepts)
         unnamed = {c: v for c, v in self.collection.concepts.items() if c not in named}
-        found = recognise(seen, unnamed, self.collection.sentence, named) if unnamed else {}
-        return found | named
+        named |= self.agreed(seen, unnamed)
+        left = {c: v for c, v in unnamed.items() if c not in named}
+        return (recognise(seen, left, self.collection.sentence, named) if left else {}) | named
+
+    def agreed(self, seen: Encoded, concepts: Phrases) -> dict[str, str]:
+        """Give the phrases of what most of the nearest training images show of each concept, as far as they agree.
+
+        Nearest by the concept's weights, to the picture under no words.
+        """
+        known = [c for c in concepts if c in self.weights]
+        if not known or self.extractor.rule.contrasts:  # the method asks by words alone
+            return {}
+        bare = apply_kernel(unit(self.extractor.query(seen, [""])), self.cache.kernel)
+        parts, found = self.contributions(bare), {}
+        for concept in known:
+            first = top(weighted(parts, self.weights[concept]), AMONG)[0].tolist()
+            shown = Counter(self.collection.labels[row].get(concept) for row in first)
+            [(value, times)] = shown.most_common(1)
+            share = sum(row.get(concept) == value for row in self.collection.labels) / len(self.collection)  # fmt: skip
+            rare = binom.sf(times - 1, len(first), share) <= BY_CHANCE
+            if value in concepts[concept] and times >= AGREE and rare:
+                found[concept] = concepts[concept][value]
+        return found
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None

@@ -19,11 +19,12 @@ from tqdm import tqdm
 from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.answer.similarity import caption_scores
+from attribution.attributor import Attributor
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
-from attribution.concepts import combinations, named_in, recognise
+from attribution.concepts import combinations, named_in
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
@@ -73,7 +74,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     found = {(method, name): places for name, places in ranked.items()}
     controls = {}
     if method == EXPLAINED:
-        controls = control_figures(extractor, collection, queries, asked, ranked, ranking)
+        controls = control_figures(
+            Attributor(model, collection, cache), collection, queries, asked, ranked, ranking
+        )
         for name, scores in baseline_scores(model, collection, queries):
             found[name, "none"] = top(scores, TOP)
         found |= caption_search(collection, queries)
@@ -162,7 +165,7 @@ def hits_of(
 
 
 def control_figures(
-    extractor: FeatureExtractor,
+    attributor: Attributor,
     collection: Collection,
     queries: list[Query],
     asked: dict[str, torch.Tensor],
@@ -170,7 +173,7 @@ def control_figures(
     ranking: Ranking,
 ) -> dict[str, dict[str, float]]:
     """Give for each concept what its question, its words and its weights do by themselves."""
-    phrases, controls = collection.concepts, {}
+    phrases, controls, extractor = collection.concepts, {}, attributor.extractor
     few = queries[: len(collection.held_out)]  # each combination once
     images = [q.image for q in few]
     for c in phrases:
@@ -194,14 +197,14 @@ def control_figures(
             "caption_names_it": np.mean([bool(found) for found in named]),
             "equalised_without_subtraction": unsubtracted.mean(),
         }
-    for control, words in control_phrases(extractor.model, collection, few).items():
+    for control, words in control_phrases(attributor, collection, few).items():
         for c, features in questions(extractor, collection, few, words).items():
             controls[c][control] = hits_of(ranking(features, c), c, collection, few).mean()
     return {c: {k: round(float(v), 4) for k, v in found.items()} for c, found in controls.items()}
 
 
 def control_phrases(
-    model: DiffusionModel, collection: Collection, queries: list[Query]
+    attributor: Attributor, collection: Collection, queries: list[Query]
 ) -> dict[str, dict[str, list[str]]]:
     """Ask in other words than the prompt's: guessed from the picture alone, and wrong on purpose.
 
@@ -209,7 +212,7 @@ def control_phrases(
     answer follows the words rather than the picture: precision is still that of the picture's own value.
     """
     guessed = [
-        recognise(Encoded(model, [q.image]), collection.concepts, collection.sentence)
+        attributor.describe(Encoded(attributor.model, [q.image]), "")
         for q in tqdm(queries, "recognising")
     ]
     wrong: dict[str, list[str]] = {}

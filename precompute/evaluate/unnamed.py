@@ -18,11 +18,12 @@ from torch import Tensor
 
 from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
+from attribution.attributor import Attributor
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import open_cache, resolution_of
 from attribution.cache.weights import read_weights
-from attribution.concepts import captioned, combinations, recognise
+from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
@@ -105,8 +106,8 @@ def rankings(
         parts = contributions(apply_kernel(features, cache.kernel), cache)
         return order[top(weighted(parts, weights[name]), TOP)]
 
-    named = collection.concepts, collection.sentence
-    guessed = [recognise(Encoded(model, [q.image]), *named)[STYLE] for q in queries]
+    attributor = Attributor(model, collection, cache)
+    guessed = [attributor.describe(Encoded(model, [q.image]), q.prompt)[STYLE] for q in queries]
     asked = {GENERAL: [q.prompt for q in queries], STYLE: guessed}
     features = questions(extractor, collection, queries, asked)
     found = {
