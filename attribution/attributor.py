@@ -25,10 +25,11 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.copies import Copy, find_copies
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
-from attribution.answer.questions import GENERAL, query_features
+from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
+from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
-from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.scoring import contributions, mean_feature, top, weighted
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, open_cache, resolution_of
 from attribution.cache.weights import read_weights
@@ -70,6 +71,7 @@ class Attributor:
             raise InputError(
                 f"{cache.folder}/calibration.safetensors is of other concepts; run python -m precompute calibrate"
             )
+        self.lists: Lists | None = read_lists(cache)
         self.look_alikes: LookAlikes | None = read_look_alikes(
             cache.folder, collection, cache.header["fingerprints"], math.prod(model.latent_shape)
         )
@@ -188,13 +190,37 @@ class Attributor:
         `weights` are those of questions that the cache does not know.
         """
         questions = {name: [phrase] for name, phrase in phrases.items()}
-        features = query_features(self.extractor, seen, questions)
+        features = query_features(self.extractor, seen, questions, wordless=self.lists is not None)
+        bare = features.pop(WORDLESS, None)
         asked = {n: apply_kernel(f, self.cache.kernel)[0] for n, f in features.items()}
         found = {}
         if self.calibration:
             known = {c: p for c, p in phrases.items() if c in self.collection.concepts}
             found = evidence(seen, described(known, phrases[GENERAL]))
-        return self.answer(asked, phrases, found, weights)
+        answer = self.answer(asked, phrases, found, weights)
+        if self.lists is None or bare is None:
+            return answer
+        return replace(
+            answer,
+            list_p_values=self.lists.p_values(self.alike_to_lists(answer.scores, features, bare)),
+        )
+
+    def alike_to_lists(
+        self,
+        scores: dict[str, Float[Tensor, "train"]],
+        features: dict[str, Float[Tensor, "query group dim"]],
+        bare: Float[Tensor, "query group dim"],
+    ) -> dict[str, Float[Tensor, "part"]]:
+        """Say how alike one picture is to the first training images of every question, withheld or not.
+
+        `features` and `bare`, those under no words, are before the kernel.
+        """
+        found = {}
+        for name, feature in features.items():
+            rows = top(scores[name][None], FIRST)[0].tolist()
+            ten = torch.stack([self.feature(row) for row in rows])
+            found[name] = alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
+        return found
 
     def answer(
         self,
