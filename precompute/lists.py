@@ -6,7 +6,7 @@ what they were drawn from. The nulls are unrelated pictures, asked in words that
 anybody might type; and, for concepts, what the model drew, asked in words that it does not show.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import cycle, islice
 
 import numpy as np
@@ -32,6 +32,7 @@ from precompute.unrelated import draw_unrelated
 
 GUESSED, TYPED, UNRELATED, OTHER = "guessed words", "typed words", "unrelated", "other words"
 Words = dict[str, str]  # question -> phrase
+Named = dict[str, Tensor]  # "question: kind" -> alikeness [part] of one picture
 PROMPTS = (
     "a dog on a sofa", "a red bicycle against a wall", "an astronaut on the moon", "a bowl of fruit",
     "a dragon over a castle", "a steam train in the snow", "a wolf howling", "a bridge at sunset",
@@ -54,8 +55,9 @@ def calibrate_lists(attributor: Attributor, count: int, seed: int) -> None:
     if taken(attributor) == settings:
         return
     known: dict[str, list[Tensor]] = {}
-    for name, alike in (*of_unrelated(attributor, count, seed), *of_drawn(attributor, count, seed)):
-        known.setdefault(name, []).append(alike)
+    for picture in (*of_unrelated(attributor, count, seed), *of_drawn(attributor, count, seed)):
+        for name, alike in picture.items():
+            known.setdefault(name, []).append(alike)
     with writing(attributor.cache.folder):
         write_lists(attributor.cache, {n: torch.stack(a) for n, a in known.items()}, settings)
 
@@ -70,38 +72,23 @@ def taken(attributor: Attributor) -> dict[str, object]:
     return about.get("settings", {})
 
 
-def of_unrelated(
-    attributor: Attributor, count: int, seed: int
-) -> Iterator[tuple[str, Float[Tensor, "part"]]]:
-    """Ask unrelated pictures in words that are guessed, and in words that anybody might type."""
+def of_unrelated(attributor: Attributor, count: int, seed: int) -> Iterator[Named]:
+    """Ask unrelated pictures, each in guessed words and in a prompt that anybody might type."""
     images, _ = draw_unrelated(count, FIRST_SEED["calibration"] + seed, attributor.model.resolution)
-    images = counted(images, "lists of unrelated pictures", "picture")
     captions = captioned(attributor.collection, count, seed)
-    yield from ask_unrelated(attributor, images, captions, PROMPTS)
+    pairs = zip(counted(images, "lists of unrelated pictures", "picture"), captions, strict=True)
+    for (image, caption), prompt in zip(pairs, cycle(PROMPTS), strict=False):
+        yield ask_unrelated(attributor, image, caption, prompt)
 
 
-def ask_unrelated(
-    attributor: Attributor, images: Iterable[Image.Image], captions: list[str], prompts: tuple
-) -> Iterator[tuple[str, Float[Tensor, "part"]]]:
-    """Ask pictures in guessed words (where there are no concepts, captions) and in others' prompts, in turn."""
-    for image, caption, prompt in zip(images, captions, cycle(prompts), strict=False):
-        seen = Encoded(attributor.model, [image])
-        words = guessed(attributor, seen)
-        for name, alike in ask(attributor, seen, described(words, caption)).items():
-            yield f"{name}: {GUESSED if name == GENERAL else UNRELATED}", alike
-        if attributor.model.family.reads == "prompt":
-            yield f"{GENERAL}: {TYPED}", ask(attributor, seen, {GENERAL: prompt})[GENERAL]
-
-
-def of_drawn(
-    attributor: Attributor, count: int, seed: int
-) -> Iterator[tuple[str, Float[Tensor, "part"]]]:
+def of_drawn(attributor: Attributor, count: int, seed: int) -> Iterator[Named]:
     """Draw pictures, every other from words that the collection may not have, and ask in right and in other words."""
-    queries = drawn(attributor, count, seed)
-    yield from ask_drawn(attributor, counted(queries, "lists of own draws", "picture"), seed)
+    queries = draw_any(attributor, count, seed)
+    for number, query in enumerate(counted(queries, "lists of own draws", "picture")):
+        yield ask_drawn(attributor, query, np.random.default_rng([seed, number]))
 
 
-def drawn(attributor: Attributor, count: int, seed: int) -> list[Query]:
+def draw_any(attributor: Attributor, count: int, seed: int) -> list[Query]:
     """Draw what the collection's words name, and in turn, of a model that reads prompts, what PROMPTS name."""
     collection, model = attributor.collection, attributor.model
     wanted: list[dict[str, str]] = [{}] * count
@@ -117,21 +104,29 @@ def drawn(attributor: Attributor, count: int, seed: int) -> list[Query]:
     return draw_queries(model, collection, wanted, "calibration", prompts)
 
 
-def ask_drawn(
-    attributor: Attributor, queries: Iterable[Query], seed: int
-) -> Iterator[tuple[str, Float[Tensor, "part"]]]:
-    """Ask drawn pictures in the words that they were drawn from, and each concept in another phrase."""
-    concepts, rng = attributor.collection.concepts, np.random.default_rng(seed)
-    for query in queries:
-        seen = Encoded(attributor.model, [query.image])
-        words = {c: concepts[c][value] for c, value in query.values.items()}
-        if words.keys() != concepts.keys():
-            words = attributor.describe(seen, query.prompt)
-        for name, alike in ask(attributor, seen, {GENERAL: query.prompt} | words).items():
-            yield f"{name}: {DRAWN}", alike
-        if words:
-            for name, alike in ask(attributor, seen, other_words(concepts, words, rng)).items():
-                yield f"{name}: {OTHER}", alike
+def ask_unrelated(attributor: Attributor, image: Image.Image, caption: str, prompt: str) -> Named:
+    """Ask a picture in guessed words (where there are no concepts, a caption), and in somebody's prompt."""
+    seen = Encoded(attributor.model, [image])
+    words = attributor.describe(seen, "") if attributor.collection.concepts else {}
+    alike = ask(attributor, seen, described(words, caption))
+    found = {f"{q}: {GUESSED if q == GENERAL else UNRELATED}": a for q, a in alike.items()}
+    if attributor.model.family.reads == "prompt":
+        found[f"{GENERAL}: {TYPED}"] = ask(attributor, seen, {GENERAL: prompt})[GENERAL]
+    return found
+
+
+def ask_drawn(attributor: Attributor, query: Query, rng: np.random.Generator) -> Named:
+    """Ask a drawn picture in the words that it was drawn from, and each concept in another phrase."""
+    concepts, seen = attributor.collection.concepts, Encoded(attributor.model, [query.image])
+    words = {c: concepts[c][value] for c, value in query.values.items()}
+    if words.keys() != concepts.keys():
+        words = attributor.describe(seen, query.prompt)
+    alike = ask(attributor, seen, {GENERAL: query.prompt} | words)
+    found = {f"{q}: {DRAWN}": a for q, a in alike.items()}
+    if words:
+        alike = ask(attributor, seen, other_words(concepts, words, rng))
+        found |= {f"{q}: {OTHER}": a for q, a in alike.items()}
+    return found
 
 
 def other_words(concepts: dict[str, Words], words: Words, rng: np.random.Generator) -> Words:
@@ -140,11 +135,6 @@ def other_words(concepts: dict[str, Words], words: Words, rng: np.random.Generat
         concept: str(rng.choice([p for p in concepts[concept].values() if p != phrase]))
         for concept, phrase in words.items()
     }
-
-
-def guessed(attributor: Attributor, seen: Encoded) -> Words:
-    """Guess what a picture shows of every concept, as an upload's words are guessed."""
-    return attributor.describe(seen, "") if attributor.collection.concepts else {}
 
 
 def ask(attributor: Attributor, seen: Encoded, words: Words) -> dict[str, Float[Tensor, "part"]]:

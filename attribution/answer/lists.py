@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attribution.cache.store import Cache
 from attribution.cache.weights import GENERAL, belongs_to, read_weights
-from attribution.described import read_about, read_described, write_described
+from attribution.described import hash_of_tensors, read_about, read_described, write_described
 from attribution.errors import BelongsElsewhere, InputError
 from attribution.files import Wanted, hash_of
 from attribution.gradients.kernel import apply_kernel
@@ -124,6 +124,11 @@ class Lists:
     def known(self) -> dict[str, Alike]:
         """Give all that was taken, named "question: kind"."""
         return {f"{q}: {k}": a for q, judge in self.judges.items() for k, a in judge.kinds.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Say by a hash what lists are compared with."""
+        return hash_of_tensors(self.known)
 
     def p_values(self, alike: dict[str, Float[Tensor, "part"]]) -> dict[str, float]:
         """Give the p-value of every question that is known."""

@@ -40,7 +40,8 @@ def query_features(
     found = unit(extractor.query(seen.at(rows), phrases, batch_size))
     found = found.unflatten(0, (len(seen), len(asked)))  # [query, question, group, dim]
     features = dict(zip(asked, found.unbind(1), strict=True))
-    bare = features.pop(WORDLESS, 0)
-    less = bare if contrasted else 0
-    found = {n: f if n == GENERAL else f - less for n, f in features.items()}
-    return found | ({WORDLESS: bare} if wordless else {})
+    less = features[WORDLESS] if contrasted else 0
+    found = {n: f if n in (GENERAL, WORDLESS) else f - less for n, f in features.items()}
+    if not wordless:
+        found.pop(WORDLESS, None)
+    return found
