@@ -21,7 +21,7 @@ from attribution.looks.own import (
     own_p_value,
     with_concept,
 )
-from attribution.looks.phrases import plain_phrase, prompts_with, prompts_without, unknown_words
+from attribution.looks.phrases import plain_phrase, prompts_with, unknown_words
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED

@@ -79,9 +79,9 @@ class Answer:
 
     def list_p_value(self, **amounts: float | int) -> float | None:
         """Give the p-value of the first ten of a mix: the largest of all that is mixed; None where one is not known."""
+        known = self.list_p_values
         asked = [name for name, amount in (amounts or {GENERAL: 1.0}).items() if amount > 0]
-        found = [self.list_p_values.get(name) for name in asked]
-        return None if None in found or not found else max(found)
+        return max(known[name] for name in asked) if asked and known.keys() >= {*asked} else None
 
     def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
         """Mix standardised scores convexly; amounts need not sum to one."""
