@@ -215,12 +215,13 @@ class Attributor:
 
         `features` and `bare`, those under no words, are before the kernel.
         """
-        found = {}
-        for name, feature in features.items():
-            rows = top(scores[name][None], FIRST)[0].tolist()
-            ten = torch.stack([self.feature(row) for row in rows])
-            found[name] = alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
-        return found
+        rows = {name: top(scores[name][None], FIRST)[0] for name in features}
+        places = [int(p) for some in rows.values() for p in self.order.argsort()[some]]
+        tens = self.cache.features_at(places).split([len(some) for some in rows.values()])
+        return {
+            name: alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
+            for (name, feature), ten in zip(features.items(), tens, strict=True)
+        }
 
     def answer(
         self,

@@ -25,7 +25,6 @@ from attribution.answer.lists import (
     write_lists,
 )
 from attribution.answer.questions import WORDLESS, query_features
-from attribution.cache.weights import FILE as WEIGHTS
 from attribution.errors import InputError
 from attribution.looks.own import learn_concept, with_concept
 from attribution.looks.phrases import prompts_without
@@ -118,7 +117,8 @@ def test_the_largest_p_value_of_the_kinds_counts_and_none_is_zero():
     both = Judge({DRAWN: drawn_from("d", shift=0.4), "far": far, "near": near})
     best, middling = torch.full((12,), 2.0), torch.full((12,), 0.3)
     assert both.p_value(best) == 1 / 41
-    assert alone.p_value(middling) < 0.1 < 0.2 < both.p_value(middling)
+    assert alone.p_value(middling) < 0.1
+    assert both.p_value(middling) > 0.2
 
 
 def test_nulls_are_placed_by_what_was_learned_without_them():
@@ -145,7 +145,7 @@ def made_up(attributor, count=20):
 @pytest.fixture
 def cache(attributor, tmp_path):
     """The cache, in a folder of its own for what is written here."""
-    shutil.copy(attributor.cache.folder / WEIGHTS, tmp_path)
+    shutil.copytree(attributor.cache.folder, tmp_path, dirs_exist_ok=True)
     return replace(attributor.cache, folder=tmp_path)
 
 
@@ -168,10 +168,11 @@ def test_damage_and_too_few_are_refused(attributor, cache):
     with pytest.raises(InputError, match="not finite"):
         write_lists(cache, known | {"style: one": known["style: one"] * float("nan")}, {})
     assert not (cache.folder / FILE).exists()
-    lacking = {name: alike for name, alike in known.items() if name != f"style: {DRAWN}"}
-    write_lists(cache, lacking, {})
-    with pytest.raises(InputError, match="its kinds of pictures cannot be so"):
-        read_lists(cache)
+    for left_out in (f"style: {DRAWN}", "general: "):
+        lacking = {name: alike for name, alike in known.items() if not name.startswith(left_out)}
+        write_lists(cache, lacking, {})
+        with pytest.raises(InputError, match="its kinds of pictures cannot be so"):
+            read_lists(cache)
     (cache.folder / FILE).write_bytes(b"damaged")
     with pytest.raises(InputError, match="missing or damaged"):
         read_lists(cache)
@@ -267,6 +268,7 @@ def test_the_documents_sentence_is_about_all_that_is_mixed(mix, said):
     assert bool(found) == bool(said)
 
 
+@pytest.mark.slow  # draws 20 pictures
 def test_an_own_concept_is_compared_with_pictures_that_do_not_name_it(judge):
     concept = learn_concept(judge, "thick outlines", queries=10, top_k=3)
     assert concept.others.shape == (10, 2 * len(judge.cache.groups))

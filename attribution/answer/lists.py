@@ -38,7 +38,9 @@ RIDGE = (
 )
 FEWEST = 2 * FOLDS  # pictures of a kind
 TINY = 1e-12
-Alike = Float[Tensor, "picture part"]  # parts: every group with words, then every group without
+Alike = Float[
+    Tensor, "_ part"
+]  # of pictures; parts: every group with words, then every group without
 
 
 def alikeness(
@@ -183,7 +185,8 @@ def read_lists(cache: Cache) -> Lists | None:
         return None
     parts = 2 * len(cache.groups)
     wanted = {name: Wanted(torch.float16, (n, parts)) for name, n in about["pictures"].items()}
-    if not all(complete(name, about["pictures"]) for name in wanted):
+    every = [f"{GENERAL}: {DRAWN}", *wanted]
+    if not all(complete(name, about["pictures"]) for name in every):
         raise InputError(f"{path} is damaged: its kinds of pictures cannot be so; {ADVICE}")
     return of_kinds(read_described(path, about, wanted, ADVICE))
 
@@ -192,6 +195,6 @@ def complete(name: str, pictures: dict[str, int]) -> bool:
     """Tell whether a kind's question has pictures that the model drew, and others, and enough of this."""
     question, _, _ = name.rpartition(": ")
     others = [each for each in pictures if each.rpartition(": ")[0] == question]
-    return bool(question) and pictures[name] >= FEWEST and len(others) > 1 and (
+    return bool(question) and pictures.get(name, 0) >= FEWEST and len(others) > 1 and (
         f"{question}: {DRAWN}" in pictures
     )  # fmt: skip
