@@ -27,7 +27,8 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.copies import Copy, find_copies
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
-from attribution.answer.questions import GENERAL, query_features
+from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
+from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
 from attribution.cache.scoring import contributions, mean_feature, top, weighted
@@ -78,6 +79,7 @@ class Attributor:
             raise InputError(
                 f"{cache.folder}/calibration.safetensors is of other concepts; run python -m precompute calibrate"
             )
+        self.lists: Lists | None = read_lists(cache)
         self.look_alikes: LookAlikes | None = read_look_alikes(
             cache.folder, collection, cache.header["fingerprints"], math.prod(model.latent_shape)
         )
@@ -221,14 +223,39 @@ class Attributor:
         `weights` are those of questions that the cache does not know.
         """
         questions = {name: [phrase] for name, phrase in phrases.items()}
-        features = query_features(self.extractor, seen, questions)
+        features = query_features(self.extractor, seen, questions, wordless=self.lists is not None)
+        bare = features.pop(WORDLESS, None)
         asked = {n: apply_kernel(f, self.cache.kernel)[0] for n, f in features.items()}
         found = {}
         if self.calibration:
             known = {c: p for c, p in phrases.items() if c in self.collection.concepts}
             sentence = self.collection.sentence
             found = evidence(seen, described(known, phrases[GENERAL], sentence), sentence)
-        return self.answer(asked, phrases, found, weights)
+        answer = self.answer(asked, phrases, found, weights)
+        if self.lists is None or bare is None:
+            return answer
+        return replace(
+            answer,
+            list_p_values=self.lists.p_values(self.alike_to_lists(answer.scores, features, bare)),
+        )
+
+    def alike_to_lists(
+        self,
+        scores: dict[str, Float[Tensor, "train"]],
+        features: dict[str, Float[Tensor, "query group dim"]],
+        bare: Float[Tensor, "query group dim"],
+    ) -> dict[str, Float[Tensor, "part"]]:
+        """Say how alike one picture is to the first training images of every question, withheld or not.
+
+        `features` and `bare`, those under no words, are before the kernel.
+        """
+        rows = {name: top(scores[name][None], FIRST)[0] for name in features}
+        places = [int(p) for some in rows.values() for p in self.order.argsort()[some]]
+        tens = self.cache.features_at(places).split([len(some) for some in rows.values()])
+        return {
+            name: alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
+            for (name, feature), ten in zip(features.items(), tens, strict=True)
+        }
 
     def answer(
         self,

@@ -16,6 +16,7 @@ FIRST_SEED = {
     "calibration": 50_000_000,
     "own": 60_000_000,
     "unnamed": 70_000_000,
+    "others": 80_000_000,  # that an own concept is compared with
 }
 
 

@@ -1,6 +1,6 @@
 """Learn what evidence there is for pictures that have nothing to do with the model.
 
-In: a model, its collection and its cache. Out: `calibration.safetensors` in the cache folder.
+In: a model, its collection and its cache. Out: `calibration.safetensors` in the cache folder, and `lists.safetensors` (lists.py).
 Unrelated pictures are described by guessing, as an upload is, and go through the autoencoder; pictures that the model draws
 are asked about a subject, a style and a background that they do not show. What was taken before is not taken again.
 """
@@ -24,8 +24,10 @@ from attribution.answer.calibration import (
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.answer.roundtrip import trace
+from attribution.attributor import Attributor
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import resolution_of
+from attribution.cache.store import open_cache, resolution_of
+from attribution.cache.weights import FILE as WEIGHTS
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
 from attribution.files import ensure_writable, writing
@@ -34,6 +36,7 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.progress import counted
 from attribution.seeds import FIRST_SEED
+from precompute.lists import calibrate_lists
 from precompute.unrelated import draw_unrelated
 
 
@@ -46,6 +49,7 @@ class CalibrateConfig:
     cache_dir: str = "assets/cache"
     unrelated: int = 400  # pictures that have nothing to do with the collection
     draws: int = 320  # pictures that the model draws
+    lists: int = 200  # pictures of each kind that lists are compared with; 0: none
     device: str = "cpu"
     follow_links: bool = False  # to pictures outside the collection's folder
     seed: int = 0
@@ -55,6 +59,8 @@ class CalibrateConfig:
             raise InputError(
                 "unrelated and draws must be at least 19, or no p-value can be 5 % or less"
             )
+        if self.lists and self.lists < 20:
+            raise InputError(f"lists is {self.lists}; it must be at least 20, or 0 for none")
 
 
 def run(config: CalibrateConfig) -> None:
@@ -89,6 +95,19 @@ def calibrate(
         known = replace(known, traces=torch.tensor(traces))
     with writing(folder):
         write_calibration(folder, known, belongs_to, asdict(config))
+    lists_of(model, collection, folder, config)
+
+
+def lists_of(
+    model: DiffusionModel, collection: Collection, folder: Path, config: CalibrateConfig
+) -> None:
+    """Take what lists are compared with, where there are weights to make lists with and words to leave out."""
+    if not config.lists or not (folder / WEIGHTS).is_file():
+        return
+    cache = open_cache(folder, {"model": model.fingerprint, "collection": collection.fingerprint()})
+    attributor = Attributor(model, collection, cache)
+    if not attributor.extractor.rule.contrasts:
+        calibrate_lists(attributor, config.lists, config.seed)
 
 
 def earlier(

@@ -77,7 +77,8 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
         found = evidence(Encoded(model, [image]), words, sentence)
         drawn.append(Drawn(image, prompt, seed, held_out, {GENERAL: prompt} | phrases, found))
         queries.append(Query(image, values, prompt))
-    features = questions(attributor.extractor, collection, queries)
+    wordless = not attributor.extractor.rule.contrasts  # else it would be the same as no question
+    features = questions(attributor.extractor, collection, queries, wordless=wordless)
     write_examples(Path(config.output_dir), drawn, features, attributor.cache, asdict(config))
 
 

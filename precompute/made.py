@@ -25,7 +25,7 @@ from precompute.gradients import GradientsConfig
 from precompute.likeness import keep_likeness
 
 EXAMPLES = "examples"  # in the cache's folder
-QUICK = {"queries": 8, "unrelated": 19, "draws": 19, "known": 4}
+QUICK = {"queries": 8, "unrelated": 19, "draws": 19, "lists": 0, "known": 4}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class EverythingConfig(GradientsConfig):
     draws: int = field(
         default=CalibrateConfig.draws,
         metadata={"help": "pictures that are drawn and asked for what they do not show"},
+    )
+    lists: int = field(
+        default=CalibrateConfig.lists,
+        metadata={"help": "pictures of each kind that lists are compared with; 0: none"},
     )
     known: int = field(default=36, metadata={"help": "examples that the page opens with"})
     quick: bool = field(
@@ -66,7 +70,7 @@ class EverythingConfig(GradientsConfig):
     def calibration(self) -> CalibrateConfig:
         """Give the settings of the step that takes the evidence of what is unrelated."""
         places = self.pretrained_model_name_or_path, self.train_data_dir, self.output_dir
-        return CalibrateConfig(*places, self.unrelated, self.draws, seed=self.seed)
+        return CalibrateConfig(*places, self.unrelated, self.draws, self.lists, seed=self.seed)
 
     def examples(self) -> ExamplesConfig:
         """Give the settings of the step that draws examples; half are of what no picture shows."""
@@ -134,8 +138,20 @@ def evidence_made(world: World) -> str | None:
     drawn = min((len(null) for null in known.unshown.values()), default=world.config.draws)
     if len(known.unrelated) < world.config.unrelated or drawn < world.config.draws:
         return None
+    lists = lists_made(world)
+    if lists is None:
+        return None
     also = f", {drawn} drawings" if concepts else ""
-    return f"{len(known.unrelated)} unrelated pictures{also}"
+    return f"{len(known.unrelated)} unrelated pictures{also}{lists}"
+
+
+def lists_made(world: World) -> str | None:
+    """Say how many pictures lists are compared with: nothing where they were not wanted, None where they lack."""
+    its = world.attributor()
+    if not world.config.lists or its.extractor.rule.contrasts:
+        return ""
+    count = min((len(a) for a in its.lists.known.values()), default=0) if its.lists else 0
+    return f", {count} for lists" if count >= world.config.lists else None
 
 
 def make_evidence(world: World) -> None:

@@ -384,6 +384,7 @@ TABLES = {
     "calibration": calibration,
     "identity": identity,
     "drawn": calibration,
+    "listed": calibration,
     "regions": regions,
     "domains": domains,
     "own": own,

@@ -71,7 +71,7 @@ class Step:
         names += ["--pretrained_model_name_or_path", model, "--train_data_dir", str(collection)]
         more = {
             "weights": ["--queries", "2", "--top_k", "3"],
-            "calibrate": ["--unrelated", "19", "--draws", "19"],
+            "calibrate": ["--unrelated", "19", "--draws", "19", "--lists", "0"],
             "examples": ["--known", "2", "--output_dir", str(self.folder / "e")],
         }
         return [self.name, *names, *more[self.name], "--seed", str(seed)]

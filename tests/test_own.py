@@ -19,11 +19,9 @@ from attribution.looks.own import (
     MAX_QUERIES,
     learn_concept,
     own_p_value,
-    plain_phrase,
-    prompts_with,
-    unknown_words,
     with_concept,
 )
+from attribution.looks.phrases import plain_phrase, prompts_with, unknown_words
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED

@@ -50,6 +50,9 @@ class Answer:
     requests: Requests | None = None  # to be left out; else those beside the collection
     drawn: float | None = None  # p-value of the picture's trace; None without its calibration
     copies: tuple[Copy, ...] | None = None  # of training images; None where nobody looked
+    list_p_values: dict[str, float] = field(
+        default_factory=dict
+    )  # question -> whether its first ten are named by chance (lists.py); empty without a null
 
     @property
     def visible(self) -> Visible:
@@ -73,6 +76,12 @@ class Answer:
                 f"no p-value for {name}; run python -m precompute calibrate for this cache"
             )
         return self.p_values[name] <= level
+
+    def list_p_value(self, **amounts: float | int) -> float | None:
+        """Give the p-value of the first ten of a mix: the largest of all that is mixed; None where one is not known."""
+        known = self.list_p_values
+        asked = [name for name, amount in (amounts or {GENERAL: 1.0}).items() if amount > 0]
+        return max(known[name] for name in asked) if asked and known.keys() >= {*asked} else None
 
     def mix(self, **amounts: float | int) -> Float[Tensor, "train"]:
         """Mix standardised scores convexly; amounts need not sum to one."""

@@ -73,10 +73,12 @@ def questions(
     collection: Collection,
     queries: list[Query],
     concepts: dict[str, list[str]] | None = None,
+    wordless: bool = False,
 ) -> dict[str, Float[Tensor, "query group dim"]]:
     """Make the features of every question about generated pictures, which know their own prompts.
 
-    `concepts` (concept -> a phrase for each picture) asks in other words than the prompts' own.
+    `concepts` (concept -> a phrase for each picture) asks in other words than the prompts' own; with `wordless`,
+    features under no words come, too.
     """
     if concepts is None:
         named = collection.concepts
@@ -94,10 +96,9 @@ def questions(
     for start in counted(range(0, len(queries), BATCH), "gradients of queries", "batch"):
         part = slice(start, start + BATCH)
         seen = Encoded(extractor.model, [q.image for q in queries[part]])
-        parts.append(
-            query_features(extractor, seen, {name: words[part] for name, words in asked.items()})
-        )
-    return {name: torch.cat([part[name] for part in parts]) for name in asked}
+        words = {name: words[part] for name, words in asked.items()}
+        parts.append(query_features(extractor, seen, words, wordless=wordless))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def encode(

@@ -20,18 +20,28 @@ Questions = dict[str, list[str]]  # "general" or a concept -> a phrase for every
 
 
 def query_features(
-    extractor: FeatureExtractor, seen: Encoded, questions: Questions, batch_size: int = 8
+    extractor: FeatureExtractor,
+    seen: Encoded,
+    questions: Questions,
+    batch_size: int = 8,
+    wordless: bool = False,
 ) -> dict[str, Float[Tensor, "query group dim"]]:
-    """Make the query features of every question about every picture, the questions of a picture together."""
+    """Make the query features of every question about every picture, the questions of a picture together.
+
+    With `wordless`, those under no words stand beside them by the name WORDLESS.
+    """
     asked = dict(questions)
     concepts = [name for name in questions if name != GENERAL]
     contrasted = bool(concepts) and not extractor.rule.contrasts
-    if contrasted:
+    if contrasted or wordless:
         asked[WORDLESS] = [""] * len(seen)
     rows = [row for row in range(len(seen)) for _ in asked]
     phrases = [words[row] for row in range(len(seen)) for words in asked.values()]
     found = unit(extractor.query(seen.at(rows), phrases, batch_size))
     found = found.unflatten(0, (len(seen), len(asked)))  # [query, question, group, dim]
     features = dict(zip(asked, found.unbind(1), strict=True))
-    wordless = features.pop(WORDLESS) if contrasted else 0
-    return {n: f if n == GENERAL else f - wordless for n, f in features.items()}
+    less = features[WORDLESS] if contrasted else 0
+    found = {n: f if n in (GENERAL, WORDLESS) else f - less for n, f in features.items()}
+    if not wordless:
+        found.pop(WORDLESS, None)
+    return found

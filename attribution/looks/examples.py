@@ -1,14 +1,14 @@
 """Keep pictures that the model drew, with what is needed to answer for them at once.
 
 A folder holds a PNG for each example; `features.safetensors`, the query features `[example, group, dim]` of every
-question, before the kernel, so that images may come and go, and told with them the examples' prompts, seeds, phrases
-and evidence. In: such a folder and an attributor. Out: `Example`s, scored together in one pass over the cache,
+question, and of no words, before the kernel, so that images may come and go, and told with them the examples' prompts, seeds,
+phrases and evidence. In: such a folder and an attributor. Out: `Example`s, scored together in one pass over the cache,
 and the reverse question, which of them lean on a training image. It draws nothing and takes no gradient.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.answer.answer import Answer, standardise
-from attribution.answer.questions import GENERAL
+from attribution.answer.questions import GENERAL, WORDLESS
 from attribution.attributor import Attributor
 from attribution.cache.scoring import sums, top
 from attribution.cache.store import Cache
@@ -38,7 +38,11 @@ ENTRY = {
     "evidence": {str: float},
     "checksum": str,  # of the picture
 }
-TOLD = {"settings": {str: str | int | float | bool}, "examples": [ENTRY]}
+TOLD = {
+    "settings": {str: str | int | float | bool},
+    "examples": [ENTRY],
+    "wordless?": bool,  # whether there are features under no words; older files lack them
+}
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,15 @@ def write_examples(
         example.image.save(path, optimize=True)
         entry = {key: value for key, value in vars(example).items() if key != "image"}
         entries.append(entry | {"checksum": file_hash(path)})
-    write_described(folder / FILE, features, belongs_to(cache), settings=settings, examples=entries)
+    told = {"settings": settings, "examples": entries, "wordless": WORDLESS in features}
+    write_described(folder / FILE, features, belongs_to(cache), **told)
 
 
 def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     """Load examples and score them as `Attributor.attribute` would, refusing those of another model or method."""
     folder = Path(folder)
     entries, features = _read(folder, attributor)
+    bare = features.pop(WORDLESS, None)
     asked = {name: apply_kernel(f, attributor.cache.kernel) for name, f in features.items()}
     scores = _scores(asked, attributor)
     examples = []
@@ -107,6 +113,12 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
             {name: attributor.weights[name] for name in names},
             attributor.requests,
         )
+        if attributor.lists and bare is not None:
+            its = slice(number, number + 1)
+            alike = attributor.alike_to_lists(
+                answer.scores, {name: features[name][its] for name in names}, bare[its]
+            )
+            answer = replace(answer, list_p_values=attributor.lists.p_values(alike))
         picture = picture_path(folder, number)
         about = entry["prompt"], entry["seed"], answer, entry["held_out"]
         examples.append(Example(_picture(picture, attributor.model.resolution), *about, picture))
@@ -130,7 +142,7 @@ def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, T
     ):
         raise InputError(f"{path} is damaged: its phrases cannot be so; {ADVICE}")
     each = Wanted(torch.float32, (len(entries), *attributor.cache.kernel.shape[:2]))
-    wanted = dict.fromkeys(names, each)
+    wanted = dict.fromkeys([*names, *[WORDLESS] * about.get("wordless", False)], each)
     features = read_described(path, about, wanted, ADVICE)
     for number, entry in enumerate(entries):
         picture = picture_path(folder, number)

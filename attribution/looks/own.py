@@ -2,7 +2,8 @@
 
 As for the concepts that a cache knows (weights.py), but on the spot, from fewer pictures: the model draws prompts that
 name the phrase beside the collection's own, each picture is asked about the phrase alone (questions.py), and weights are
-fitted on contributions in the cache's scales. In: an `Attributor` and a phrase. Out: an `OwnConcept`, and an
+fitted on contributions in the cache's scales. Where the cache knows what lists are compared with (answer/lists.py), pictures that
+do not name the phrase are drawn and asked about it, too. In: an `Attributor` and a phrase. Out: an `OwnConcept`, and an
 `Answer` with one more question.
 
 It does not know whether the phrase means anything to the model. Words that no caption of the collection contains
@@ -10,7 +11,6 @@ are listed, not refused: the text encoder spells them out of pieces, and what co
 """
 
 import math
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,20 +22,21 @@ from torch import Tensor
 
 from attribution.answer.answer import Answer
 from attribution.answer.calibration import Calibration, evidence, p_value
-from attribution.answer.questions import GENERAL, query_features
+from attribution.answer.lists import FEWEST, Alike
+from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.attributor import Attributor
+from attribution.cache.scoring import weighted
 from attribution.cache.weights import FitConfig, fit_queries, read_weights
-from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
 from attribution.gradients.kernel import apply_kernel
-from attribution.models.diffusion import MAX_PROMPT
+from attribution.looks.phrases import plain_phrase, prompts_with, prompts_without, unknown_words
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection
 from attribution.progress import OnStep
 from attribution.seeds import FIRST_SEED
 
 MAX_QUERIES = 1000  # so many seeds are kept for every `seed`
 BATCH = 8
+OTHERS = 24  # pictures that lists are compared with, at most as many as are learned from
 DRAWING, GRADIENTS, PASS = 1, 2, 1  # how long each takes, for the progress
 ASKED = "asked"  # any name but that of the whole picture
 SAME = 1e-3  # norm of a unit feature's change that may be rounding
@@ -51,6 +52,7 @@ class OwnConcept:
     queries: int  # pictures that it was learned from
     seconds: float
     unknown_words: tuple[str, ...]  # of the phrase, which no caption contains
+    others: Alike | None = None  # how alike pictures that do not name it are to their lists
 
 
 def learn_concept(
@@ -71,21 +73,48 @@ def learn_concept(
         raise InputError(f"queries is {queries}; it must be 1 to {MAX_QUERIES}")
     prompts = prompts_with(phrase, attributor.collection, queries, seed)
     fit = FitConfig(top_k=top_k)
-    progress = Progress(on_step, queries, fit.rounds)
-    features = torch.cat(list(asked_pictures(attributor, phrase, prompts, seed, progress)))
+    apart = prompts_without(phrase, attributor.collection, min(queries, OTHERS), seed)
+    apart = apart if attributor.lists and len(apart) >= FEWEST else []
+    progress = Progress(on_step, (queries, len(apart)), fit.rounds)
+    first = FIRST_SEED["own"] + seed * MAX_QUERIES
+    asked = asked_pictures(attributor, phrase, prompts, first, progress)
+    features = torch.cat([some[ASKED] for some in asked])
     kernelised = apply_kernel(features, attributor.cache.kernel)
 
     scales = 1 / read_weights(attributor.cache)["equalised"]
     fitted = fit_queries(kernelised, attributor.cache, fit, scales, lambda: progress.advance(PASS))
+    weights = fitted.weights / scales
+    others = alike_without(attributor, phrase, weights, apart, seed, progress) if apart else None
     progress.finish()
     return OwnConcept(
         phrase,
-        fitted.weights / scales,
+        weights,
         fitted.report,
         queries,
         round(time.perf_counter() - started, 1),
         tuple(unknown_words(phrase, attributor.collection)),
+        others,
     )
+
+
+def alike_without(
+    attributor: Attributor,
+    phrase: str,
+    weights: Float[Tensor, "group"],
+    prompts: list[str],
+    seed: int,
+    progress: "Progress",
+) -> Alike:
+    """Say how alike pictures of other prompts are to the first training images of the phrase's list."""
+    found, first = [], FIRST_SEED["others"] + seed * MAX_QUERIES
+    for some in asked_pictures(attributor, phrase, prompts, first, progress, wordless=True):
+        kernelised = apply_kernel(some[ASKED], attributor.cache.kernel)
+        scores = weighted(attributor.contributions(kernelised), weights)
+        for row in range(len(scores)):
+            each = {ASKED: some[ASKED][row : row + 1]}
+            bare = some[WORDLESS][row : row + 1]
+            found.append(attributor.alike_to_lists({ASKED: scores[row]}, each, bare)[ASKED])
+    return torch.stack(found)
 
 
 def with_concept(
@@ -100,13 +129,23 @@ def with_concept(
     if concept.weights.shape != attributor.weights[GENERAL].shape:
         raise InputError(f"{concept.phrase!r} was learned with another model; learn it again")
     seen = Encoded(attributor.model, [image])
-    features = query_features(attributor.extractor, seen, {name: [concept.phrase]})[name]
-    [asked] = apply_kernel(features, attributor.cache.kernel)
+    question, judged = (
+        {name: [concept.phrase]},
+        bool(attributor.lists and concept.others is not None),
+    )
+    features = query_features(attributor.extractor, seen, question, wordless=judged)
+    bare = features.pop(WORDLESS, None)
+    [asked] = apply_kernel(features[name], attributor.cache.kernel)
     phrases, found, p_values = {name: concept.phrase}, {}, {}
     if attributor.calibration:
         found = evidence(seen, phrases)
         p_values = {name: own_p_value(attributor.calibration, answer.p_values, found[name])}
     more = attributor.answer({name: asked}, phrases, found, {name: concept.weights})
+    listed = {}
+    if attributor.lists and concept.others is not None and bare is not None:
+        alike = attributor.alike_to_lists(more.scores, features, bare)[name]
+        by_others = attributor.lists.p_value_among(concept.others, alike)
+        listed = {name: max(by_others, answer.list_p_values.get(GENERAL, 1.0))}
     return replace(
         answer,
         scores=answer.scores | more.scores,
@@ -115,6 +154,7 @@ def with_concept(
         evidence=answer.evidence | found,
         asked=answer.asked | more.asked,
         weights=answer.weights | more.weights,
+        list_p_values=answer.list_p_values | listed,
     )
 
 
@@ -129,55 +169,24 @@ def own_p_value(calibration: Calibration, known: dict[str, float], value: float)
     return max(known.get(GENERAL, 1.0), *(p_value(null, value) for null in nulls))
 
 
-def plain_phrase(phrase: str) -> str:
-    """Refuse a phrase that asks nothing; give it with single spaces."""
-    phrase = " ".join(phrase.split())
-    if len(phrase) > MAX_PROMPT:
-        raise InputError(f"the phrase has {len(phrase)} characters; the limit is {MAX_PROMPT}")
-    if not words_of(phrase):
-        raise InputError('the phrase has no words; describe what you look for, as in "at night"')
-    return phrase
-
-
-def words_of(text: str) -> list[str]:
-    """Give the words of a text, in lower case."""
-    return re.findall(r"[^\W_]+", text.lower())
-
-
-def unknown_words(phrase: str, collection: Collection) -> list[str]:
-    """Give the words of a phrase that no caption contains; the model never learned what they mean."""
-    known = {word for caption in set(collection.captions) for word in words_of(caption)}
-    return [word for word in dict.fromkeys(words_of(phrase)) if word not in known]
-
-
-def prompts_with(phrase: str, collection: Collection, count: int, seed: int) -> list[str]:
-    """Write prompts that name the phrase and then a value of every concept that it does not name itself.
-
-    The phrase comes first, where no tokenizer cuts it off.
-    """
-    concepts = collection.concepts
-    if not concepts:
-        return [f"{phrase}, {caption}" for caption in captioned(collection, count, seed)]
-    others = [concept for concept in concepts if concept not in named_in(phrase, concepts)]
-    wanted = combinations(collection, held_out=False, count=count, seed=seed)
-    named = [{c: concepts[c][values[c]] for c in others} for values in wanted]
-    rests = [full_prompt(phrases, collection.sentence) for phrases in named]
-    return [", ".join(filter(None, (phrase, rest))) for rest in rests]
-
-
 def asked_pictures(
-    attributor: Attributor, phrase: str, prompts: list[str], seed: int, progress: "Progress"
-) -> Iterator[Float[Tensor, "query group dim"]]:
-    """Draw some pictures at a time and give their features under the phrase's question."""
+    attributor: Attributor,
+    phrase: str,
+    prompts: list[str],
+    first: int,  # seed of the first picture
+    progress: "Progress",
+    wordless: bool = False,
+) -> Iterator[dict[str, Float[Tensor, "query group dim"]]]:
+    """Draw some pictures at a time and give their features under the phrase's question, ASKED."""
     for start in range(0, len(prompts), BATCH):
         some = prompts[start : start + BATCH]
-        first = FIRST_SEED["own"] + seed * MAX_QUERIES + start
-        images = attributor.model.generate(some, list(range(first, first + len(some))))
+        seeds = list(range(first + start, first + start + len(some)))
+        images = attributor.model.generate(some, seeds)
         progress.advance(DRAWING)
         question = {ASKED: [phrase] * len(some)}
         seen = Encoded(attributor.model, images)
-        asked = query_features(attributor.extractor, seen, question)[ASKED]
-        if not asked.norm(dim=-1).max() > SAME:  # NaN, too, ends here
+        asked = query_features(attributor.extractor, seen, question, wordless=wordless)
+        if not asked[ASKED].norm(dim=-1).max() > SAME:  # NaN, too, ends here
             raise InputError(
                 f"{phrase!r} makes no difference to the model; use words of its captions"
             )
@@ -188,8 +197,8 @@ def asked_pictures(
 class Progress:
     """Counts what is done of drawing, gradients and passes over the cache."""
 
-    def __init__(self, on_step: OnStep | None, queries: int, rounds: int) -> None:
-        batches = math.ceil(queries / BATCH)
+    def __init__(self, on_step: OnStep | None, pictures: tuple[int, ...], rounds: int) -> None:
+        batches = sum(math.ceil(count / BATCH) for count in pictures)
         self.total = batches * (DRAWING + GRADIENTS) + (1 + rounds) * PASS
         self.done, self.on_step = 0, on_step
         self.advance(0)

@@ -39,7 +39,7 @@ def report_html(
         report=report,
         whole=GENERAL,
         originals=originals(attributor, report),
-        verdict=verdict(report),
+        verdict=f"{verdict(report)} {verdict_on_list(report)}".strip(),
         thumbnails=thumbnails(attributor, report),
         plot=plot(known, value) if known is not None and value is not None else None,
         credentials=credentials.facts() if credentials else [],
@@ -72,6 +72,19 @@ def verdict(report: Report) -> str:
         f"There is evidence for: {', '.join(out)}. The words help the model with this picture more than with "
         "unrelated ones."
     )
+
+
+def verdict_on_list(report: Report) -> str:
+    """Say in one sentence whether the first ten are named more strongly than chance; nothing where nobody can."""
+    known, level = report["calibration"].get("lists", {}), report["calibration"]["level"]
+    mixed = [name for name, amount in report["questions"]["mix"].items() if amount > 0]
+    if not known or not set(mixed) <= known.keys():
+        return ""
+    found = max(known[name] for name in mixed)
+    rarely = f"by chance a list is as strong in {100 * found:.1f} % of cases, at most"
+    if found <= level:
+        return f"The first ten training pictures are named more strongly than chance: {rarely}."
+    return f"The first ten training pictures are not named more strongly than chance: {rarely}."
 
 
 def originals(attributor: Attributor, report: Report) -> list[str]:

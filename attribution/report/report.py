@@ -69,6 +69,7 @@ SHAPE = {
         "evidence": {str: float},
         "p_values": {str: float},
         "drawn?": float,  # p-value of the picture's trace, without words
+        "lists?": {str: float},  # p-values of each question's first ten
     },
     "copies?": [{"file": str, "digest": str, "same": bool, "mirrored": bool}],  # nearest first
     "sources": [
@@ -98,6 +99,7 @@ def make_report(
     header = attributor.cache.header
     picture = cropped(image.convert("RGB"), attributor.model.resolution)
     drawn = attributor.drawn(picture)
+    listed = _of_the_cache(attributor, answer.list_p_values)
     rows, copies = attributor.collection.rows, attributor.copies(picture)
     found = [
         {"file": rows[c.row].file, "digest": rows[c.row].digest, "same": c.same, "mirrored": c.mirrored}
@@ -136,6 +138,7 @@ def make_report(
             "evidence": _of_the_cache(attributor, answer.evidence),
             "p_values": _of_the_cache(attributor, answer.p_values),
             **({} if drawn is None else {"drawn": drawn}),
+            **({"lists": listed} if listed else {}),
         },
         **({} if copies is None else {"copies": found}),
         "sources": [
@@ -172,6 +175,8 @@ def fingerprints(attributor: Attributor) -> dict[str, str]:
     """Say by hashes what an answer was made from."""
     weights = {name: weights.tolist() for name, weights in attributor.weights.items()}
     known = {name: null.tolist() for name, null in nulls(attributor).items()}
+    if attributor.lists:
+        known["lists"] = attributor.lists.fingerprint
     return {
         "model": attributor.model.fingerprint,
         "collection": attributor.collection.fingerprint(),
@@ -259,6 +264,9 @@ def _check_content(report: Report) -> None:
         "the seed": origin["seed"] is None or origin["seed"] >= 0,
         "the guidance": 0 <= origin["guidance"] <= MOST_GUIDANCE,
         "the steps": 1 <= origin["steps"] <= MOST_STEPS,
+        "the p-values of lists": all(
+            0 < p <= 1 for p in report["calibration"].get("lists", {}).values()
+        ),
         "the level": 0 < report["calibration"]["level"] < 1,
         "the ranks": [s["rank"] for s in sources] == list(range(1, len(sources) + 1)),
         "the order of the scores": scores == sorted(scores, reverse=True),

@@ -8,6 +8,7 @@
   captions        are flipped captions found?
   calibration     is nothing named for pictures that have nothing to do with the model?
   drawn           is it said of what the model drew, and not of unrelated pictures, that it drew them?
+  listed          is a list said to name its images more strongly than chance only where it does?
   identity        is a training picture recognised, resized, cropped, recompressed or mirrored?
   regions         does the heat map light up the right half of a composite?
   domains         do learned weights predict retraining better for digits and for text, too?

@@ -15,6 +15,7 @@ MEASUREMENTS = (
     "calibration",
     "identity",
     "drawn",
+    "listed",
     "regions",
     "domains",
     "own",

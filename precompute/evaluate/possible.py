@@ -67,6 +67,7 @@ NEEDS: dict[str, tuple[Lack, ...]] = {
     "factors": (words, held_out, labels, several),
     "world": (words, held_out, labels),
     "calibration": (words, held_out),
+    "listed": (words, held_out),
     "unnamed": (words, labels),
     "regions": (words, labels, maps),
     "unlearning": (words, held_out, labels, pair),

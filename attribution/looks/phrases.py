@@ -1,0 +1,61 @@
+"""Write prompts that name a person's own phrase beside a collection's words, and prompts that do not name it.
+
+In: a phrase and a collection. Out: prompts, and which words of the phrase no caption contains. It asks no model.
+"""
+
+import re
+
+from attribution.concepts import captioned, combinations, full_prompt, named_in
+from attribution.errors import InputError
+from attribution.models.diffusion import MAX_PROMPT
+from attribution.pictures.collection import Collection
+
+
+def plain_phrase(phrase: str) -> str:
+    """Refuse a phrase that asks nothing; give it with single spaces."""
+    phrase = " ".join(phrase.split())
+    if len(phrase) > MAX_PROMPT:
+        raise InputError(f"the phrase has {len(phrase)} characters; the limit is {MAX_PROMPT}")
+    if not words_of(phrase):
+        raise InputError('the phrase has no words; describe what you look for, as in "at night"')
+    return phrase
+
+
+def words_of(text: str) -> list[str]:
+    """Give the words of a text, in lower case."""
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def unknown_words(phrase: str, collection: Collection) -> list[str]:
+    """Give the words of a phrase that no caption contains; the model never learned what they mean."""
+    known = {word for caption in set(collection.captions) for word in words_of(caption)}
+    return [word for word in dict.fromkeys(words_of(phrase)) if word not in known]
+
+
+def prompts_with(phrase: str, collection: Collection, count: int, seed: int) -> list[str]:
+    """Write prompts that name the phrase and then a value of every concept that it does not name itself.
+
+    The phrase comes first, where no tokenizer cuts it off.
+    """
+    concepts = collection.concepts
+    if not concepts:
+        return [f"{phrase}, {caption}" for caption in captioned(collection, count, seed)]
+    others = [concept for concept in concepts if concept not in named_in(phrase, concepts)]
+    wanted = combinations(collection, held_out=False, count=count, seed=seed)
+    named = [{c: concepts[c][values[c]] for c in others} for values in wanted]
+    rests = [full_prompt(phrases, collection.sentence) for phrases in named]
+    return [", ".join(filter(None, (phrase, rest))) for rest in rests]
+
+
+def prompts_without(phrase: str, collection: Collection, count: int, seed: int) -> list[str]:
+    """Write prompts of the collection's own that do not name the phrase; fewer, or none, where most do."""
+    concepts = collection.concepts
+    if not concepts:
+        named = set(words_of(phrase))
+        captions = captioned(collection, len(collection), seed)
+        return [each for each in captions if not named <= set(words_of(each))][:count]
+    named = named_in(phrase, concepts)
+    every = combinations(collection, held_out=False, count=8 * count, seed=seed)
+    phrases = [collection.phrases(values) for values in every]
+    others = [each for each in phrases if not named.items() & each.items()]
+    return [full_prompt(each, collection.sentence) for each in others[:count]]
