@@ -207,7 +207,7 @@ def heard(demo, desk, gone, requests, tmp_path_factory):
 
 
 UNNAMED = {
-    f"page: {place}" for place in ("example", "where", "ticked")
+    f"page: {place}" for place in ("example", "where")
 }  # tell of no row whose it is
 
 
