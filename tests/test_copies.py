@@ -14,6 +14,7 @@ from attribution.answer.copies import LEAST, find_copies, told
 from attribution.answer.thumbnails import make_thumbnails, read_thumbnails, write_thumbnails
 from attribution.attributor import Attributor
 from attribution.errors import InputError
+from attribution.page.session import Session
 from attribution.page.views import Views
 from attribution.pictures.registration import pool, register
 from attribution.report.document import report_html
@@ -194,6 +195,6 @@ def test_the_page_escapes_the_file_s_name(seen, pictures):
     views.visible = replace(views.visible, collection=odd)
     [original] = views.originals(list(seen.copies(pictures[2])))
     assert original["told"].startswith("This picture is in the training set: <script>.png by ")
-    from attribution.page.views import render
-
-    assert "&lt;script&gt;.png" in render("originals", originals=[original])
+    session = Session(pictures[2], seen.attribute(pictures[2]), seen.method, "", None)
+    odd = replace(session.answer, collection=odd)
+    assert "&lt;script&gt;.png by" in views.verdict(replace(session, answer=odd))

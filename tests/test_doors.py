@@ -221,7 +221,7 @@ def test_nothing_of_an_upload_is_on_disk_whatever_becomes_of_it(url, hasty_page,
         d["id"] for d in get(page, "/config")["dependencies"] if d["targets"][0][1] == "upload"
     )
     picture = {"path": uploaded(page, good), "meta": META}
-    shown = joined(page, accept, [picture], "somebody")
+    shown = joined(page, accept, [picture, "", None], "somebody")
     assert "data:image/webp" in shown.text
     assert mark not in shown.text
     picture = {"path": uploaded(page, good), "meta": META}

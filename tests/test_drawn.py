@@ -16,7 +16,6 @@ from attribution.answer.calibration import (
     write_calibration,
 )
 from attribution.answer.roundtrip import trace
-from attribution.page.views import render
 from attribution.report.report import make_report
 from attribution.report.verification import verify_report
 from precompute.calibrate import CalibrateConfig, earlier
@@ -92,26 +91,6 @@ def test_without_its_null_nothing_is_said(attributor):
     assert attributor.drawn(attributor.collection.image(0)) is None
 
 
-@pytest.mark.parametrize(
-    ("seed", "drawn", "said"),
-    [
-        (7, None, "This model drew it"),
-        (None, 0.0025, "This model may have drawn it"),
-        (None, 0.3, "It does not look as if this model had drawn it"),
-        (None, None, ""),
-    ],
-)
-def test_the_page_says_who_made_it(seed, drawn, said):
-    text = render("maker", seed=seed, drawn=drawn, level=0.01, originals=[])
-    assert said in text
-    assert bool(text.strip()) == bool(said)
-
-
-def test_of_a_training_picture_nobody_says_that_the_model_drew_it():
-    text = render("maker", seed=None, drawn=0.0025, level=0.01, originals=[{"told": "it is"}])
-    assert not text.strip()
-
-
 def test_of_what_it_has_just_drawn_the_page_does_not_doubt_who_drew_it(desk):
     """Nor does it say that nothing stands out, where it is the words that say little."""
     session = desk.opened(0)
@@ -119,14 +98,11 @@ def test_of_what_it_has_just_drawn_the_page_does_not_doubt_who_drew_it(desk):
         session.answer, p_values=dict.fromkeys(session.answer.p_values, 0.5), drawn=0.5
     )
     weak = replace(session, answer=silent)
-    drawn = desk.views.asked(weak) + desk.views.ranked(weak)
-    assert "This model drew it" in drawn
-    assert "The list is weak evidence" in drawn
-    assert "No training image" not in drawn
-    other = replace(weak, seed=None)
-    upload = desk.views.asked(other) + desk.views.ranked(other)
-    assert "No training image stands out" in upload
-    assert "unlikely to come from this model" in upload
-    likely = desk.views.asked(replace(session, answer=replace(silent, drawn=0.0025), seed=None))
-    assert "may have drawn it" in likely
-    assert "unlikely to come from this model" not in likely
+    drawn = desk.views.verdict(weak)
+    assert "This model drew this picture" in drawn
+    assert "What pushed it most cannot be told" in drawn
+    upload = desk.views.verdict(replace(weak, seed=None))
+    assert "the order is no evidence" in upload
+    assert "Probably not made by this model" in upload
+    likely = replace(session, answer=replace(silent, drawn=0.0025), seed=None)
+    assert "Probably made by this model" in desk.views.verdict(likely)

@@ -206,9 +206,7 @@ def heard(demo, desk, gone, requests, tmp_path_factory):
     return before, after
 
 
-UNNAMED = {
-    f"page: {place}" for place in ("example", "where", "ticked")
-}  # tell of no row whose it is
+UNNAMED = {f"page: {place}" for place in ("example", "where")}  # tell of no row whose it is
 
 
 def test_before_they_ask_the_search_finds_them_everywhere(heard, secrets):

@@ -21,7 +21,7 @@ from attribution.looks.own import (
     own_p_value,
     with_concept,
 )
-from attribution.looks.phrases import plain_phrase, prompts_with, unknown_words
+from attribution.looks.phrases import known_words, plain_phrase, prompts_with, unknown_words
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
@@ -186,12 +186,12 @@ def test_names_of_the_cache_and_concepts_of_another_model_are_refused(attributor
 def test_words_that_no_caption_contains_are_listed_once_in_order():
     captions = ["a woodcut of a cat, by the sea"]
     collection = Collection(Path(), ["0.png"], captions, [{}], {}, [])
-    assert unknown_words("Thick cats, thick SEA outlines!", collection) == [
+    assert unknown_words("Thick cats, thick SEA outlines!", known_words(collection)) == [
         "thick",
         "cats",
         "outlines",
     ]
-    assert unknown_words("A Woodcut", collection) == []
+    assert unknown_words("A Woodcut", known_words(collection)) == []
 
 
 def test_prompts_name_the_phrase_and_no_rival_of_it(attributor):

@@ -362,21 +362,32 @@ def test_the_page_can_be_read_by_ear(page, generated):
     assert "does not say who the author is" in " ".join(page.text.split())
 
 
-def test_the_verdict_follows_the_p_values(attributor, report):
-    said = []
-    for p_values in ({"general": 0.001}, {"general": 0.9}, {}):
-        report["calibration"]["p_values"] = p_values
-        said.append(Page(report_html(attributor, report)).text)
-    assert "There is evidence for: whole picture" in said[0]
-    assert "No training picture stands out" in said[1]
-    assert "Without a calibration" in said[2]
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.001, "pushed it and its style most. Evidence: strong."),
+        (0.03, "pushed it and its style most. Evidence: some."),
+        (0.9, "What pushed it and its style most cannot be told: something always comes first."),
+        (None, "Evidence: not measured."),
+    ],
+)
+def test_the_verdict_follows_the_p_values(attributor, report, p, said):
+    mix = {"general": 1.0, "style": 1.0}
+    report["questions"]["mix"] = mix
+    report["calibration"] |= {
+        "p_values": {} if p is None else dict.fromkeys(mix, p),
+        "evidence": dict.fromkeys(mix, 0.1),
+    }
+    text = " ".join(Page(report_html(attributor, report)).text.split())
+    assert said in text
+    assert said in sources_csv(attributor, report)
 
 
-def test_no_cell_of_the_table_is_a_formula(report):
+def test_no_cell_of_the_table_is_a_formula(attributor, report):
     dangers = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1"]
     for source, danger in zip(report["sources"], dangers, strict=False):
         source |= {"caption": danger, "labels": {danger: danger, "artist": 'a "b", c'}}
-    head, *rows = csv.reader(io.StringIO(sources_csv(report), newline=""))
+    head, *rows = csv.reader(io.StringIO(sources_csv(attributor, report), newline=""))
     cells = [cell for row in (head, *rows) for cell in row]
     scores = {row[1] for row in rows}
     assert not [c for c in cells if c.lstrip()[:1] in tuple("=+-@") and c and c not in scores]

@@ -29,7 +29,13 @@ from attribution.cache.scoring import weighted
 from attribution.cache.weights import FitConfig, fit_queries, read_weights
 from attribution.errors import InputError
 from attribution.gradients.kernel import apply_kernel
-from attribution.looks.phrases import plain_phrase, prompts_with, prompts_without, unknown_words
+from attribution.looks.phrases import (
+    known_words,
+    plain_phrase,
+    prompts_with,
+    prompts_without,
+    unknown_words,
+)
 from attribution.models.encoded import Encoded
 from attribution.progress import OnStep
 from attribution.seeds import FIRST_SEED
@@ -92,7 +98,7 @@ def learn_concept(
         fitted.report,
         queries,
         round(time.perf_counter() - started, 1),
-        tuple(unknown_words(phrase, attributor.collection)),
+        tuple(unknown_words(phrase, known_words(attributor.collection))),
         others,
     )
 

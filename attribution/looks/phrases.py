@@ -26,9 +26,13 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
 
 
-def unknown_words(phrase: str, collection: Collection) -> list[str]:
+def known_words(collection: Collection) -> set[str]:
+    """Give the words of all captions."""
+    return {word for caption in set(collection.captions) for word in words_of(caption)}
+
+
+def unknown_words(phrase: str, known: set[str]) -> list[str]:
     """Give the words of a phrase that no caption contains; the model never learned what they mean."""
-    known = {word for caption in set(collection.captions) for word in words_of(caption)}
     return [word for word in dict.fromkeys(words_of(phrase)) if word not in known]
 
 

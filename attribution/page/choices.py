@@ -16,7 +16,7 @@ from attribution.pictures.hub import is_hub_id
 from attribution.pictures.vocabulary import OWN
 
 WHOLE = "whole picture"
-LINKED = ("prompt", "seed", "artist")  # what else a link says
+LINKED = ("prompt", "seed", "artist", "method")  # what else a link says
 ARGUMENTS = (  # what else programs say, and names that Gradio's clients keep to themselves
     "prompt", "seed", "method", "session", "own", "row", "count", "artist", "own_concept", "request", "self",
     "text", "phrase", "upload", "left_out", "api_name", "fn_index", "result_callbacks",

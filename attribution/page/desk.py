@@ -11,6 +11,7 @@ from threading import Lock
 
 from PIL import Image
 
+from attribution.answer.copies import Copy
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share, portions
 from attribution.attributor import Attributor
@@ -19,6 +20,7 @@ from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
+from attribution.looks.phrases import known_words, unknown_words
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
@@ -36,6 +38,19 @@ from attribution.report.report import make_report
 ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
 PAGE_SIZE = 24  # training images on a page of the collection
+LITTLE = {
+    "and",
+    "the",
+    "with",
+    "for",
+    "from",
+    "into",
+    "over",
+    "under",
+    "near",
+    "its",
+    "that",
+}  # name nothing
 LEANING = 8  # pictures that lean on a training image
 
 
@@ -50,6 +65,7 @@ class Desk:
     max_prompt: int = MAX_PROMPT  # characters
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
+    copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     lock: Lock = field(
         default_factory=Lock
     )  # one at a time: gradients hook into the model's layers
@@ -97,20 +113,46 @@ class Desk:
         """Open an example as if the visitor had asked for it."""
         example = self.examples[number]
         given = tuple(named_in(example.prompt, self.collection.concepts))
+        if number not in self.copied:
+            self.copied[number] = self.attributor.copies(example.image)
+        answer = replace(example.answer, copies=self.copied[number])
         return Session(
-            example.image, example.answer, self.attributor.method, example.prompt, example.seed,
+            example.image, answer, self.attributor.method, example.prompt, example.seed,
             given=given, example=number,
         )  # fmt: skip
 
-    def picked(self, values: tuple[str, ...], prompt: str | None = None) -> dict[str, str]:
-        """Give the phrases of a value of each concept; with a prompt, of those alone that it holds."""
-        known = self.collection.concepts
-        found = {c: known[c].get(v) for c, v in zip(known, values, strict=True)}
-        return {c: p for c, p in found.items() if p and (prompt is None or p in prompt)}
+    def with_word(self, prompt: object, concept: object, value: object) -> str:
+        """Write a prompt such as "a woodcut of a cat by the sea" with another value, or without one that it names."""
+        known, prompt = self.collection.concepts, words(prompt, "the prompt", self.max_prompt)
+        phrase = known.get(words(concept, "the concept", 200), {}).get(
+            words(value, "the word", 200)
+        )
+        if phrase is None:
+            raise InputError("there is no such word to choose; reload the page")
+        named = named_in(prompt, known)
+        chosen = {c: p for c, p in named.items() if c != concept}
+        chosen |= {} if named.get(concept) == phrase else {concept: phrase}
+        return full_prompt(chosen, self.collection.sentence)
 
-    def build(self, *values: str) -> str:
-        """Write a prompt such as "a woodcut of a cat by the sea"."""
-        return full_prompt(self.picked(values), self.collection.sentence)
+    @cached_property
+    def known_words(self) -> set[str]:
+        """Give the words of all captions, which the model learned from."""
+        return known_words(self.collection)
+
+    def unknown(self, prompt: object) -> tuple[str, ...]:
+        """Give the words of a prompt that the model never learned."""
+        prompt = words(prompt, "the prompt", self.max_prompt)
+        if self.choices.reads != "prompt":
+            return ()
+        found = unknown_words(prompt, self.known_words)
+        return tuple(word for word in found if len(word) > 2 and word not in LITTLE)
+
+    def known_example(self, prompt: object, seed: object, method: object) -> int | None:
+        """Find the example that a prompt and a seed would draw."""
+        if method not in ("", None, self.attributor.method):
+            return None
+        same = [n for n, e in enumerate(self.examples) if (e.prompt, e.seed) == (prompt, seed)]
+        return same[0] if same else None
 
     def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
@@ -125,7 +167,7 @@ class Desk:
         return image, prompt, seed
 
     def attribute(
-        self, image: Image.Image, prompt: object, seed: int | None, picks: tuple[str, ...] = (),
+        self, image: Image.Image, prompt: object, seed: int | None,
         own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""
@@ -133,12 +175,11 @@ class Desk:
         attributor = self.by_method.get(method or self.attributor.method)
         if attributor is None:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
-        picked = self.picked(picks, prompt) if picks else {}
         with self.lock:
-            answer = attributor.attribute(image, prompt, concepts=picked)
+            answer = attributor.attribute(image, prompt)
         session = Session(
-            image, answer, attributor.method, prompt, seed,
-            given=tuple(named_in(prompt, self.collection.concepts) | picked), credentials=credentials,
+            image, answer, attributor.method, prompt, seed, credentials=credentials,
+            given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.unknown(prompt),
         )  # fmt: skip
         for concept in own or []:
             session = self.asked_more(session, concept)
@@ -170,7 +211,9 @@ class Desk:
         answer = replace(session.answer, requests=self.attributor.requests)
         names = [*self.choices.questions, *(OWN + concept.phrase for concept in own)]
         mix = as_mix(dict(zip(names, amounts, strict=False)), answer)
-        likeness, stable = marks or (None, None)
+        of, likeness, stable = marks or (None, None, None)
+        if of is not session.image:  # of the picture before
+            likeness = stable = None
         artist = words(artist, "the artist", 200)
         if artist and artist not in self.visible.names("artist"):
             artist = NOBODY
@@ -188,7 +231,7 @@ class Desk:
         attributor = self.by_method[session.method]
         with self.lock:
             likeness = attributor.alike(session.image) if attributor.look_alikes else None
-            marks = likeness, stability(attributor, session.image, session.answer)
+            marks = session.image, likeness, stability(attributor, session.image, session.answer)
         if session.example is not None:
             self.marked[session.example] = marks
         return marks
@@ -282,7 +325,9 @@ class Desk:
         """Offer the report, the ranking and the link."""
         report = self.report(seen)
         page = report_html(self.by_method[seen.method], report)
-        return self.views.taken(report, page, sources_csv(report), seen.link())
+        return self.views.taken(
+            report, page, sources_csv(self.by_method[seen.method], report), seen.link()
+        )
 
     def as_json(self, seen: Session, count: int) -> dict:
         """Give an answer to a program."""
@@ -297,8 +342,16 @@ class Desk:
             "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
             "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
             "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
-            "copies": self.copies_json(seen),
+            "copies": self.copies_json(seen), "verdict": self.verdict_json(seen),
             "drawn": {"known": seen.seed is not None, "p_value": answer.drawn},
+        }  # fmt: skip
+
+    def verdict_json(self, seen: Session) -> dict:
+        """Give the verdict to a program, in the page's words."""
+        said = seen.verdict
+        return {
+            "origin": said.origin, "evidence": said.evidence, "sentence": said.sentence,
+            "sure": " ".join(said.sure),
         }  # fmt: skip
 
     def copies_json(self, seen: Session) -> list[dict] | None:

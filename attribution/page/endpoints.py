@@ -18,7 +18,7 @@ from attribution.page.choices import Choices, as_argument
 from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.inputs import rows, whole
-from attribution.page.panels.mix import OWN_SLOTS
+from attribution.page.panels.own import SLOTS
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
 
@@ -37,7 +37,7 @@ class Endpoints:
         """Draw a picture from a prompt and a seed, and rank the training images behind it."""
         desk = self.hall.desk
         image, prompt, seed = desk.draw(prompt, seed, self.hall.steps(request))
-        session = desk.attribute(image, prompt, seed, (), [], method)
+        session = desk.attribute(image, prompt, seed, [], method)
         return session, image, desk.as_json(session, COUNT)
 
     def attribute(
@@ -57,7 +57,7 @@ class Endpoints:
             picture = uploads.take(request.session_hash, (upload or {}).get("path"))
         finally:
             uploads.clear(request.session_hash)
-        session = desk.attribute(picture.image, prompt, None, (), [], method)
+        session = desk.attribute(picture.image, prompt, None, [], method)
         said = picture.credentials
         return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
 
@@ -82,7 +82,7 @@ class Endpoints:
         if session is None:
             raise InputError("make or upload a picture first")
         about = {"phrase": concept.phrase, "unknown_words": list(concept.unknown_words)}
-        return [*own, concept][-OWN_SLOTS:], desk.asked_more(session, concept), about
+        return [*own, concept][-SLOTS:], desk.asked_more(session, concept), about
 
     def without(
         self, session: Session | None, left_out: object, artist: object, request: gr.Request

@@ -14,7 +14,7 @@ import gradio as gr
 
 from attribution.errors import InputError
 from attribution.page.guards import data_of
-from attribution.page.hall import Stopped
+from attribution.page.hall import Stopped, Superseded
 from attribution.page.inputs import whole
 
 HEAVY = {"concurrency_id": "model", "concurrency_limit": 1}  # one at a time on the model
@@ -24,8 +24,12 @@ TICK = {"concurrency_id": "tick", "concurrency_limit": 1}  # else two would add 
 PRIVATE = {"api_visibility": "private"}
 QUICK = LIGHT | PRIVATE | {"show_progress": "hidden"}
 RAW = {"preprocess": False}  # else gradio opens an upload, and tells the names that it knew before
+NEWEST = {"trigger_mode": "multiple"}  # a newer one overtakes (hall.py), and none is turned away
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 STOPPED = "Stopped. Nothing was changed."
+# what happened -> how its message is headed
+REFUSED, ENDED = "That did not work", "Stopped"
+KINDS = ["look", "artist", "turn", "tick", "example", "drawn", "word", "clear", "back"]
 
 
 @contextmanager
@@ -35,9 +39,11 @@ def one_sentence() -> Iterator[None]:
         yield
     except InputError as error:
         sentence = html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
-        raise gr.Error(sentence, print_exception=False) from error
+        raise gr.Error(sentence, title=REFUSED, print_exception=False) from error
     except Stopped as error:
-        raise gr.Error(STOPPED, print_exception=False) from error
+        raise gr.Error(STOPPED, title=ENDED, print_exception=False) from error
+    except Superseded as error:  # nobody is to hear of it
+        raise gr.Error(STOPPED, visible=False, print_exception=False) from error
 
 
 def plainly(handler: Callable) -> Callable:
@@ -72,7 +78,15 @@ def sent(event: gr.EventData, name: str, count: int) -> int:
     return whole(data_of(event).get(name), f"the {name}", 0, count - 1)
 
 
+def numbered(event: str, count: int) -> str:
+    """Write what a browser does before an event of `count` inputs: it puts the question's number in the last place.
+
+    `event` is `begun` for a new question, which overtakes older ones, or `again` for a later part of it.
+    """
+    return f"(...given) => page.{event}(given.slice(0, {count}))"
+
+
 def live(value: str, name: str, **options: Any) -> gr.HTML:
     """Make HTML whose buttons and boxes send events: page.js tells which."""
-    listen = "page.listen(element, trigger, watch, ['look', 'artist', 'turn', 'tick', 'example', 'drawn'])"
+    listen = f"page.listen(element, trigger, watch, {KINDS})"
     return gr.HTML(value, elem_id=name, js_on_load=listen, **options)

@@ -20,18 +20,25 @@ from attribution.looks.examples import Example, load_examples
 from attribution.models.adapters import split_name
 from attribution.page.desk import Desk
 from attribution.page.guards import wanted
+from attribution.page.inputs import whole
 from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
 from attribution.pictures.hub import is_hub_id
+from attribution.progress import OnStep
 
 LOG = logging.getLogger(__name__)
 SHIPPED = Origin("assets/model", "assets/collection")
 SHIPPED_EXAMPLES = "assets/examples"
 EXAMPLES = "examples"  # in a cache's folder
+OURS = "A small demonstration model: it learned from {known:,} pictures by {artists} invented workshops."
 
 
 class Stopped(Exception):
     """A visitor stopped a long job."""
+
+
+class Superseded(Exception):
+    """A visitor asked for something newer, or no longer for this."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ class Hall:
 
     desk: Desk
     limit: int = 120  # seconds that a long job may take
+    about: str = ""  # what the model is, in a sentence
     stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
+    turns: dict[str, int] = field(default_factory=dict)  # the newest question of each visitor
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
@@ -63,6 +72,26 @@ class Hall:
 
         return on_step
 
+    def newest(self, request: gr.Request, turn: object) -> None:
+        """Take a question's number from its visitor's browser, and refuse one that a newer question has overtaken."""
+        number, visitor = whole(turn or 0, "the turn", 0, 10**9), request.session_hash or ""
+        if number < self.turns.get(visitor, 0):
+            raise Superseded
+        self.turns[visitor] = number
+
+    def drawing(self, request: gr.Request, turn: object, progress: gr.Progress) -> OnStep:
+        """Tell the progress of a drawing, which ends when its visitor left or asks for something newer."""
+        self.newest(request, turn)
+        told, is_wanted = progress, wanted()
+
+        def on_step(done: int, total: int) -> None:
+            self.newest(request, turn)
+            if not is_wanted():
+                raise Superseded
+            told((done, total), desc="Drawing")
+
+        return on_step
+
     def stop(self, request: gr.Request) -> None:
         """Stop a visitor's long job."""
         if request.session_hash in self.stops:
@@ -72,6 +101,7 @@ class Hall:
         """Forget a visitor."""
         self.stop(request)
         self.stops.pop(request.session_hash, None)
+        self.turns.pop(request.session_hash, None)
         self.uploads.clear(request.session_hash)
 
 
@@ -104,7 +134,11 @@ def load(settings: Settings) -> Hall:
     if not examples and not named:
         examples = ready(Path(SHIPPED_EXAMPLES), attributor)
     desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt)
-    return Hall(desk, settings.time_limit)
+    ours = Path(attributor.model.name).resolve() == Path(SHIPPED.model).resolve()
+    said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
+    return Hall(
+        desk, settings.time_limit, settings.about or (said if ours else desk.views.about_model())
+    )
 
 
 def ready(folder: Path, attributor: Attributor) -> tuple[Example, ...]:

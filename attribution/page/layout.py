@@ -11,6 +11,7 @@ from attribution.page.panels import (
     answer,
     arrival,
     artists,
+    ask,
     closer,
     collection,
     limits,
@@ -19,14 +20,12 @@ from attribution.page.panels import (
     ranking,
     report,
     table,
-    ways,
     what_if,
 )
 from attribution.page.states import HOUR, new_states
 
 CLEANING = 600  # seconds between two looks for what is older than an hour
 TITLE = "Where does this picture come from?"
-SENTENCE = "Make or upload a picture, and see which training pictures, and whose, it leans on."
 
 
 def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
@@ -34,15 +33,14 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
     desk, views, choices = hall.desk, hall.desk.views, hall.desk.choices
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
         states = new_states()
-        gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="title")
+        gr.HTML(views.title(TITLE, hall.about), elem_id="title")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Trace", id="trace"):
-                way = ways.lay_out(desk)
+                way = ask.lay_out(desk)
                 with gr.Row(elem_id="answer"):
                     shown = answer.lay_out(desk)
                     with gr.Column(scale=3, min_width=300):
-                        mixed = mix.lay_out(choices)
-                        concept = own.lay_out(choices)
+                        mixed = mix.lay_out(desk)
                         order = ranking.lay_out()
                 look = closer.lay_out()
                 first = "artists" if choices.artists else "what if" if choices.forgets else "report"
@@ -56,21 +54,23 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         offer(hall, states, tools)  # first, so that programs get the names
 
         looking = [states.session, states.marks, states.artist, states.own, *mixed.every]
-        written = [order.ranked, shares.artists, tabular.table]
+        written = [shown.verdict, order.ranked, shares.artists, tabular.table]
         ranks = ranking.event(hall, states, looking, written)
-        answers = ways.connect(hall, way, shown.asked, states)
+        answers = ask.connect(hall, way, shown.asked, mixed.method, states)
         drawn = [states.session, shown.asked, way.prompt, tabs]
         answers.append(collection.connect(hall, library, drawn, states))
-        answer.connect(hall, answers, states, look.detail, leaving.count, ranks)
+        gone = [look.detail, leaving.leaving, leaving.different, along.taken]
+        answer.connect(hall, answers, states, gone, ranks)
         moved = mix.connect(choices, mixed, ranks)
         artists.connect([order.ranked, shares.artists], states, ranks)
-        ranking.connect(hall, order, states, leaving.count)
+        ranking.connect(hall, order, leaving.leaving, states, ranks)
         closer.connect(hall, look, order.ranked, moved, states, looking)
-        own.connect(hall, concept, mixed, states, ranks)
+        own.connect(hall, mixed.own, mixed.every, states, ranks)
         what_if.connect(hall, leaving, states)
         report.connect(hall, along, looking)
         filled = [shown.asked, *written, leaving.whose]
         filled += [library.artist, library.kind, library.found]
-        restored = [way.prompt, way.seed, states.artist, states.wanted, *mixed.sliders]
-        arrival.connect(hall, demo, filled, restored, states)
+        restored = [way.prompt, way.seed, mixed.method, states.artist, states.wanted, states.wished]
+        restored += [mixed.question, mixed.mixing, *mixed.sliders]
+        arrival.connect(hall, demo, filled, restored, shown.asked, states)
     return demo

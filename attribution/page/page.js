@@ -1,6 +1,11 @@
-// What runs in the browser: which button sends which event, the slider between two pictures, the page's link.
+// What runs in the browser: which button sends which event, how many questions are open, pictures that are dropped or
+// pasted, the slider between two pictures, the page's link, and what is read out.
 window.page = {
   moved: "", // the component that a press asked for: its heading gets the focus when it arrives
+  turn: 0, // the newest question's number
+  pending: 0, overtaken: 0, // questions that are not answered yet, and how many of them nobody waits for
+  open: {}, // what is unfolded or ticked of an answer, by name
+  returning: false, // to an address that the browser knows
 
   listen(element, trigger, watch, kinds) {
     element.addEventListener("click", (event) => {
@@ -12,23 +17,108 @@ window.page = {
       else if ("page" in data) trigger("turn", { page: Number(data.page) });
       else if ("example" in data) trigger("example", { example: Number(data.example) });
       else if ("drawn" in data) trigger("drawn", { drawn: Number(data.drawn) });
+      else if ("word" in data) trigger("word", { concept: data.concept, word: data.word });
+      else if ("untick" in data) trigger("tick", { row: Number(data.untick), on: false });
+      else if ("clear" in data) trigger("clear", {});
+      else if ("choose" in data) document.querySelector("#upload input[type=file]")?.click();
     });
     element.addEventListener("change", (event) => {
-      if ("tick" in event.target.dataset) trigger("tick", { row: Number(event.target.dataset.tick), on: event.target.checked });
+      const box = event.target;
+      if ("tick" in box.dataset) trigger("tick", { row: Number(box.dataset.tick), on: box.checked });
+      if ("keep" in box.dataset) page.open[box.dataset.keep] = box.checked;
     });
+    element.addEventListener("toggle", (event) => { if (event.target.dataset.keep) page.open[event.target.dataset.keep] = event.target.open; }, true);
     element.addEventListener("input", (event) => {
       const compare = event.target.closest(".compare");
       if (compare) compare.style.setProperty("--cut", event.target.value + "%");
     });
-    watch("value", () => { page.link(element); page.focus(element); });
-    page.focus(element); // what was hidden until now is made only when it is shown
+    if (element.closest("#asked")) page.back = () => { page.returning = true; trigger("back", { query: location.search }); };
+    watch("value", () => page.changed(element));
+    page.changed(element); // what was hidden until now is made only when it is shown
+  },
+
+  changed(element) {
+    if (page.pending && element.closest("#asked")) document.documentElement.classList.add("seen");
+    page.link(element);
+    page.focus(element);
+    page.say(element.querySelector("[data-said]")?.dataset.said);
+    for (const each of element.querySelectorAll("[data-keep]")) each[each.tagName === "DETAILS" ? "open" : "checked"] = page.open[each.dataset.keep] ?? false;
+    for (const radio of document.querySelectorAll("#question input")) radio.name = "question"; // gradio's are strangers to each other
+    for (const toolbar of element.querySelectorAll("[role=toolbar]")) page.rove(toolbar);
+  },
+
+  // One stop of the tab key for many buttons; arrow keys move among them.
+  rove(toolbar) {
+    const buttons = [...toolbar.querySelectorAll("button")];
+    buttons.forEach((button, place) => { button.tabIndex = place ? -1 : 0; });
+    toolbar.onkeydown = (event) => {
+      const at = buttons.indexOf(document.activeElement), step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step || at < 0) return;
+      event.preventDefault();
+      buttons[at].tabIndex = -1;
+      const next = buttons[(at + step + buttons.length) % buttons.length];
+      next.tabIndex = 0;
+      next.focus();
+    };
+  },
+
+  // Questions: a newer one overtakes those that are open.
+  begun(given) {
+    page.overtaken = page.pending++;
+    page.open = {};
+    page.busy();
+    return [...given.slice(0, -1), ++page.turn];
+  },
+  again(given) { return [...given.slice(0, -1), page.turn]; },
+  stopped(given) {
+    page.overtaken = page.pending;
+    page.busy();
+    return [...given.slice(0, -1), ++page.turn];
+  },
+  ended() {
+    page.pending = Math.max(0, page.pending - 1);
+    page.overtaken = Math.max(0, page.overtaken - 1);
+    page.busy();
+    if (!page.pending) page.settled();
+  },
+  arrived() { setTimeout(() => page.pending || page.settled(), 1000); }, // an address that asks for nothing, or for what cannot be
+  settled() { document.documentElement.classList.remove("arriving"); },
+  busy() { document.documentElement.classList.toggle("drawing", page.pending > page.overtaken); },
+
+  // A picture that is dropped or pasted anywhere is one that was chosen.
+  bring(files) {
+    const input = document.querySelector("#upload input[type=file]"), picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
+    if (!input || !picture) return false;
+    const carried = new DataTransfer();
+    carried.items.add(picture);
+    input.files = carried.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    return true;
   },
 
   link(element) {
     const link = element.querySelector("[data-link]")?.dataset.link;
     const embedded = document.querySelector("gradio-app[src]"); // the address is another page's
-    if (link && !embedded) history.replaceState(null, "", link);
+    if (link && !embedded && link !== location.search) {
+      const [now, next] = [location.search, link].map((each) => new URLSearchParams(each));
+      const same = ["prompt", "seed"].every((name) => now.get(name) === next.get(name));
+      history[same || page.returning ? "replaceState" : "pushState"](null, "", link);
+    }
+    if (link) page.returning = false;
     for (const here of element.querySelectorAll("a[data-here]")) here.href = location.origin + location.pathname + here.getAttribute("href");
+  },
+
+  // Read a new verdict out; what stands there when the page opens is read with the page.
+  say(text) {
+    if (!text || text === page.last) return;
+    let said = document.getElementById("said");
+    if (!said) {
+      said = Object.assign(document.createElement("div"), { id: "said", className: "hidden" });
+      said.setAttribute("aria-live", "polite");
+      document.querySelector(".gradio-container").append(said);
+    }
+    if (page.last) said.textContent = text;
+    page.last = text;
   },
 
   focus(element) {
@@ -42,3 +132,12 @@ window.page = {
     }, 100);
   },
 };
+// Whoever comes by a link sees its picture first, and none before it.
+if (/[?&](prompt|seed)=/.test(location.search)) document.documentElement.classList.add("arriving");
+addEventListener("popstate", () => page.back?.());
+document.addEventListener("paste", (event) => { if (page.bring(event.clipboardData?.files)) event.preventDefault(); });
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  if (kind === "drop") page.bring(event.dataTransfer.files);
+});

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from attribution.answer.answer import Answer, Source
 from attribution.answer.questions import GENERAL
+from attribution.answer.verdict import Verdict, verdict_of
 from attribution.errors import InputError
 from attribution.looks.regions import Regions
 from attribution.looks.stability import Stability
-from attribution.page.choices import OWN, in_link, question_of
+from attribution.page.choices import in_link, question_of
 
 COUNT = 12  # training images shown
+FIRST = 4  # of them, large
 LEVEL = 0.01  # the share of unrelated pictures for which evidence may be claimed
 SEED = 7
 LAST_SEED = 9_999_999  # those above belong to fitting and measuring (seeds.py)
-Marks = tuple[Tensor | None, Stability]  # likeness to every training image, repeats of the answer
+# the picture that they are of, its likeness to every training image, repeats of its answer
+Marks = tuple[Image.Image, Tensor | None, Stability]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Session:
     given: tuple[
         str, ...
     ] = ()  # concepts whose words came with the picture; the others are guessed
+    unknown: tuple[str, ...] = ()  # words of the prompt that no caption holds
     likeness: Tensor | None = None  # [train] cosine of latents
     stability: Stability | None = None  # the answer's repeats under other noise
     credentials: str = ""  # HTML, what the upload's Content Credentials say
@@ -54,12 +58,10 @@ class Session:
         """Rank the training images for the mix."""
         return self.answer.rank(count, self.among(), **self.mix)
 
-    def p_value(self) -> float | None:
-        """Give the largest p-value of what is mixed: all of it must stand out; None where nothing was judged."""
-        if not self.answer.evidence:
-            return None
-        found = [self.answer.p_values.get(name) for name in self.mix]
-        return None if None in found or not found else max(found)
+    @property
+    def verdict(self) -> Verdict:
+        """Judge what is looked at."""
+        return verdict_of(self.answer, self.mix, self.seed is not None, self.artist)
 
     def steady(self) -> Float[Tensor, "train"] | None:
         """Give the share of repeats in which each image stays in front; None where nothing was repeated."""
@@ -72,8 +74,8 @@ class Session:
         """Write the page's state as a query string; an upload has none."""
         if self.seed is None:
             return ""
-        plain = {in_link(n): amount for n, amount in self.mix.items() if not n.startswith(OWN)}
-        fields = {"prompt": self.prompt, "seed": self.seed} | plain
+        fields = {"prompt": self.prompt, "seed": self.seed, "method": self.method}
+        fields |= {in_link(name): amount for name, amount in self.mix.items()}
         return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
 
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     collection: Other = None  # likewise
     opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
     examples: Other = None  # answers that are ready when the page opens, else the cache's own
+    about: Annotated[str, Field(max_length=300, description="a sentence on the model")] = ""
     device: Annotated[str, Field(pattern=DEVICE, description="cpu, cuda or cuda:1")] = "cpu"
     max_prompt: Annotated[int, up_to(MAX_PROMPT)] = MAX_PROMPT  # characters
     max_upload_mb: Annotated[int, up_to(1000)] = 20

@@ -18,12 +18,19 @@ class States:
     ticked: gr.State  # rows to leave out
     looked_at: gr.State  # the row of the closer look
     artist: gr.State  # whose pictures alone are shown
+    upload: gr.State  # the name of their picture
     wanted: gr.Textbox  # what a link asks to be made
+    wished: gr.Textbox  # a phrase of one's own that a link asks about, and the amounts
+    turn: gr.Number  # of the visitor's questions, counted in the browser
 
 
 def new_states() -> States:
     """Make them, empty."""
-    empty = {name: gr.State(time_to_live=HOUR) for name in ("session", "marks", "looked_at")}
+    empty = {
+        name: gr.State(time_to_live=HOUR) for name in ("session", "marks", "looked_at", "upload")
+    }
     lists = {name: gr.State([], time_to_live=HOUR) for name in ("own", "recent", "ticked")}
     artist = gr.State("", time_to_live=HOUR)
-    return States(**empty, **lists, artist=artist, wanted=gr.Textbox("", visible=False))
+    hidden = {name: gr.Textbox("", visible=False) for name in ("wanted", "wished")}
+    hidden["turn"] = gr.Number(0, visible=False)
+    return States(**empty, **lists, artist=artist, **hidden)

@@ -14,23 +14,24 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from attribution.answer.calibration import Calibration
 from attribution.answer.copies import Copy, told
 from attribution.answer.likeness import NEAREST, ranks
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import portions
+from attribution.answer.verdict import STEPS
 from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.looks.own import OwnConcept
 from attribution.looks.unlearning import WhatIf
-from attribution.page.choices import OWN, WHOLE, Choices, question_of
-from attribution.page.session import COUNT, LEVEL, Session
+from attribution.page.choices import OWN, Choices, question_of
+from attribution.page.session import COUNT, FIRST, Session
 from attribution.report.credentials import Credentials
+from attribution.report.document import plot
 
 SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
-BINS = 48  # of the null plot
+ENLARGED = 192  # pixels that the traced picture is shown with
 FIGURES = Path(__file__).parents[2] / "benchmarks/results"  # where the project is, not a copy
 
 TEMPLATES = Environment(
@@ -39,7 +40,7 @@ TEMPLATES = Environment(
 )  # fmt: skip
 
 
-def render(name: str, **values: object) -> str:
+def render(name: str, /, **values: object) -> str:
     """Fill a template."""
     return TEMPLATES.get_template(f"{name}.html").render(**values)
 
@@ -84,20 +85,33 @@ class Views:
         return {"caption": visible.caption(row), **visible.labels(row), "file": visible.file(row)}
 
     def asked(self, session: Session) -> str:
-        """Show the picture, what was asked of it, and whether anything stands out."""
-        answer = session.answer
-        words = {c: p for c, p in answer.phrases.items() if c != GENERAL}
-        p_values = {question_of(c): p for c, p in answer.p_values.items()}
-        value = answer.evidence.get(GENERAL)
+        """Show the picture, and the words that its model never learned."""
+        width, height = session.image.size
+        small = f"{width} x {height}" if max(width, height) < ENLARGED else ""
         return render(
             "asked", picture=as_data(session.image), prompt=session.prompt, seed=session.seed,
-            words=words, given=session.given, p_values=p_values, level=LEVEL,
-            stands_out=bool(p_values) and answer.stands_out(LEVEL), link=session.link(), own=OWN,
-            null=null_plot(self.calibration, value), credentials=session.credentials,
-            whole=p_values.get(WHOLE), judged=bool(answer.evidence), model=self.choices.model,
-            method=session.method, known=len(self.visible), originals=self.originals(answer.originals()),
-            drawn=answer.drawn,
+            small=small, unknown=session.unknown, credentials=session.credentials,
         )  # fmt: skip
+
+    def verdict(self, session: Session) -> str:
+        """Say what the answer is worth, and how sure that is."""
+        answer = session.answer
+        words = [
+            (question_of(name), phrase, not name.startswith(OWN) and name not in session.given, p)
+            for name, phrase in answer.phrases.items()
+            if name != GENERAL
+            for p in [None if name.startswith(OWN) else answer.p_values.get(name)]
+        ]
+        null, value = self.calibration, answer.evidence.get(GENERAL)
+        return render(
+            "verdict", verdict=session.verdict, steps=STEPS, words=words, method=session.method,
+            originals=self.originals(answer.originals()), model=self.choices.model, known=len(self.visible),
+            plot=plot(null.unrelated, value) if null and value is not None else None,
+        )  # fmt: skip
+
+    def judged(self, session: Session, name: str, about: str) -> str:
+        """Put the verdict before what it is about, and what is no evidence behind a press."""
+        return render("judged", verdict=session.verdict, name=name, about=about)
 
     def originals(self, copies: list[Copy]) -> list[dict]:
         """Give the training images that a picture is or nearly copies, with a sentence for each."""
@@ -113,19 +127,17 @@ class Views:
 
     def ranked(self, session: Session, ticked: list[int] | None = None, linked: bool = True) -> str:
         """Show the training images, most influential first; `linked` gives the browser their address."""
-        link = session.link() if linked else ""
         rows = self.table(session)
         for row in rows:
             row["ticked"] = row["row"] in (ticked or [])
-        p_value = session.p_value()
-        if self.choices.reads == "nothing" and p_value and p_value > LEVEL:
-            p_value = None  # such a picture is judged too weakly to say that there is no evidence
-        different = session.likeness is not None and sum(not row["alike"] for row in rows)
+        scores = session.answer.scores.values()
+        link = session.link() or "?"  # of an upload the address says nothing
         return render(
-            "ranked", rows=rows, link=link, artist=session.artist, mix=session.mix, question_of=question_of,
-            p_value=p_value, level=LEVEL, different=different, seed=session.seed,
-            most_alike=self.most_alike(session), known=len(self.visible), forgets=self.choices.forgets,
-            hidden=session.answer.hidden_among(COUNT, **session.mix),
+            "ranked", rows=rows, first=FIRST, link=link if linked else "", artist=session.artist,
+            mix=session.mix, question_of=question_of, evidence=session.verdict.evidence,
+            different=session.likeness is not None and sum(not row["alike"] for row in rows),
+            most=max(float(each.max()) for each in scores), most_alike=self.most_alike(session),
+            forgets=self.choices.forgets, hidden=session.answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip
 
     def table(self, session: Session) -> list[dict]:
@@ -159,17 +171,27 @@ class Views:
         if not self.visible.has("artist"):
             return ""
         shares = [s for s in session.answer.artists(**session.mix) if s.share >= SMALLEST]
-        return render("artists", shares=shares, artist=session.artist)
+        about = render("artists", shares=shares, artist=session.artist)
+        return self.judged(session, "artists", about)
 
     def closer(self, session: Session, row: int, blocks: dict[str, torch.Tensor]) -> str:
         """Show one training image beside the picture, with all that is known of it."""
-        scores = {question_of(n): float(s[row]) for n, s in session.answer.scores.items()}
+        answer, known, steady = session.answer, len(self.visible), session.steady()
+        scores = {question_of(n): float(s[row]) for n, s in answer.scores.items()}
+        share = float(portions(answer.mix(**session.mix))[row])
+        more = {"part of all that stands out": f"{100 * share:.1f} %"}
+        if session.likeness is not None:
+            more["plain likeness"] = f"number {int(ranks(session.likeness)[row]):,} of {known:,}"
+        if steady is not None:
+            more["traced again by other chance"] = (
+                f"in front {100 * float(steady[row]):.0f} % of the times"
+            )
         image = as_data(self.visible.image(row))
         most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
         depth = [{"name": name, "parts": part.tolist()} for name, part in blocks.items()]
         return render(
             "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
-            facts=self.facts(row), scores=scores, depth=depth, most=most,
+            facts=self.facts(row), more=more, scores=scores, depth=depth, most=most,
         )  # fmt: skip
 
     def heat(self, image: Image.Image) -> str:
@@ -196,7 +218,8 @@ class Views:
         columns |= {self.choices.column: "kind"} if self.choices.column else {}
         columns |= {"caption": "caption"}
         columns |= {"license": "license"} if self.visible.has("license") else {}
-        return render("table", rows=self.table(session), columns=columns)
+        about = render("table", rows=self.table(session), columns=columns)
+        return self.judged(session, "table", about)
 
     def strip(self, chosen: list[int], examples: tuple[Example, ...]) -> str:
         """Show examples to choose from."""
@@ -205,6 +228,32 @@ class Views:
             for n in chosen
         ]  # fmt: skip
         return render("strip", examples=shown)
+
+    def words(self, most: int = 24) -> str:
+        """Show words to choose from, the first of every concept."""
+        return render(
+            "words", words={c: list(known)[:most] for c, known in self.choices.words.items()}
+        )
+
+    def brought(self, image: Image.Image | None) -> str:
+        """Show the picture that a visitor has brought, or the place to bring one to."""
+        return render("brought", picture=image and as_data(image, THUMBNAIL))
+
+    def leaving(self, ticked: list[int]) -> str:
+        """Show what is to be left out."""
+        return render(
+            "leaving", rows=[self.about(row) for row in ticked if row in self.visible.rows()]
+        )
+
+    def title(self, title: str, about: str) -> str:
+        """Head the page."""
+        return render("title", title=title, about=about)
+
+    def about_model(self) -> str:
+        """Say in one line what answers here."""
+        name, artists = self.choices.model["name"], len(self.visible.names("artist"))
+        by = f" by {artists:,} artists" if artists else ""
+        return f"“{name}” learned from {len(self.visible):,} pictures{by}."
 
     def welcome(self) -> str:
         """Say what to do, where there is no example."""
@@ -267,21 +316,3 @@ class Views:
 def figures() -> dict[str, list[dict]]:
     """Read what was measured on the shipped model; nothing where that is not here."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json"))}
-
-
-def null_plot(calibration: Calibration | None, value: float | None) -> dict | None:
-    """Lay out a histogram of unrelated pictures' evidence, and where this picture's lies, in per cent of the width."""
-    if calibration is None or value is None:
-        return None
-    null = calibration.unrelated
-    low, high = min(float(null.min()), value), max(float(null.max()), value)
-    low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
-    counts = torch.histc(null.float(), BINS, low, high)
-    bars = [
-        (100 * i / BINS, 100 / BINS, 100 * float(count / counts.max()) ** 0.5)
-        for i, count in enumerate(counts)
-        if count
-    ]
-    edge = float(null.quantile(1 - LEVEL))
-    place = lambda x: 100 * (x - low) / (high - low)  # noqa: E731
-    return {"bars": bars, "here": place(value), "edge": place(edge), "count": len(null)}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attribution.answer.copies import told
 from attribution.answer.questions import GENERAL
+from attribution.answer.verdict import STEPS, Judged, Verdict, verdict
 from attribution.attributor import Attributor
 from attribution.pictures.collection import Row
 from attribution.report.credentials import Credentials
@@ -38,53 +39,21 @@ def report_html(
     return pages.get_template("report.html").render(
         report=report,
         whole=GENERAL,
-        originals=originals(attributor, report),
-        verdict=f"{verdict(report)} {verdict_on_list(report)}".strip(),
+        verdict=verdict_of_report(attributor, report),
+        steps=STEPS,
         thumbnails=thumbnails(attributor, report),
         plot=plot(known, value) if known is not None and value is not None else None,
         credentials=credentials.facts() if credentials else [],
     )
 
 
-def verdict(report: Report) -> str:
-    """Say in one sentence whether there is evidence that any training picture matters."""
-    p_values, level = report["calibration"]["p_values"], report["calibration"]["level"]
-    if GENERAL not in p_values:
-        return "Without a calibration nobody can say whether any training picture stands out."
-    if GENERAL not in report["calibration"]["evidence"]:
-        return "Without words nobody can say whether any training picture stands out."
-    if not report["questions"]["phrases"][GENERAL]:
-        well = "the model knows this picture, as it is, better than nearly all unrelated ones"
-        return (
-            f"There is evidence: {well}."
-            if p_values[GENERAL] <= level
-            else "Nobody can say whether any training picture stands out: the model reads no words, and knows this "
-            "picture no better than unrelated ones, as it also does many of its own."
-        )
-    if p_values[GENERAL] > level:
-        return (
-            "No training picture stands out: the words help the model with this picture no more than with "
-            "unrelated ones, so the list below is no evidence."
-        )
-    asked = [name for name in report["questions"]["phrases"] if p_values.get(name, 1.0) <= level]
-    out = ["whole picture" if name == GENERAL else name for name in asked]
-    return (
-        f"There is evidence for: {', '.join(out)}. The words help the model with this picture more than with "
-        "unrelated ones."
-    )
-
-
-def verdict_on_list(report: Report) -> str:
-    """Say in one sentence whether the first ten are named more strongly than chance; nothing where nobody can."""
-    known, level = report["calibration"].get("lists", {}), report["calibration"]["level"]
-    mixed = [name for name, amount in report["questions"]["mix"].items() if amount > 0]
-    if not known or not set(mixed) <= known.keys():
-        return ""
-    found = max(known[name] for name in mixed)
-    rarely = f"by chance a list is as strong in {100 * found:.1f} % of cases, at most"
-    if found <= level:
-        return f"The first ten training pictures are named more strongly than chance: {rarely}."
-    return f"The first ten training pictures are not named more strongly than chance: {rarely}."
+def verdict_of_report(attributor: Attributor, report: Report) -> Verdict:
+    """Judge what a report holds, as the page does."""
+    known, asked = report["calibration"], report["questions"]
+    copies, made = tuple(originals(attributor, report)), report["origin"]["seed"] is not None
+    facts = known["p_values"], known["evidence"], asked["phrases"]
+    lists = known.get("lists", {})
+    return verdict(Judged(asked["mix"], *facts, made, known.get("drawn"), copies, lists=lists))
 
 
 def originals(attributor: Attributor, report: Report) -> list[str]:
@@ -135,18 +104,20 @@ def plot(null: Float[Tensor, "null"], value: float) -> dict[str, Any]:
     }
 
 
-def sources_csv(report: Report) -> str:
-    """Write the sources as a table for a spreadsheet; text that it would run as a formula gets an apostrophe."""
+def sources_csv(attributor: Attributor, report: Report) -> str:
+    """Write the sources and the verdict as a table for a spreadsheet; text that it would run as a formula gets an apostrophe."""
     labels = dict.fromkeys(key for source in report["sources"] for key in source["labels"])
-    columns = ("rank", "score", "file", "digest", "caption")
+    columns, said = (
+        ("rank", "score", "file", "digest", "caption"),
+        verdict_of_report(attributor, report),
+    )
     text = io.StringIO()
     lines = csv.writer(text)
-    lines.writerow([*columns, *map(_guarded, labels)])
+    lines.writerow([*columns, *map(_guarded, labels), "evidence", "verdict"])
     for source in report["sources"]:
         cells = [source[column] for column in columns]
-        lines.writerow(
-            [_guarded(c) for c in [*cells, *(source["labels"].get(k, "") for k in labels)]]
-        )
+        cells += [*(source["labels"].get(k, "") for k in labels), said.evidence, said.sentence]
+        lines.writerow([_guarded(cell) for cell in cells])
     return text.getvalue()
 
 

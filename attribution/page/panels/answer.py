@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from attribution.page.desk import Desk
@@ -21,6 +22,7 @@ class Parts:
     """What the panel is made of."""
 
     asked: gr.HTML
+    verdict: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Handlers:
     hall: Hall
 
     def keep(self, session: Session | None, recent: list) -> tuple:
-        """Keep a visitor's last pictures, and begin to look at a new one without filter or ticks."""
+        """Keep a visitor's last pictures, and forget all that was of the picture before."""
         kept = [*recent, session][-RECENT:] if session and session.example is None else recent
-        return kept, "", [], None, None, gr.Column(visible=False), ""
+        nothing = self.hall.desk.views.leaving([])
+        return kept, [], None, None, gr.Column(visible=False), nothing, "", ""
 
     @plainly
     def mark(self, session: Session | None) -> Any:
@@ -44,19 +47,26 @@ def lay_out(desk: Desk) -> Parts:
     """Show the first example's picture at once."""
     first = desk.first()
     with gr.Column(scale=1, min_width=250, elem_classes="stays"):
-        return Parts(live(desk.views.asked(first) if first else "", "asked"))
+        asked = live(desk.views.asked(first) if first else "", "asked")
+        return Parts(asked, live(desk.views.verdict(first) if first else "", "verdict"))
 
 
 def connect(
-    hall: Hall, events: Iterable[Dependency], states: States, detail: gr.Column, count: gr.Textbox,
-    ranking: dict,
-) -> None:  # fmt: skip
-    """After each event that brings an answer: forget what was looked at, rank, mark, rank with the marks."""
+    hall: Hall, events: Iterable[Dependency], states: States, shown: list[Component], ranking: dict
+) -> None:
+    """After each event that brings an answer: forget what was looked at, rank, mark, rank with the marks.
+
+    `shown` are the closer look, what is left out, the report and the what-if. What a link brings keeps the link's artist.
+    """
     do = Handlers(hall)
-    kept = [states.recent, states.artist, states.ticked, states.marks, states.looked_at]
-    kept = {"outputs": [*kept, detail, count], **QUICK}
+    kept = [states.recent, states.ticked, states.marks, states.looked_at, *shown]
     marking = {"inputs": states.session, "outputs": states.marks, "show_progress": "hidden"}
-    for event in events:
-        settled = event.success(do.keep, [states.session, states.recent], **kept)
+    ended = {"fn": None, "js": "() => page.ended()"}
+    for number, event in enumerate(events):
+        event.failure(**ended)
+        settled = event.success(do.keep, [states.session, states.recent], kept, **QUICK)
+        if number:
+            settled = settled.success(lambda: "", None, states.artist, **QUICK)
         settled = settled.success(**ranking)
+        settled.then(**ended)
         settled.success(on_gpu(do.mark), **marking, **HEAVY, **PRIVATE).success(**ranking)

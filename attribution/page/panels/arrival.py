@@ -1,18 +1,24 @@
 """What happens before anybody has pressed anything: a visitor arrives, by a link perhaps, and leaves."""
 
+import json
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
-from attribution.page.choices import in_link
+from attribution.page.choices import OWN, in_link
 from attribution.page.desk import ANY
-from attribution.page.events import PRIVATE, QUICK, plainly
+from attribution.page.events import NEWEST, PRIVATE, QUICK, numbered, plainly
+from attribution.page.guards import data_of
 from attribution.page.hall import Hall
 from attribution.page.inputs import whole, words
+from attribution.page.panels.mix import shown_for
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
+
+LONGEST = 10_000  # characters of an address
 
 
 @dataclass(frozen=True)
@@ -28,38 +34,85 @@ class Handlers:
         columns = ("artist", "artist", desk.choices.column)
         lists = [gr.Dropdown([ANY, *(names(column) if column else [])]) for column in columns]
         if session:  # their own picture was quicker
-            answer = [gr.skip()] * 4
+            answer = [gr.skip()] * 5
         elif desk.examples:
             seen = desk.seen(None, None, "", [], 1.0)
             ranked = views.ranked(seen, linked=False)  # the address is still the visitor's own
-            answer = gr.skip(), ranked, views.artists(seen), views.as_table(seen)
+            answer = gr.skip(), gr.skip(), ranked, views.artists(seen), views.as_table(seen)
         else:
-            answer = views.welcome(), "", "", ""
+            answer = views.welcome(), "", "", "", ""
         return *answer, *lists, desk.browse("", "", "", 1)
 
     @plainly
-    def arrive(self, request: gr.Request) -> tuple:
-        """Restore what a link says: prompt, seed, mix and artist."""
-        query, choices = dict(request.query_params), self.hall.desk.choices
+    def arrive(self, request: gr.Request) -> list:
+        """Restore what the address says."""
+        return self.restored(dict(request.query_params), 0)
+
+    @plainly
+    def back(self, turn: object, event: gr.EventData, request: gr.Request) -> list:
+        """Restore what the address says that a visitor went back to; without any, the first example."""
+        self.hall.newest(request, turn)
+        query = words(data_of(event).get("query"), "the address", LONGEST).removeprefix("?")
+        first = self.hall.desk.first()
+        if not query and first:
+            query = urlencode({"prompt": first.prompt, "seed": first.seed})
+        return self.restored(dict(parse_qsl(query)), whole(turn, "the turn", 0, 10**9))
+
+    def restored(self, query: dict[str, str], turn: int) -> list:
+        """Read prompt, seed, method, mix, a phrase of one's own and artist; `turn` makes what is wanted new."""
+        desk, choices = self.hall.desk, self.hall.desk.choices
+        places = [
+            *(in_link(name) for name in choices.questions),
+            *(n for n in query if n.startswith(OWN)),
+        ]
         amounts = [float(name == GENERAL) for name in choices.questions]
-        places = [in_link(name) for name in choices.questions]
+        wished = gr.skip()
         if any(place in query for place in places):
             try:
                 amounts = [float(query.get(place, 0)) for place in places]
             except ValueError as error:
                 raise InputError("the link's sliders are no numbers; copy it again") from error
             amounts = [amount if 0 <= amount <= 1 else 0.0 for amount in amounts]
-        prompt = words(query.get("prompt"), "the link's prompt", self.hall.desk.max_prompt)
+            amounts, own = amounts[: len(choices.questions)], amounts[len(choices.questions) :]
+            if own:
+                phrase = words(places[-1].removeprefix(OWN), "the concept", 100)
+                wished = json.dumps(
+                    {"phrase": phrase, "amounts": [*amounts, own[-1]], "turn": turn}
+                )
+            if not any(amounts):  # until the phrase is learned
+                amounts = [float(name == GENERAL) for name in choices.questions]
+        prompt = words(query.get("prompt"), "the link's prompt", desk.max_prompt)
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
-        whole_prompt = prompt or (choices.reads == "nothing" and "seed" in query)
-        wanted = f"{prompt} {seed}" if whole_prompt else gr.skip()
-        return prompt, seed, artist, wanted, *amounts
+        method = query.get("method", desk.attributor.method)
+        if method not in desk.by_method:
+            raise InputError(
+                f"there is no method {method[:80]!r}; known: {', '.join(desk.by_method)}"
+            )
+        told = bool(prompt) or (choices.reads == "nothing" and "seed" in query)
+        wanted = f"{prompt} {seed} {method} {turn}" if told else gr.skip()
+        if not told:  # what the example says may stay
+            prompt = seed = gr.skip()
+        return [
+            prompt,
+            seed,
+            method,
+            artist,
+            wanted,
+            wished,
+            *shown_for(choices, amounts),
+            *amounts,
+        ]
 
 
-def connect(hall: Hall, demo: gr.Blocks, filled: list, restored: list, states: States) -> None:
-    """Fill the page when it opens, restore what its link says, and forget who leaves."""
+def connect(
+    hall: Hall, demo: gr.Blocks, filled: list, restored: list, asked: gr.HTML, states: States
+) -> None:
+    """Fill the page when it opens, restore what its link says or a visitor went back to, and forget who leaves."""
     do = Handlers(hall)
     demo.load(do.start, states.session, filled, **QUICK)
-    demo.load(do.arrive, None, restored, show_progress="hidden", **PRIVATE)
+    settled = {"fn": None, "js": "() => page.arrived()"}
+    demo.load(do.arrive, None, restored, show_progress="hidden", **PRIVATE).then(**settled)
+    back = asked.back(do.back, states.turn, restored, js=numbered("again", 1), **QUICK, **NEWEST)
+    back.then(**settled)
     demo.unload(hall.leave)

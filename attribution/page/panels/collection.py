@@ -8,7 +8,7 @@ from gradio.events import Dependency
 from attribution.answer.questions import GENERAL
 from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
-from attribution.page.events import QUICK, RAW, live, plainly, sent
+from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, plainly, sent
 from attribution.page.hall import Hall
 from attribution.page.states import States
 
@@ -47,9 +47,12 @@ class Handlers:
         return self.hall.desk.open(row, recent, {GENERAL: 1.0})
 
     @plainly
-    def open_drawn(self, recent: list, event: gr.EventData) -> tuple:
+    def open_drawn(
+        self, recent: list, turn: object, event: gr.EventData, request: gr.Request
+    ) -> tuple:
         """Open an example, or one of the visitor's own pictures, from the collection's tab."""
         desk = self.hall.desk
+        self.hall.newest(request, turn)
         known = len(desk.examples)
         number = sent(event, "drawn", known + len(recent))
         session = desk.opened(number) if number < known else recent[number - known]
@@ -75,4 +78,5 @@ def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency
         event(do.browse, fields, parts.found, trigger_mode="always_last", **QUICK, **RAW)
     parts.found.turn(do.turn, fields, parts.found, **QUICK, **RAW)
     parts.found.look(do.open, states.recent, parts.opened, **QUICK)
-    return parts.opened.drawn(do.open_drawn, states.recent, shown, **QUICK)
+    begun = {"js": numbered("begun", 2), **QUICK, **NEWEST}
+    return parts.opened.drawn(do.open_drawn, [states.recent, states.turn], shown, **begun)

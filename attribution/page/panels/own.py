@@ -1,16 +1,19 @@
 """A concept of a visitor's own: a phrase that is learned, and then has a slider."""
 
+import json
 from dataclasses import dataclass
 
 import gradio as gr
 
+from attribution.errors import InputError
 from attribution.page.choices import OWN, Choices
-from attribution.page.events import LONG, PRIVATE, PROGRESS, QUICK, STOPPED, on_gpu, plainly
+from attribution.page.events import HEAVY, LONG, PRIVATE, PROGRESS, QUICK, STOPPED, on_gpu, plainly
 from attribution.page.hall import Hall, Stopped
-from attribution.page.panels import mix
-from attribution.page.panels.mix import OWN_SLOTS
+from attribution.page.inputs import words
 from attribution.page.session import Session
 from attribution.page.states import States
+
+SLOTS = 2  # sliders for them
 
 
 @dataclass(frozen=True)
@@ -31,50 +34,93 @@ class Handlers:
 
     @plainly
     def learn(
-        self, phrase: object, own: list, session: Session | None, request: gr.Request,
-        progress: gr.Progress = PROGRESS,
-    ) -> tuple:  # fmt: skip
+        self, phrase: object, own: list, request: gr.Request, progress: gr.Progress = PROGRESS
+    ) -> tuple:
         """Learn a concept of the visitor's own, and give it a slider."""
-        desk, limit = self.hall.desk, self.hall.limit
+        nothing = [0.0] * len(self.hall.desk.choices.questions)
+        return self.learned(phrase, own, [*nothing, 1.0], request, progress)
+
+    @plainly
+    def wish(
+        self, wished: object, own: list, request: gr.Request, progress: gr.Progress = PROGRESS
+    ) -> tuple:
+        """Learn what a link asks about, for the link's mix."""
+        phrase, amounts = read_wish(wished, len(self.hall.desk.choices.questions) + 1)
+        return self.learned(phrase, own, amounts, request, progress)
+
+    def learned(
+        self, phrase: object, own: list, amounts: list, request: gr.Request, progress: gr.Progress
+    ) -> tuple:
+        """Learn a phrase; the last of the amounts is its own."""
+        desk, limit, count = self.hall.desk, self.hall.limit, len(amounts) - 1
         on_step = self.hall.steps(request, progress, "Learning the concept", limit)
         try:
-            concept = desk.learn(phrase, on_step)
+            known = [concept for concept in own if concept.phrase == phrase]
+            concept = known[0] if known else desk.learn(phrase, on_step)
         except Stopped:
-            rest = [gr.skip()] * (1 + len(desk.choices.questions) + OWN_SLOTS)
-            return gr.skip(), gr.skip(), desk.views.message(STOPPED), *rest
-        own = [*(c for c in own if c.phrase != concept.phrase), concept][-OWN_SLOTS:]
+            return gr.skip(), desk.views.message(STOPPED), *[gr.skip()] * (count + SLOTS)
+        own = [*(c for c in own if c.phrase != concept.phrase), concept][-SLOTS:]
+        sliders = [
+            gr.Slider(
+                visible=i < len(own), label=own[i].phrase if i < len(own) else "",
+                value=amounts[-1] if i == len(own) - 1 else 0.0,
+            )
+            for i in range(SLOTS)
+        ]  # fmt: skip
+        others = [gr.Slider(visible=True, value=amount) for amount in amounts[:-1]]
+        return own, desk.views.learned(concept), *others, *sliders
+
+    @plainly
+    def join(self, own: list, session: Session | None) -> Session | None:
+        """Ask the picture that is there now about what was learned."""
+        desk = self.hall.desk
         session = session or desk.first()
         for each in own:
             if session and OWN + each.phrase not in session.answer.scores:
                 session = desk.asked_more(session, each)
-        sliders = [
-            gr.Slider(visible=i < len(own), label=own[i].phrase if i < len(own) else "", value=float(i == len(own) - 1))
-            for i in range(OWN_SLOTS)
-        ]  # fmt: skip
-        learned = desk.views.learned(concept)
-        others = [gr.Slider(visible=True, value=0.0) for _ in desk.choices.questions]
-        return own, session, learned, None, *others, *sliders
+        return session
+
+
+def read_wish(wished: object, count: int) -> tuple[str, list[float]]:
+    """Read what arrival.py wrote down, which came by the browser."""
+    try:
+        told = json.loads(words(wished, "the wish", 10_000))
+        amounts = [float(amount) for amount in told["amounts"]]
+        if len(amounts) != count or not all(0 <= amount <= 1 for amount in amounts):
+            raise ValueError
+        return words(told["phrase"], "the concept", 100), amounts
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError("the link's mix cannot be read; copy it again") from error
 
 
 def lay_out(choices: Choices) -> Parts:
-    """Lay out what opens at a press, where the model reads phrases."""
-    readable = choices.reads == "prompt"
-    with gr.Accordion("A concept of your own", open=False, elem_id="own", visible=readable):
+    """Lay out a line, where the model reads phrases."""
+    with gr.Column(elem_id="own", visible=choices.reads == "prompt"):
         with gr.Row(equal_height=True):
-            phrase = gr.Textbox(label="A phrase, such as “thick outlines”", max_length=100, scale=4)
+            phrase = gr.Textbox(
+                label="A phrase of your own, such as “thick outlines”", max_length=100, scale=4
+            )
             learn = gr.Button("Learn it", min_width=110)
             halt = gr.Button("Stop", min_width=80)
         learned = gr.HTML(elem_id="learned")
     return Parts(phrase, learn, halt, learned)
 
 
-def connect(hall: Hall, parts: Parts, mixed: mix.Parts, states: States, ranking: dict) -> None:
+def connect(
+    hall: Hall, parts: Parts, sliders: list[gr.Slider], states: States, ranking: dict
+) -> None:
     """Learn, and rank by what was learned."""
+    do, shown = Handlers(hall), [states.own, parts.learned, *sliders]
+    long = {"show_progress_on": parts.learned, **LONG, **PRIVATE}
     learned = gr.on(
-        [parts.learn.click, parts.phrase.submit], on_gpu(Handlers(hall).learn),
-        [parts.phrase, states.own, states.session],
-        [states.own, states.session, parts.learned, mixed.question, *mixed.every],
-        show_progress_on=parts.learned, **LONG, **PRIVATE,
+        [parts.learn.click, parts.phrase.submit], on_gpu(do.learn), [parts.phrase, states.own], shown, **long
     )  # fmt: skip
-    learned.success(**ranking)
+    wished = states.wished.change(on_gpu(do.wish), [states.wished, states.own], shown, **long)
+    for event in (learned, wished):
+        joined = {
+            "fn": on_gpu(do.join),
+            "inputs": [states.own, states.session],
+            "outputs": states.session,
+        }
+        event.success(**joined, **HEAVY, **PRIVATE, show_progress="hidden").success(**ranking)
     parts.halt.click(hall.stop, None, None, **QUICK)

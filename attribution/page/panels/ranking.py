@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from attribution.page.events import QUICK, TICK, live, plainly, sent
+from attribution.page.events import NEWEST, QUICK, TICK, live, plainly, sent
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
 from attribution.page.states import States
@@ -25,17 +25,22 @@ class Handlers:
     hall: Hall
 
     @plainly
-    def rank(self, ticked: list, *looking: Any) -> tuple[str, str, str]:
-        """Show ranking, artists and table for what the visitor looks at, from the scores at hand."""
+    def rank(self, ticked: list, *looking: Any) -> tuple[str, str, str, str]:
+        """Show verdict, ranking, artists and table for what the visitor looks at, from the scores at hand."""
         seen, views = self.hall.desk.seen(*looking), self.hall.desk.views
-        return views.ranked(seen, ticked), views.artists(seen), views.as_table(seen)
+        return (
+            views.verdict(seen),
+            views.ranked(seen, ticked),
+            views.artists(seen),
+            views.as_table(seen),
+        )
 
     @plainly
     def tick(self, ticked: list, event: gr.EventData) -> tuple[list, str]:
         """Note that a training image is to be left out, or not."""
         row = sent(event, "row", len(self.hall.desk.collection))
         kept = [r for r in ticked if r != row] + [row] * bool(data_of(event).get("on"))
-        return kept, f"{len(kept)} ticked"
+        return kept, self.hall.desk.views.leaving(kept)
 
 
 def lay_out() -> Parts:
@@ -44,12 +49,13 @@ def lay_out() -> Parts:
 
 
 def event(hall: Hall, states: States, looking: list, shown: list[gr.HTML]) -> dict:
-    """Describe the event that ranks anew: ranking, artists and table."""
+    """Describe the event that ranks anew: verdict, ranking, artists and table."""
     inputs = [states.ticked, *looking]
     return {"fn": Handlers(hall).rank, "inputs": inputs, "outputs": shown, **QUICK}
 
 
-def connect(hall: Hall, parts: Parts, states: States, count: gr.Textbox) -> None:
-    """Count what is ticked."""
-    one_by_one = QUICK | TICK | {"trigger_mode": "multiple"}
-    parts.ranked.tick(Handlers(hall).tick, states.ticked, [states.ticked, count], **one_by_one)
+def connect(hall: Hall, parts: Parts, leaving: gr.HTML, states: States, ranking: dict) -> None:
+    """Keep one list of what is ticked, in the ranking and where it is left out."""
+    do, one_by_one, kept = Handlers(hall), QUICK | TICK | NEWEST, [states.ticked, leaving]
+    parts.ranked.tick(do.tick, states.ticked, kept, **one_by_one)
+    leaving.tick(do.tick, states.ticked, kept, **one_by_one).success(**ranking)

@@ -6,7 +6,17 @@ import gradio as gr
 
 from attribution.page.choices import Choices
 from attribution.page.desk import ANY
-from attribution.page.events import LONG, PRIVATE, PROGRESS, QUICK, RAW, STOPPED, on_gpu, plainly
+from attribution.page.events import (
+    LONG,
+    PRIVATE,
+    PROGRESS,
+    QUICK,
+    RAW,
+    STOPPED,
+    live,
+    on_gpu,
+    plainly,
+)
 from attribution.page.hall import Hall, Stopped
 from attribution.page.session import Session
 from attribution.page.states import States
@@ -17,7 +27,7 @@ from attribution.page.views import Views
 class Parts:
     """What the panel is made of."""
 
-    count: gr.Textbox
+    leaving: gr.HTML
     whose: gr.Dropdown
     forget: gr.Button
     cease: gr.Button
@@ -50,14 +60,14 @@ def lay_out(views: Views, choices: Choices) -> Parts:
     """Lay out the tab, where the model has what unlearning moves."""
     with gr.Tab("What if", id="what if", visible=choices.forgets):
         gr.HTML(views.explained("what_if"))
+        leaving = live(views.leaving([]), "leaving")
         with gr.Row(equal_height=True):
-            count = gr.Textbox("0 ticked", label="Ticked above", interactive=False, min_width=90)
             who = {"label": "or everything by", "min_width": 200, "visible": choices.artists}
             whose = gr.Dropdown([ANY], **who)
             forget = gr.Button("Make it without these", variant="primary", min_width=180)
             cease = gr.Button("Stop", min_width=80)
         different = gr.HTML(elem_id="different", min_height=60)
-    return Parts(count, whose, forget, cease, different)
+    return Parts(leaving, whose, forget, cease, different)
 
 
 def connect(hall: Hall, parts: Parts, states: States) -> None:

@@ -1,0 +1,165 @@
+"""Say in words what an answer is worth: who made the picture, and how far the list may be believed.
+
+Two things are judged apart. Whether the model drew the picture: it did where its seed is known, else its trace tells
+(roundtrip.py). Whether the list means anything: how often chance names pictures as strongly (lists.py) or, where a cache does not know, how
+often unrelated pictures fit the words as well. In: `Judged`, the facts of an answer or of a
+report. Out: a `Verdict`, from which page, report, table and programs take their sentences, so that none says otherwise.
+"""
+
+from dataclasses import dataclass, field
+
+from attribution.answer.answer import Answer
+from attribution.answer.copies import told
+from attribution.answer.questions import GENERAL
+from attribution.pictures.vocabulary import OWN
+
+STRONG, SOME = 0.01, 0.05  # p-values at most; above them evidence is weak
+UNLIKELY = 0.1  # a p-value of the trace above which the model hardly drew the picture
+STEPS = (
+    f"Strong: chance does as well in at most 1 of {round(1 / STRONG)} cases. Some: in at most 1 of {round(1 / SOME)}. "
+    "Weak: all else. The list as a whole is judged, not each training picture."
+)
+ORIGINS = {
+    "made": "This model drew this picture.",
+    "likely": "Probably made by this model, or by a hand that it learned from.",
+    "unclear": "Nobody can tell whether this model made it.",
+    "unlikely": "Probably not made by this model, unless it was changed much since.",
+    "copy": "",  # the sentence on the training picture says it all
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a verdict is made from."""
+
+    mix: dict[str, float]  # question -> amount
+    p_values: dict[str, float]  # of questions; empty without a calibration
+    evidence: dict[str, float]  # what they judge; empty where there were no words
+    phrases: dict[str, str]  # the words of every question
+    made: bool  # whether the model has just drawn the picture
+    drawn: float | None  # p-value of the picture's trace
+    copies: tuple[str, ...] = ()  # a sentence for each training picture that it repeats
+    artist: str = ""  # whose pictures alone are listed
+    lists: dict[str, float] = field(
+        default_factory=dict
+    )  # p-values of lists, where a cache has them
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of an answer."""
+
+    origin: str  # one of ORIGINS
+    evidence: str  # strong, some, weak or unknown
+    copies: tuple[str, ...]  # said first
+    said: tuple[str, ...]  # who made it, what the list is, how strong the evidence
+    sure: tuple[str, ...]  # how sure that is, as frequencies
+
+    @property
+    def sentence(self) -> str:
+        """Give all of it, without how sure it is."""
+        return " ".join((*self.copies, *self.said))
+
+
+def verdict(judged: Judged) -> Verdict:
+    """Judge."""
+    origin, p = origin_of(judged), p_value_of(judged)
+    evidence = strength(p, bool(judged.phrases.get(GENERAL)))
+    known = "not measured" if evidence == "unknown" else evidence
+    said = (ORIGINS[origin], listed(judged, origin, evidence), f"Evidence: {known}.")
+    by_list = "in a list as strong, of pictures that have nothing to do with this model or with these words"
+    sure = (
+        []
+        if p is None
+        else [f"{cases(p)} {by_list}." if named_by_list(judged) else f"{frequency(p)} as well."]
+    )
+    if not judged.made and judged.drawn is not None:
+        much = frequency(judged.drawn, "looks", "look")
+        sure.append(f"{much} as much as if this model had drawn it.")
+    return Verdict(origin, evidence, judged.copies, tuple(filter(None, said)), tuple(sure))
+
+
+def strength(p: float | None, worded: bool) -> str:
+    """Name evidence; without words a model knows few even of its own pictures, so that little says nothing."""
+    if p is None or (p > SOME and not worded):
+        return "unknown"
+    return "strong" if p <= STRONG else "some" if p <= SOME else "weak"
+
+
+def origin_of(judged: Judged) -> str:
+    """Tell who made the picture, as far as it can be known."""
+    if judged.made:
+        return "made"
+    if judged.copies:
+        return "copy"
+    if judged.drawn is None or STRONG < judged.drawn <= UNLIKELY:
+        return "unclear"
+    return "likely" if judged.drawn <= STRONG else "unlikely"
+
+
+def p_value_of(judged: Judged) -> float | None:
+    """Give the largest p-value of what is mixed: all of it must stand out.
+
+    None where nothing was judged, and for a phrase of a visitor's own, whose null nobody took.
+    """
+    if named_by_list(judged):
+        return max(judged.lists[name] for name in judged.mix)
+    found = [judged.p_values.get(name) for name in judged.mix if not name.startswith(OWN)]
+    if not judged.evidence or None in found or len(found) < len(judged.mix):
+        return None
+    return max(found)
+
+
+def named_by_list(judged: Judged) -> bool:
+    """Tell whether the lists of all that is mixed were compared with chance."""
+    return bool(judged.mix) and judged.lists.keys() >= judged.mix.keys()
+
+
+def listed(judged: Judged, origin: str, evidence: str) -> str:
+    """Say what the list is."""
+    its = asked(judged.mix)
+    if evidence == "unknown":
+        return "How far the order can be trusted was not measured."
+    if evidence == "weak" and origin == "made":
+        return f"What pushed {its} most cannot be told: something always comes first."
+    if evidence == "weak":
+        return f"Something always comes first; for {its} the order is no evidence."
+    if origin == "unlikely":
+        return f"The list says what the model would connect with {its}, not where it comes from."
+    by = f"Of the training pictures by {judged.artist}, these"
+    these = by if judged.artist else "These training pictures"
+    return f"{these} {'pushed' if origin == 'made' else 'fit'} {its} most."
+
+
+def asked(mix: dict[str, float]) -> str:
+    """Name what is asked in a sentence: it, its style, it and its subject and style."""
+    names = [f"“{n.removeprefix(OWN)}”" if n.startswith(OWN) else n for n in mix if n != GENERAL]
+    parts = ["it"] * (GENERAL in mix) + ["its " + " and ".join(names)] * bool(names)
+    return " and ".join(parts)
+
+
+def frequency(p: float, one: str = "fits", several: str = "fit") -> str:
+    """Begin a sentence on how many unrelated pictures do something."""
+    if p > 0.5:
+        return f"More than half of all unrelated pictures {several}"
+    return f"About 1 in {round(1 / p):,} unrelated pictures {one}"
+
+
+def cases(p: float) -> str:
+    """Begin a sentence on how often chance does something."""
+    return (
+        "More than half of the time chance ends"
+        if p > 0.5
+        else f"Chance ends about 1 in {round(1 / p):,} times"
+    )
+
+
+def verdict_of(answer: Answer, mix: dict[str, float], made: bool, artist: str = "") -> Verdict:
+    """Judge an answer under a mix of questions; `made` where the model has just drawn the picture."""
+    visible, copies = answer.visible, []
+    for copy in answer.originals():
+        whose = visible.labels(copy.row).get("artist", "")
+        copies.append(told(visible.file(copy.row), whose, copy.same, copy.mirrored))
+    facts = answer.p_values, answer.evidence, answer.phrases
+    its = Judged(mix, *facts, made, answer.drawn, tuple(copies), artist, answer.list_p_values)
+    return verdict(its)

@@ -1,0 +1,203 @@
+"""The way in: words to draw from, a picture to trace, or an example whose answer is known."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from attribution.page.desk import Desk
+from attribution.page.events import (
+    HEAVY,
+    LIGHT,
+    NEWEST,
+    PRIVATE,
+    PROGRESS,
+    QUICK,
+    RAW,
+    STOPPED,
+    live,
+    numbered,
+    on_gpu,
+    plainly,
+    sent,
+)
+from attribution.page.guards import data_of
+from attribution.page.hall import Hall
+from attribution.page.session import LAST_SEED, SEED, Session
+from attribution.page.states import States
+
+STRIP = 10  # examples to choose from
+DRAW, TRACE = "Generate", "Trace"
+ASKED = {"prompt": "Describe a picture", "label": "A class, a name or a number", "nothing": ""}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the panel is made of."""
+
+    prompt: gr.Textbox
+    seed: gr.Number
+    make: gr.Button  # or trace, once there is a picture
+    stop: gr.Button
+    brought: gr.HTML
+    upload: gr.Image  # which nobody sees
+    told: gr.HTML
+    unknown: gr.HTML
+    words: gr.HTML
+    strip: gr.HTML
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What happens when somebody asks about a picture."""
+
+    hall: Hall
+
+    @plainly
+    def accept(
+        self, upload: dict | None, prompt: object, session: Session | None, request: gr.Request
+    ) -> tuple:
+        """Read an upload as soon as it arrives; words that told of another picture do not tell of it."""
+        name = (upload or {}).get("path")
+        picture = self.hall.uploads.take(request.session_hash, name)
+        told = session or self.hall.desk.first()
+        prompt = "" if told and prompt == told.prompt else prompt
+        return None, name, self.hall.desk.views.brought(picture.image), gr.Button(TRACE), prompt
+
+    def clear(self, request: gr.Request) -> tuple:
+        """Forget a visitor's upload."""
+        self.hall.uploads.clear(request.session_hash)
+        return None, self.hall.desk.views.brought(None), gr.Button(DRAW)
+
+    @plainly
+    def begin(self, turn: object, request: gr.Request) -> str:
+        """Note that a newer question came, wherever an older one waits."""
+        self.hall.newest(request, turn)
+        return ""
+
+    @plainly
+    def halt(self, turn: object, request: gr.Request) -> str:
+        """Take the question back, and say so."""
+        self.hall.newest(request, turn)
+        return self.hall.desk.views.message(STOPPED)
+
+    @plainly
+    def answer(
+        self, upload: str | None, prompt: object, seed: object, own: list, method: object, turn: object,
+        request: gr.Request, progress: gr.Progress = PROGRESS,
+    ) -> Iterator[tuple]:  # fmt: skip
+        """Trace the visitor's picture, or draw one and show it first; then show the answer."""
+        desk, credentials = self.hall.desk, ""
+        on_step = self.hall.drawing(request, turn, progress)
+        known = None if upload else desk.known_example(prompt, seed, method)
+        if known is not None:
+            session = desk.opened(known)
+            for concept in own:
+                session = desk.asked_more(session, concept)
+            yield session, desk.views.asked(session)
+            return
+        if upload:
+            picture = self.hall.uploads.take(request.session_hash, upload)
+            image, seed = picture.image, None
+            credentials = desk.views.credentials(picture.credentials)
+        else:
+            progress(0, desc="Drawing")
+            image, prompt, seed = desk.draw(prompt, seed, on_step)
+            yield gr.skip(), desk.views.drawn(image, prompt)
+        progress(None, desc="Comparing with every training picture")
+        session = desk.attribute(image, prompt, seed, own, method, credentials)
+        self.hall.newest(request, turn)
+        yield session, desk.views.asked(session)
+
+    @plainly
+    def choose(self, event: gr.EventData, turn: object, request: gr.Request) -> tuple:
+        """Open an example, whose answer is known."""
+        desk = self.hall.desk
+        self.hall.newest(request, turn)
+        session = desk.opened(sent(event, "example", len(desk.examples)))
+        return session, desk.views.asked(session), session.prompt, session.seed, *self.clear(request)  # fmt: skip
+
+    @plainly
+    def word(self, prompt: object, event: gr.EventData) -> str:
+        """Put a word that was pressed into the prompt, or take it out."""
+        said = data_of(event)
+        return self.hall.desk.with_word(prompt, said.get("concept"), said.get("word"))
+
+    @plainly
+    def unknown(self, prompt: object) -> str:
+        """Name the words that the model never learned, while they are typed."""
+        found = self.hall.desk.unknown(prompt)
+        return (
+            self.hall.desk.views.message(f"Not in its training: {', '.join(found)}")
+            if found
+            else ""
+        )
+
+
+def lay_out(desk: Desk) -> Parts:
+    """Lay out one box and what may be put into it."""
+    views, reads = desk.views, desk.choices.reads
+    hint = desk.first()
+    with gr.Row(elem_id="ask", equal_height=True):
+        prompt = gr.Textbox(
+            hint.prompt if hint else "", label=ASKED[reads], max_length=desk.max_prompt, scale=6,
+            min_width=200, visible=reads != "nothing",
+        )  # fmt: skip
+        limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
+        start = hint.seed if hint else SEED
+        seed = gr.Number(start, label="Seed", min_width=80, scale=0, **limits)
+        make = gr.Button(DRAW, variant="primary", min_width=110, scale=0, elem_id="make")
+        stop = gr.Button("Stop", min_width=110, scale=0, elem_id="halt")
+        brought = live(views.brought(None), "brought")
+    upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="upload")
+    told, unknown = (
+        gr.HTML(elem_id="told"),
+        gr.HTML(elem_id="unknown"),
+    )
+    words = live(views.words(), "words", visible=bool(desk.choices.words))
+    strip = live(
+        views.strip(desk.chosen(STRIP), desk.examples), "strip", visible=bool(desk.examples)
+    )
+    return Parts(prompt, seed, make, stop, brought, upload, told, unknown, words, strip)
+
+
+def connect(
+    hall: Hall, parts: Parts, asked: gr.HTML, method: gr.Dropdown, states: States
+) -> list[Dependency]:
+    """Lead each way to an answer; give the events that bring one, that of a link first."""
+    do, answer, turn = Handlers(hall), [states.session, asked], states.turn
+    asking = [states.upload, parts.prompt, parts.seed, states.own, method, turn]
+    heavy = HEAVY | PRIVATE | NEWEST | {"show_progress_on": asked}
+
+    def lead(trigger: Callable[..., Any]) -> Dependency:
+        begun = trigger(do.begin, turn, parts.told, js=numbered("begun", 1), **QUICK, **NEWEST)
+        begun.failure(None, None, None, js="() => page.ended()")
+        again = numbered("again", len(asking))
+        return begun.success(on_gpu(do.answer), asking, answer, js=again, **heavy)
+
+    kept = [states.upload, parts.brought, parts.make]
+    arrived = parts.upload.upload(
+        do.accept, [parts.upload, parts.prompt, states.session], [parts.upload, *kept, parts.prompt],
+        **LIGHT | PRIVATE | RAW,
+    )  # fmt: skip
+    arrived.failure(lambda: None, None, parts.upload, **QUICK)
+    parts.brought.clear(do.clear, None, kept, **QUICK)
+    parts.stop.click(do.halt, turn, parts.told, js=numbered("stopped", 1), **QUICK)
+    parts.words.word(do.word, parts.prompt, parts.prompt, **QUICK)
+    parts.prompt.change(
+        do.unknown, parts.prompt, parts.unknown, trigger_mode="always_last", **QUICK
+    )
+    opened = [*answer, parts.prompt, parts.seed, *kept]
+    chosen = parts.strip.example(
+        do.choose, turn, opened, js=numbered("begun", 1), **QUICK, **NEWEST
+    )
+    presses = [parts.make.click, parts.prompt.submit]
+    return [
+        lead(states.wanted.change),
+        lead(partial(gr.on, presses)),
+        lead(arrived.success),
+        chosen,
+    ]
