@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from scipy.stats import binom
 from torch import Tensor
@@ -141,6 +141,11 @@ class Attributor:
         return self.cache.feature(int((self.order == row).nonzero()))
 
     @cached_property
+    def places(self) -> Int[Tensor, "train"]:
+        """Give the place in the cache of each row of the collection."""
+        return self.order.argsort()
+
+    @cached_property
     def mean_feature(self) -> Float[Tensor, "group dim"]:
         """Give the average training image's features, by one pass when first asked."""
         return mean_feature(self.cache)
@@ -250,7 +255,7 @@ class Attributor:
         `features` and `bare`, those under no words, are before the kernel.
         """
         rows = {name: top(scores[name][None], FIRST)[0] for name in features}
-        places = [int(p) for some in rows.values() for p in self.order.argsort()[some]]
+        places = self.places[torch.cat(list(rows.values()))].tolist()
         tens = self.cache.features_at(places).split([len(some) for some in rows.values()])
         return {
             name: alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
@@ -286,5 +291,5 @@ class Attributor:
                 "picture is not known"
             )
         found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
-        place = self.order.argsort()  # row of the collection -> row of the cache
+        place = self.places
         return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})

@@ -135,11 +135,9 @@ def with_concept(
     if concept.weights.shape != attributor.weights[GENERAL].shape:
         raise InputError(f"{concept.phrase!r} was learned with another model; learn it again")
     seen = Encoded(attributor.model, [image])
-    question, judged = (
-        {name: [concept.phrase]},
-        bool(attributor.lists and concept.others is not None),
-    )
-    features = query_features(attributor.extractor, seen, question, wordless=judged)
+    lists = attributor.lists if concept.others is not None else None
+    question = {name: [concept.phrase]}
+    features = query_features(attributor.extractor, seen, question, wordless=lists is not None)
     bare = features.pop(WORDLESS, None)
     [asked] = apply_kernel(features[name], attributor.cache.kernel)
     phrases, found, p_values = {name: concept.phrase}, {}, {}
@@ -148,9 +146,9 @@ def with_concept(
         p_values = {name: own_p_value(attributor.calibration, answer.p_values, found[name])}
     more = attributor.answer({name: asked}, phrases, found, {name: concept.weights})
     listed = {}
-    if attributor.lists and concept.others is not None and bare is not None:
+    if lists and concept.others is not None and bare is not None:
         alike = attributor.alike_to_lists(more.scores, features, bare)[name]
-        by_others = attributor.lists.p_value_among(concept.others, alike)
+        by_others = lists.p_value_among(concept.others, alike)
         listed = {name: max(by_others, answer.list_p_values.get(GENERAL, 1.0))}
     return replace(
         answer,
