@@ -1,8 +1,8 @@
 """Say in words what an answer is worth: who made the picture, and how far the list may be believed.
 
 Two things are judged apart. Whether the model drew the picture: it did where its seed is known, else its trace tells
-(roundtrip.py). Whether the list means anything: how often chance names pictures as strongly (lists.py) or, where a cache does not know, how
-often unrelated pictures fit the words as well. In: `Judged`, the facts of an answer or of a
+(roundtrip.py). Whether the list means anything: how often unrelated pictures fit the words as well, and how often chance names
+pictures as strongly (lists.py). In: `Judged`, the facts of an answer or of a
 report. Out: a `Verdict`, from which page, report, table and programs take their sentences, so that none says otherwise.
 """
 
@@ -67,12 +67,10 @@ def verdict(judged: Judged) -> Verdict:
     evidence = strength(p, bool(judged.phrases.get(GENERAL)))
     known = "not measured" if evidence == "unknown" else evidence
     said = (ORIGINS[origin], listed(judged, origin, evidence), f"Evidence: {known}.")
-    by_list = "in a list as strong, of pictures that have nothing to do with this model or with these words"
-    sure = (
-        []
-        if p is None
-        else [f"{cases(p)} {by_list}." if named_by_list(judged) else f"{frequency(p)} as well."]
-    )
+    words, by_list = p_of_words(judged), p_of_list(judged)
+    sure = [] if words is None else [f"{frequency(words)} as well."]
+    if by_list is not None:
+        sure.append(cases(by_list))
     if not judged.made and judged.drawn is not None:
         much = frequency(judged.drawn, "looks", "look")
         sure.append(f"{much} as much as if this model had drawn it.")
@@ -98,21 +96,26 @@ def origin_of(judged: Judged) -> str:
 
 
 def p_value_of(judged: Judged) -> float | None:
-    """Give the largest p-value of what is mixed: all of it must stand out.
+    """Give the p-value that evidence is named by: of words or of the list, the less, doubled where there are both (Bonferroni)."""
+    found = [p for p in (p_of_words(judged), p_of_list(judged)) if p is not None]
+    return min(1.0, len(found) * min(found)) if found else None
+
+
+def p_of_words(judged: Judged) -> float | None:
+    """Give the largest p-value of the words of what is mixed: all of it must stand out.
 
     None where nothing was judged, and for a phrase of a visitor's own, whose null nobody took.
     """
-    if named_by_list(judged):
-        return max(judged.lists[name] for name in judged.mix)
     found = [judged.p_values.get(name) for name in judged.mix if not name.startswith(OWN)]
     if not judged.evidence or None in found or len(found) < len(judged.mix):
         return None
     return max(found)
 
 
-def named_by_list(judged: Judged) -> bool:
-    """Tell whether the lists of all that is mixed were compared with chance."""
-    return bool(judged.mix) and judged.lists.keys() >= judged.mix.keys()
+def p_of_list(judged: Judged) -> float | None:
+    """Give the largest p-value of the lists of what is mixed; None where one was not compared with chance."""
+    found = [judged.lists.get(name) for name in judged.mix]
+    return None if None in found or not found else max(found)
 
 
 def listed(judged: Judged, origin: str, evidence: str) -> str:
@@ -146,12 +149,9 @@ def frequency(p: float, one: str = "fits", several: str = "fit") -> str:
 
 
 def cases(p: float) -> str:
-    """Begin a sentence on how often chance does something."""
-    return (
-        "More than half of the time chance ends"
-        if p > 0.5
-        else f"Chance ends about 1 in {round(1 / p):,} times"
-    )
+    """Say how often chance makes as strong a list."""
+    often = "more than half of the time" if p > 0.5 else f"about 1 time in {round(1 / p):,}"
+    return f"Chance makes as strong a list {often}."
 
 
 def verdict_of(answer: Answer, mix: dict[str, float], made: bool, artist: str = "") -> Verdict:

@@ -36,7 +36,10 @@ from precompute.evaluate.truth.datamodels import (
 from precompute.evaluate.truth.kernels import KERNELS
 
 NOISES = ("own", "shared")
-MIXED = (("d-trak", "own", 0.25), ("trak", "shared", 0.75))  # method, noise, share; chosen on validation
+MIXED = (
+    ("d-trak", "own", 0.25),
+    ("trak", "shared", 0.75),
+)  # method, noise, share; chosen on validation
 
 
 def measure(config: EvaluateConfig) -> list[dict]:
