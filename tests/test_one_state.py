@@ -1,15 +1,16 @@
 """The page shows one state, never a stale one: the newest question wins, Back returns, a link restores, nothing old stays."""
 
 import re
-from types import SimpleNamespace
+from dataclasses import replace
 from urllib.parse import urlencode
 
+import gradio as gr
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from test_journeys import browser, cards, fits, opened, tab, verdict  # noqa: F401
 
-from attribution.page.hall import Hall, Superseded
+from attribution.page.hall import Superseded
 
 PROMPT = "a woodcut of a fish by the sea"
 STATES = """() => { window.shown = []; setInterval(() => {
@@ -24,14 +25,14 @@ def caption(page):
     return page.locator("#asked figcaption")
 
 
-def test_a_newer_question_overtakes_an_older_one():
-    hall, one, other = Hall(None), *(SimpleNamespace(session_hash=name) for name in ("one", "other"))  # fmt: skip
-    hall.newest(one, 1)
-    hall.newest(one, 2)
-    hall.newest(one, 2)  # a later part of the same question
+def test_a_newer_question_overtakes_an_older_one(hall):
+    fresh = replace(hall, turns={})
+    one, other = gr.Request(session_hash="one"), gr.Request(session_hash="other")
+    for turn in (1, 2, 2):  # a later part of the same question is none
+        fresh.newest(one, turn)
     with pytest.raises(Superseded):
-        hall.newest(one, 1)
-    hall.newest(other, 1)  # others' questions are none of its business
+        fresh.newest(one, 1)
+    fresh.newest(other, 1)  # others' questions are none of its business
 
 
 def test_an_older_drawing_never_replaces_a_newer_choice(browser, url, desk):  # noqa: F811

@@ -71,6 +71,6 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         filled = [shown.asked, *written, leaving.whose]
         filled += [library.artist, library.kind, library.found]
         restored = [way.prompt, way.seed, mixed.method, states.artist, states.wanted, states.wished]
-        restored += [mixed.question, mixed.mixing, *mixed.sliders]
+        restored += [states.upload, *way.shows, mixed.question, mixed.mixing, *mixed.sliders]
         arrival.connect(hall, demo, filled, restored, shown.asked, states)
     return demo

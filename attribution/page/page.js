@@ -43,6 +43,7 @@ window.page = {
     page.focus(element);
     page.say(element.querySelector("[data-said]")?.dataset.said);
     for (const each of element.querySelectorAll("[data-keep]")) each[each.tagName === "DETAILS" ? "open" : "checked"] = page.open[each.dataset.keep] ?? false;
+    for (const box of element.querySelectorAll("[data-tick]")) box.checked = box.defaultChecked; // gradio patches what differs, and ticks would stay in their places
     for (const radio of document.querySelectorAll("#question input")) radio.name = "question"; // gradio's are strangers to each other
     for (const toolbar of element.querySelectorAll("[role=toolbar]")) page.rove(toolbar);
   },

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 from gradio.events import Dependency
 
 from attribution.page.desk import Desk
@@ -52,7 +52,7 @@ def lay_out(desk: Desk) -> Parts:
 
 
 def connect(
-    hall: Hall, events: Iterable[Dependency], states: States, shown: list[Component], ranking: dict
+    hall: Hall, events: Iterable[Dependency], states: States, shown: list[Block], ranking: dict
 ) -> None:
     """After each event that brings an answer: forget what was looked at, rank, mark, rank with the marks.
 

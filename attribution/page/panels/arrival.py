@@ -14,6 +14,7 @@ from attribution.page.events import NEWEST, PRIVATE, QUICK, numbered, plainly
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
 from attribution.page.inputs import whole, words
+from attribution.page.panels.ask import DRAW
 from attribution.page.panels.mix import shown_for
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
@@ -61,48 +62,44 @@ class Handlers:
     def restored(self, query: dict[str, str], turn: int) -> list:
         """Read prompt, seed, method, mix, a phrase of one's own and artist; `turn` makes what is wanted new."""
         desk, choices = self.hall.desk, self.hall.desk.choices
-        places = [
-            *(in_link(name) for name in choices.questions),
-            *(n for n in query if n.startswith(OWN)),
-        ]
-        amounts = [float(name == GENERAL) for name in choices.questions]
-        wished = gr.skip()
-        if any(place in query for place in places):
-            try:
-                amounts = [float(query.get(place, 0)) for place in places]
-            except ValueError as error:
-                raise InputError("the link's sliders are no numbers; copy it again") from error
-            amounts = [amount if 0 <= amount <= 1 else 0.0 for amount in amounts]
-            amounts, own = amounts[: len(choices.questions)], amounts[len(choices.questions) :]
-            if own:
-                phrase = words(places[-1].removeprefix(OWN), "the concept", 100)
-                wished = json.dumps(
-                    {"phrase": phrase, "amounts": [*amounts, own[-1]], "turn": turn}
-                )
-            if not any(amounts):  # until the phrase is learned
-                amounts = [float(name == GENERAL) for name in choices.questions]
+        amounts, own = mix_of(query, choices.questions)
+        wished = json.dumps({**own, "turn": turn}) if own else gr.skip()
         prompt = words(query.get("prompt"), "the link's prompt", desk.max_prompt)
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
         method = query.get("method", desk.attributor.method)
         if method not in desk.by_method:
-            raise InputError(
-                f"there is no method {method[:80]!r}; known: {', '.join(desk.by_method)}"
-            )
+            known = ", ".join(desk.by_method)
+            raise InputError(f"there is no method {method[:80]!r}; known: {known}")
         told = bool(prompt) or (choices.reads == "nothing" and "seed" in query)
         wanted = f"{prompt} {seed} {method} {turn}" if told else gr.skip()
         if not told:  # what the example says may stay
             prompt = seed = gr.skip()
-        return [
-            prompt,
-            seed,
-            method,
-            artist,
-            wanted,
-            wished,
-            *shown_for(choices, amounts),
-            *amounts,
-        ]
+        empty = None, desk.views.brought(None), gr.Button(DRAW)  # no picture is in the box
+        asked = [prompt, seed, method, artist, wanted, wished]
+        return [*asked, *empty, *shown_for(choices, amounts), *amounts]
+
+
+def mix_of(query: dict[str, str], questions: tuple[str, ...]) -> tuple[list[float], dict]:
+    """Read the amounts of the questions, and a phrase of one's own with all amounts, its own last.
+
+    A phrase is learned first: where the mix is of nothing else, the whole picture is asked about until then.
+    """
+    whole_picture = [float(name == GENERAL) for name in questions]
+    phrases = [name for name in query if name.startswith(OWN)]
+    places = [*map(in_link, questions), *phrases]
+    if not any(place in query for place in places):
+        return whole_picture, {}
+    try:
+        found = [float(query.get(place, 0)) for place in places]
+    except ValueError as error:
+        raise InputError("the link's sliders are no numbers; copy it again") from error
+    found = [amount if 0 <= amount <= 1 else 0.0 for amount in found]
+    amounts, own = found[: len(questions)], {}
+    if phrases:
+        phrase = words(phrases[-1].removeprefix(OWN), "the concept", 100)
+        own = {"phrase": phrase, "amounts": [*amounts, found[-1]]}
+    return amounts if any(amounts) else whole_picture, own
 
 
 def connect(

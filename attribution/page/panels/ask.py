@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from attribution.page.desk import Desk
@@ -48,6 +49,11 @@ class Parts:
     unknown: gr.HTML
     words: gr.HTML
     strip: gr.HTML
+
+    @property
+    def shows(self) -> list[Component]:
+        """Give what shows whether there is a picture in the box."""
+        return [self.brought, self.make]
 
 
 @dataclass(frozen=True)
@@ -129,12 +135,8 @@ class Handlers:
     @plainly
     def unknown(self, prompt: object) -> str:
         """Name the words that the model never learned, while they are typed."""
-        found = self.hall.desk.unknown(prompt)
-        return (
-            self.hall.desk.views.message(f"Not in its training: {', '.join(found)}")
-            if found
-            else ""
-        )
+        found = ", ".join(self.hall.desk.unknown(prompt))
+        return self.hall.desk.views.message(f"Not in its training: {found}") if found else ""
 
 
 def lay_out(desk: Desk) -> Parts:
@@ -153,10 +155,7 @@ def lay_out(desk: Desk) -> Parts:
         stop = gr.Button("Stop", min_width=110, scale=0, elem_id="halt")
         brought = live(views.brought(None), "brought")
     upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="upload")
-    told, unknown = (
-        gr.HTML(elem_id="told"),
-        gr.HTML(elem_id="unknown"),
-    )
+    told, unknown = (gr.HTML(elem_id=name) for name in ("told", "unknown"))
     words = live(views.words(), "words", visible=bool(desk.choices.words))
     strip = live(
         views.strip(desk.chosen(STRIP), desk.examples), "strip", visible=bool(desk.examples)
@@ -178,7 +177,7 @@ def connect(
         again = numbered("again", len(asking))
         return begun.success(on_gpu(do.answer), asking, answer, js=again, **heavy)
 
-    kept = [states.upload, parts.brought, parts.make]
+    kept = [states.upload, *parts.shows]
     arrived = parts.upload.upload(
         do.accept, [parts.upload, parts.prompt, states.session], [parts.upload, *kept, parts.prompt],
         **LIGHT | PRIVATE | RAW,

@@ -48,7 +48,7 @@ class Handlers:
         return [gr.Column(visible=False), *alone, *[0.0] * SLOTS]
 
 
-def shown_for(choices: Choices, amounts: list[float]) -> tuple[str, gr.Column]:
+def shown_for(choices: Choices, amounts: list[float]) -> tuple:
     """Say which question the amounts are, and whether the sliders are to be seen."""
     asked = [name for name, amount in zip(choices.questions, amounts, strict=False) if amount]
     question = asked[0] if len(asked) == 1 else MIX
