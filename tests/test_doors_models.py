@@ -322,7 +322,7 @@ def empty(path):
 
 
 def rename(path):
-    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    path.rename(path.with_name("unet.safetensors"))
 
 
 @pytest.mark.parametrize("damage", [cut, lie, reshape, drop, empty, rename, os.unlink])

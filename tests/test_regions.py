@@ -188,4 +188,4 @@ def test_a_collection_with_too_few_images_that_differ_is_refused(attributor, sma
     names += ["--train_data_dir", str(attributor.collection.folder)]
     names += ["--cache_dir", str(attributor.cache.folder)]
     assert main(["evaluate", "regions", *names]) == 2
-    assert "makes 0 composites" in capsys.readouterr().err  # all of its pictures have one style
+    assert "composites of images that differ in every concept" in capsys.readouterr().err
