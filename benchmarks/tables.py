@@ -141,6 +141,7 @@ SHOWN |= {
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
     "drawn": ("calibration", drawn),
+    "listed": ("listed", tables.calibration),
     "engine": ("engine", engine),
     "scale": ("scale", scale),
     "index": ("scale", index),
