@@ -93,7 +93,7 @@ def test_the_page_asks_what_the_collection_names(shown):
         page.get_by_role("radio", name="Animal").check()
         expect(page.locator("#ranked .scale")).to_contain_text("animal")
         page.get_by_role("radio", name="Mix…").check()
-        assert page.locator("#sliders input[type=range]").count() == 3
+        expect(page.locator("#sliders input[type=range]")).to_have_count(3)
         page.get_by_label("range slider for Medium").fill("1")
         expect(page.locator("#ranked .scale")).to_contain_text("medium and animal")
     assert "subject" not in page.locator("body").inner_text().lower()
