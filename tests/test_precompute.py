@@ -227,7 +227,7 @@ def test_a_model_folder_that_is_not_there_is_one_line_and_exit_code_2(
 def test_a_collection_without_a_picture_is_one_line_and_exit_code_2(
     small_model, small_collection, tmp_path, capsys
 ):
-    part = "images/00000.png"
+    part = "images/00000.webp"
     assert gradients(small_model, without(small_collection, tmp_path, part), tmp_path / "out") == 2
     assert part in capsys.readouterr().err
 
@@ -235,7 +235,7 @@ def test_a_collection_without_a_picture_is_one_line_and_exit_code_2(
 def test_metadata_cannot_reach_outside_its_folder(small_collection, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(small_collection, copy)
-    shutil.copy(copy / "images/00000.png", tmp_path / "secret.png")
+    shutil.copy(copy / "images/00000.webp", tmp_path / "secret.png")
     with (copy / "metadata.jsonl").open("a") as file:
         file.write(json.dumps({"file_name": "../secret.png", "text": "x"}) + "\n")
     with pytest.raises(InputError, match=r"secret\.png"):

@@ -128,7 +128,7 @@ def test_a_name_that_is_mistyped_changes_nothing(world, capsys, who, message):
 
 
 def test_the_shipped_files_are_never_implied(capsys):
-    assert main(["remove", "--file", "images/00000.png"]) == 2
+    assert main(["remove", "--file", "images/00000.webp"]) == 2
     assert "say with --train_data_dir and --cache_dir" in capsys.readouterr().err
 
 
