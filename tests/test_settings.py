@@ -28,6 +28,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "ATTRIBUTION_TIME_LIMIT": "30",
         "ATTRIBUTION_MCP": "True",
         "ATTRIBUTION_FOLLOW_LINKS": "1",
+        "ATTRIBUTION_ABOUT": "A model of cats",
     }
     assert set(environment) == {variable(name) for name in Settings.model_fields}
     expected = (
@@ -36,6 +37,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "pictures",
         "requests.json",
         "answers",
+        "A model of cats",
         "cuda:1",
     )
     for name, value in environment.items():
