@@ -58,9 +58,15 @@ def test_stop_answers_within_a_second_and_changes_nothing(browser, url):  # noqa
     page.get_by_role("button", name="Generate").click()
     page.locator("#halt").click()
     expect(page.locator("#make")).to_be_visible(timeout=1000)
-    expect(page.locator("#told")).to_have_text("Stopped. Nothing was changed.")
+    expect(page.locator("#told")).to_have_text(
+        re.compile("Stopped. Nothing was changed.|It was there already.")
+    )
+    stopped = "Stopped" in page.locator("#told").inner_text()
     page.wait_for_timeout(3000)
-    assert (verdict(page), caption(page).inner_text()) == (before, words)
+    if stopped:  # else the drawing was quicker than the press
+        assert (verdict(page), caption(page).inner_text()) == (before, words)
+    else:
+        expect(caption(page)).to_contain_text(PROMPT)
     page.close()
 
 
@@ -162,6 +168,6 @@ def test_axe_finds_nothing_in_the_main_states(browser, url, desk, width, scheme)
 def test_a_new_answer_is_announced(browser, url):  # noqa: F811
     page = opened(browser, url)
     page.get_by_role("radio", name="Style").check()
-    expect(page.locator("#said[aria-live=polite]")).to_have_text(verdict(page))
-    expect(page.locator("#said")).to_contain_text("pushed its style most")
+    expect(page.locator("#said[aria-live=polite]")).to_contain_text("pushed its style most")
+    expect(page.locator("#said")).to_have_text(verdict(page))
     page.close()

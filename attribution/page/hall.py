@@ -50,6 +50,7 @@ class Hall:
     about: str = ""  # what the model is, in a sentence
     stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
     turns: dict[str, int] = field(default_factory=dict)  # the newest question of each visitor
+    answered: dict[str, int] = field(default_factory=dict)  # the last of these that was answered
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
@@ -79,6 +80,17 @@ class Hall:
             raise Superseded
         self.turns[visitor] = number
 
+    def answers(self, request: gr.Request, turn: object) -> None:
+        """Note that a question's answer is on its way to the browser, unless a newer question has overtaken it."""
+        self.newest(request, turn)
+        self.answered[request.session_hash or ""] = self.turns[request.session_hash or ""]
+
+    def take_back(self, request: gr.Request, turn: object) -> bool:
+        """Overtake the question before this one; False where its answer was on its way."""
+        before = self.turns.get(request.session_hash or "")
+        self.newest(request, turn)
+        return before is None or self.answered.get(request.session_hash or "") != before
+
     def drawing(self, request: gr.Request, turn: object, progress: gr.Progress) -> OnStep:
         """Tell the progress of a drawing, which ends when its visitor left or asks for something newer."""
         self.newest(request, turn)
@@ -102,6 +114,7 @@ class Hall:
         self.stop(request)
         self.stops.pop(request.session_hash, None)
         self.turns.pop(request.session_hash, None)
+        self.answered.pop(request.session_hash, None)
         self.uploads.clear(request.session_hash)
 
 

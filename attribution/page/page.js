@@ -103,6 +103,7 @@ window.page = {
     if (link && !embedded && link !== location.search) {
       const [now, next] = [location.search, link].map((each) => new URLSearchParams(each));
       const same = ["prompt", "seed"].every((name) => now.get(name) === next.get(name));
+      if (page.returning && now.get("prompt") && !same) return; // a late word of the answer that was left
       history[same || page.returning ? "replaceState" : "pushState"](null, "", link);
     }
     if (link) page.returning = false;

@@ -85,10 +85,12 @@ class Handlers:
         return ""
 
     @plainly
-    def halt(self, turn: object, request: gr.Request) -> str:
-        """Take the question back, and say so."""
-        self.hall.newest(request, turn)
-        return self.hall.desk.views.message(STOPPED)
+    def halt(self, session: Session | None, turn: object, request: gr.Request) -> tuple:
+        """Take the question back, show the picture before it again, and say so."""
+        views, in_time = self.hall.desk.views, self.hall.take_back(request, turn)
+        if not in_time:
+            return views.message("It was there already."), gr.skip()
+        return views.message(STOPPED), views.asked(session) if session else gr.skip()
 
     @plainly
     def answer(
@@ -112,10 +114,11 @@ class Handlers:
         else:
             progress(0, desc="Drawing")
             image, prompt, seed = desk.draw(prompt, seed, on_step)
+            self.hall.newest(request, turn)
             yield gr.skip(), desk.views.drawn(image, prompt)
         progress(None, desc="Comparing with every training picture")
         session = desk.attribute(image, prompt, seed, own, method, credentials)
-        self.hall.newest(request, turn)
+        self.hall.answers(request, turn)
         yield session, desk.views.asked(session)
 
     @plainly
@@ -184,7 +187,9 @@ def connect(
     )  # fmt: skip
     arrived.failure(lambda: None, None, parts.upload, **QUICK)
     parts.brought.clear(do.clear, None, kept, **QUICK)
-    parts.stop.click(do.halt, turn, parts.told, js=numbered("stopped", 1), **QUICK)
+    parts.stop.click(
+        do.halt, [states.session, turn], [parts.told, asked], js=numbered("stopped", 2), **QUICK
+    )
     parts.words.word(do.word, parts.prompt, parts.prompt, **QUICK)
     parts.prompt.change(
         do.unknown, parts.prompt, parts.unknown, trigger_mode="always_last", **QUICK
