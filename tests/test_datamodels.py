@@ -104,7 +104,7 @@ def test_a_mix_is_of_scores_that_are_one_in_size():
     [mix] = lds.mixed(found)
     sizes = [drawn(2, 6, seed=s) for s in (1, 2)]
     one, other = (each / each.square().mean(1, keepdim=True).sqrt() for each in sizes)
-    assert np.allclose(mix.scores, 0.75 * one + 0.25 * other, atol=1e-6)
+    assert np.allclose(mix.scores, 0.25 * one + 0.75 * other, atol=1e-6)
 
 
 def test_tracin_is_trak_without_a_kernel():

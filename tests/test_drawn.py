@@ -95,7 +95,10 @@ def test_of_what_it_has_just_drawn_the_page_does_not_doubt_who_drew_it(desk):
     """Nor does it say that nothing stands out, where it is the words that say little."""
     session = desk.opened(0)
     silent = replace(
-        session.answer, p_values=dict.fromkeys(session.answer.p_values, 0.5), drawn=0.5
+        session.answer,
+        p_values=dict.fromkeys(session.answer.p_values, 0.5),
+        list_p_values={},
+        drawn=0.5,
     )
     weak = replace(session, answer=silent)
     drawn = desk.views.verdict(weak)

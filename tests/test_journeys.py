@@ -103,7 +103,7 @@ def test_the_first_screen_is_an_answered_example_with_one_way_in(page):
     assert page.get_by_text("Evidence: strong.").first.is_visible()
     assert cards(page).count() == COUNT
     assert sum(card.is_visible() for card in cards(page).all()) == FIRST
-    tab(page, "What it can tell")
+    tab(page, "Limits")
     expect(page.locator("#limits")).to_contain_text("It is not authorship")
     expect(page.locator("#limits")).to_contain_text("How often it is wrong")
     tab(page, "Trace")
@@ -126,7 +126,7 @@ def test_pictures_come_first(browser, url, size, lowest):
 CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
   const style = getComputedStyle(e), box = e.getBoundingClientRect();
   const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!text || !box.width || e.closest(".hidden, svg, .toast-wrap, .caption")) return false;
+  if (!text || !box.width || e.closest(".hidden, .visually-hidden, svg, .toast-wrap, .caption")) return false;
   if (style.overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1) return true;
   let scroller = e.parentElement;
   while (scroller && getComputedStyle(scroller).overflowX !== "auto") scroller = scroller.parentElement;
@@ -288,7 +288,7 @@ def test_the_report_is_taken_along_and_verified_and_the_link_restores(
 
 
 def test_nothing_is_wrong_for_assistive_technology(page):
-    for name in ("Trace", "Collection", "What it can tell"):
+    for name in ("Trace", "Collection", "Limits"):
         tab(page, name)
         page.evaluate(
             "document.querySelectorAll('.toast-wrap').forEach(t => t.remove())"

@@ -25,12 +25,12 @@ from attribution.answer.lists import (
     write_lists,
 )
 from attribution.answer.questions import WORDLESS, query_features
+from attribution.answer.verdict import Judged, p_value_of
 from attribution.errors import InputError
 from attribution.looks.own import learn_concept, with_concept
 from attribution.looks.phrases import prompts_without
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
-from attribution.report.document import verdict_on_list
 from attribution.report.report import make_report, read_report
 from attribution.report.verification import verify_report
 from precompute.lists import OTHER, calibrate_lists, other_words, taken
@@ -229,7 +229,6 @@ def test_without_what_to_compare_with_nothing_is_said(attributor):
     assert (answer.list_p_values, answer.list_p_value()) == ({}, None)
     report = make_report(attributor, attributor.collection.image(0), answer, date=datetime.now(UTC))
     assert "lists" not in report["calibration"]
-    assert verdict_on_list(report) == ""
 
 
 def test_a_report_holds_them_and_what_was_changed_is_found(judge, tmp_path):
@@ -253,19 +252,24 @@ def test_a_report_holds_them_and_what_was_changed_is_found(judge, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mix", "said"),
+    ("mix", "of_words", "found"),
     [
-        ({"general": 1.0}, "are named more strongly than chance: by chance a list is as strong in 0.5 %"),
-        ({"general": 1.0, "style": 0.5}, "are not named more strongly than chance"),
-        ({"own:phrase": 1.0}, ""),
+        ({"general": 1.0}, {}, 0.005),
+        ({"general": 1.0, "style": 0.5}, {}, 0.3),
+        ({"own:phrase": 1.0}, {}, None),
+        (
+            {"general": 1.0},
+            {"general": 0.002},
+            0.004,
+        ),  # of two that are known, the less counts twice
+        ({"general": 1.0, "style": 0.5}, {"general": 0.8, "style": 0.9}, 0.6),
+        ({"style": 1.0}, {"style": 0.9}, 0.6),
     ],
-)  # fmt: skip
-def test_the_documents_sentence_is_about_all_that_is_mixed(mix, said):
+)
+def test_the_verdict_takes_lists_and_words_together(mix, of_words, found):
     lists = {"general": 0.005, "style": 0.3}
-    report = {"calibration": {"lists": lists, "level": 0.01}, "questions": {"mix": mix}}
-    found = verdict_on_list(report)
-    assert said in found
-    assert bool(found) == bool(said)
+    judged = Judged(mix, of_words, of_words, {"general": "a cat"}, True, None, lists=lists)
+    assert p_value_of(judged) == found
 
 
 @pytest.mark.slow  # draws 20 pictures

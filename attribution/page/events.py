@@ -32,14 +32,18 @@ REFUSED, ENDED = "That did not work", "Stopped"
 KINDS = ["look", "artist", "turn", "tick", "example", "drawn", "word", "clear", "back"]
 
 
+def sentence_of(error: InputError) -> str:
+    """Write a mistake in the input as a sentence of the page."""
+    return html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn a mistake in the input into a message of one sentence."""
     try:
         yield
     except InputError as error:
-        sentence = html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
-        raise gr.Error(sentence, title=REFUSED, print_exception=False) from error
+        raise gr.Error(sentence_of(error), title=REFUSED, print_exception=False) from error
     except Stopped as error:
         raise gr.Error(STOPPED, title=ENDED, print_exception=False) from error
     except Superseded as error:  # nobody is to hear of it

@@ -10,7 +10,15 @@ from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
 from attribution.page.choices import OWN, in_link
 from attribution.page.desk import ANY
-from attribution.page.events import NEWEST, PRIVATE, QUICK, numbered, plainly
+from attribution.page.events import (
+    NEWEST,
+    PRIVATE,
+    QUICK,
+    REFUSED,
+    numbered,
+    plainly,
+    sentence_of,
+)
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
 from attribution.page.inputs import whole, words
@@ -46,8 +54,12 @@ class Handlers:
 
     @plainly
     def arrive(self, request: gr.Request) -> list:
-        """Restore what the address says."""
-        return self.restored(dict(request.query_params), 0)
+        """Restore what the address says; where it says what cannot be, that is told, and the page opens all the same."""
+        try:
+            return self.restored(dict(request.query_params), 0)
+        except InputError as error:
+            gr.Warning(sentence_of(error), title=REFUSED)
+            return self.restored({}, 0)
 
     @plainly
     def back(self, turn: object, event: gr.EventData, request: gr.Request) -> list:

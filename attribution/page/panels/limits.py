@@ -7,5 +7,5 @@ from attribution.page.views import Views
 
 def lay_out(views: Views) -> None:
     """Lay out the tab, which does nothing."""
-    with gr.Tab("What it can tell", id="limits"):
+    with gr.Tab("Limits", id="limits"):
         gr.HTML(views.limits(), elem_id="limits")
