@@ -362,7 +362,6 @@ def test_a_bad_upload_gives_a_message_and_keeps_the_result(browser, url, desk, t
     path.write_bytes((desk.collection.folder / desk.collection.files[0]).read_bytes()[:300])
     page.locator("input[type=file]").first.set_input_files(path)
     expect(page.get_by_text("not a readable JPEG, PNG or WebP")).to_be_visible()
-    expect(page.get_by_text("That did not work")).to_be_visible()
     expect(page.get_by_role("button", name="Generate")).to_be_visible()
     assert said(page) == before
     page.locator("input[type=file]").first.set_input_files(
@@ -390,7 +389,7 @@ def test_a_blank_page_is_unlikely_to_come_from_this_model(browser, url, tmp_path
     expect(score).to_be_visible()  # what was asked to be seen stays so
     expect(page.locator("#artists .bars")).to_be_hidden()
     page.locator("#artists summary").click()
-    expect(page.locator("#artists .bars, #artists details p")).to_be_visible()
+    expect(page.locator("#artists .bars, #artists details p").last).to_be_visible()
     page.close()
 
 

@@ -156,6 +156,8 @@ def test_axe_finds_nothing_in_the_main_states(browser, url, desk, width, scheme)
     page.get_by_label("number input for Subject").wait_for()
     page.locator("#ranked .look").first.click()
     page.locator("#closer h2").wait_for()
+    page.locator("#heat img").first.wait_for()  # until then it is dimmed
+    page.wait_for_timeout(500)
     assert violations(page) == [], "a mix, and a closer look"
     path = desk.collection.folder / desk.collection.files[0]
     page.locator("input[type=file]").first.set_input_files(path)

@@ -280,7 +280,7 @@ def test_a_model_with_an_adapter_is_served_by_its_cache_alone(tmp_path):
     followed(f"{quick} --adapter {lora}", model, images, tmp_path / "cache")
     desk = load(Settings(cache=(str(tmp_path / "cache"),))).desk
     assert (desk.choices.model["name"], desk.choices.model["adapter"]) == ("model", "lora")
-    assert "with lora" in desk.views.asked(desk.first())
+    assert "with lora" in desk.views.verdict(desk.first())
 
 
 @pytest.mark.slow
