@@ -89,7 +89,7 @@ class Handlers:
             prompt = seed = gr.skip()
         empty = None, desk.views.brought(None), gr.Button(DRAW)  # no picture is in the box
         asked = [prompt, seed, method, artist, wanted, wished]
-        return [*asked, *empty, *shown_for(choices, amounts), *amounts]
+        return [*asked, *empty, *shown_for(choices, amounts, bool(own)), *amounts]
 
 
 def mix_of(query: dict[str, str], questions: tuple[str, ...]) -> tuple[list[float], dict]:

@@ -48,10 +48,10 @@ class Handlers:
         return [gr.Column(visible=False), *alone, *[0.0] * SLOTS]
 
 
-def shown_for(choices: Choices, amounts: list[float]) -> tuple:
-    """Say which question the amounts are, and whether the sliders are to be seen."""
+def shown_for(choices: Choices, amounts: list[float], more: bool = False) -> tuple:
+    """Say which question the amounts are, and whether the sliders are to be seen; `more` is mixed than they tell."""
     asked = [name for name, amount in zip(choices.questions, amounts, strict=False) if amount]
-    question = asked[0] if len(asked) == 1 else MIX
+    question = asked[0] if len(asked) == 1 and not more else MIX
     return question, gr.Column(visible=question == MIX)
 
 
