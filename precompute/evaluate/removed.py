@@ -1,6 +1,6 @@
 """Ask how much a picture's loss rises when the training images that come first for it are gone, few or many.
 
-For pictures that the study's model drew, the first 1, 3, 10, 30 or 60 of its 420 training images are taken away, or as
+For pictures that the study's model drew, the first 1, 5, 20 or 60 of its 420 training images are taken away, or as
 many at random, and the model is trained again from the same start with the same draws. How large a part of the picture's
 positive evidence went is told beside how much its loss rose. "What if" aims at these rises (looks/unlearning.py), and
 draws nothing where no rise was found.
@@ -24,8 +24,8 @@ from precompute.evaluate.truth.study import FULL_SEED
 from precompute.evaluate.truth.trainings import Bench, Training, train_all
 
 METHOD = "d-trak"
-QUERIES = 12
-SIZES = (1, 3, 10, 30, 60)
+QUERIES = 8
+SIZES = (1, 5, 20, 60)
 RANDOM = 2  # sets of each size, which all pictures share
 
 
@@ -50,7 +50,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
         config.pretrained_model_name_or_path, folder, studied.work / "removed", pictures, studied.steps
     )  # fmt: skip
     found = {name: each["losses"] for name, each in train_all(trainings, bench).items()}
-    evidence = torch.stack([portions(each, level=0) for each in scores])
+    evidence = torch.stack([portions(each, level=0.0) for each in scores])
     rows = []
     for size in SIZES:
         risen = [found[f"named-{size}-{n}"][n] / found["all"][n] - 1 for n in range(len(pictures))]
