@@ -1,7 +1,8 @@
 """Exemplars: what a model draws that was fine-tuned on one to five pictures should find these first.
 
-As in AbC (arXiv 2306.09345): the model is fine-tuned on each exemplar alone, a new subject or style, and draws it in
-combinations that the exemplar does not show. Exemplars that a judge does not recognise in what was drawn were not
+As in AbC (arXiv 2306.09345): the model is fine-tuned on each exemplar alone, a new subject or style, and draws it from
+the exemplar's own captions with other seeds: in combinations that the exemplar does not show, a model as small as this
+does not draw it. Exemplars that a judge does not recognise in what was drawn were not
 learned and are left out. All others are looked for among the whole collection and all exemplars, by gradients of the
 model as it was before: asked in the right words, in those of another exemplar, and in none.
 Everything is kept in WORK_DIR/exemplars and goes on where it was.
@@ -23,7 +24,6 @@ from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
-from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
@@ -34,7 +34,13 @@ from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.planted import each_by_its_own
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
 from precompute.evaluate.truth.alone import AloneConfig, finetune_alone, judge_of_exemplars
-from precompute.evaluate.truth.plantings import EXEMPLARS, Planting, combinations, phrases, plant
+from precompute.evaluate.truth.plantings import (
+    EXEMPLARS,
+    Planting,
+    combinations,
+    draw_planting,
+    plant,
+)
 
 TOP = 10
 PICTURES = 4  # of each exemplar
@@ -85,8 +91,10 @@ def learned(
         place = folder / f"models/{planting.word}"
         place.parent.mkdir(parents=True, exist_ok=True)
         model = finetune_alone(config.pretrained_model_name_or_path, planting, place, settings)
-        wanted = combinations(planting, settings.seed)[planting.count :][:PICTURES]
-        prompts = [full_prompt(phrases(planting, values)) for values in wanted]
+        captions = [row["text"] for _, row in draw_planting(planting, settings.seed)]
+        places = [number % planting.count for number in range(PICTURES)]
+        wanted = [combinations(planting, settings.seed)[place] for place in places]
+        prompts = [captions[place] for place in places]
         drawn = draw_queries(model, collection, wanted, planting.purpose, prompts)
         judge = judge_of_exemplars(list(plantings), folder, model.resolution)
         named = judge.says([query.image for query in drawn])["word"]
