@@ -121,7 +121,6 @@ class Visitor:
         self.press("mark")
         heard["ranking"] = self.press("rank")
         heard["closer"] = self.press("closer", row=row)
-        heard["closer again"] = self.press("closer_again")
         heard["where"] = self.press("where")
         heard["report"] = self.press("report")
         heard["opened"] = self.press("open", row=row)
@@ -236,7 +235,7 @@ def test_what_is_withheld_is_counted(heard, gone):
 def test_what_is_withheld_cannot_be_asked_for(heard, desk):
     _, after = heard
     refused = "this training picture is withheld"
-    for place in ("page: closer", "page: closer again", "page: where", "page: opened"):
+    for place in ("page: closer", "page: where", "page: opened"):
         assert refused in after[f"old {place}"].lower()
     assert refused in after["old program: look"].lower()
     assert refused in after["new program: without row"].lower()

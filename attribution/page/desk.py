@@ -21,7 +21,7 @@ from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.phrases import known_words, unknown_words
-from attribution.looks.regions import blend
+from attribution.looks.regions import Regions, blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
 from attribution.models.diffusion import copy_of
@@ -66,6 +66,7 @@ class Desk:
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
+    mapped: list[Regions] = field(default_factory=list)  # of the first example
     lock: Lock = field(
         default_factory=Lock
     )  # one at a time: gradients hook into the model's layers
@@ -103,7 +104,9 @@ class Desk:
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
-        return self.opened(self.chosen(1)[0]) if self.examples else None
+        if not self.examples:
+            return None
+        return replace(self.opened(self.chosen(1)[0]), regions=self.mapped)
 
     def chosen(self, count: int) -> list[int]:
         """Choose examples that share as few words as can be, those with the most evidence first."""
@@ -245,13 +248,13 @@ class Desk:
         """Draw where in the picture the evidence for a training image lies, or say that it is not known."""
         self.visible.shown(row)
         if not self.choices.maps:
-            return self.views.message(
-                f"Where in the picture its evidence lies is not known for a {self.choices.model['family']}."
-            )
+            family = self.choices.model["family"]
+            unknown = f"Where in the picture its evidence lies is not known for a {family}."
+            return self.views.heat(row, None, unknown)
         if not seen.regions:
             with self.lock:
                 seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
-        return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
+        return self.views.heat(row, blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
         """Give the rows that are ticked, or those of an artist; none that was withheld meanwhile."""

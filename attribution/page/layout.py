@@ -42,7 +42,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=300):
                         mixed = mix.lay_out(desk)
                         order = ranking.lay_out()
-                look = closer.lay_out()
+                look = closer.lay_out(views)
                 first = "artists" if choices.artists else "what if" if choices.forgets else "report"
                 with gr.Tabs(elem_id="more", selected=first):
                     shares = artists.lay_out(choices.artists)
@@ -59,12 +59,12 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         answers = ask.connect(hall, way, shown.asked, mixed.method, states)
         drawn = [states.session, shown.asked, way.prompt, tabs]
         answers.append(collection.connect(hall, library, drawn, states))
-        gone = [look.detail, leaving.leaving, leaving.different, along.taken]
+        gone = [look.closer, leaving.leaving, leaving.different, along.taken]
         answer.connect(hall, answers, states, gone, ranks)
-        moved = mix.connect(choices, mixed, ranks)
+        mix.connect(choices, mixed, ranks)
         artists.connect([order.ranked, shares.artists], states, ranks)
         ranking.connect(hall, order, leaving.leaving, states, ranks)
-        closer.connect(hall, look, order.ranked, moved, states, looking)
+        closer.connect(hall, look, order.ranked, states, looking)
         own.connect(hall, mixed.own, mixed.every, states, ranks)
         what_if.connect(hall, leaving, states)
         report.connect(hall, along, looking)

@@ -22,6 +22,7 @@ from attribution.answer.verdict import STEPS
 from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.looks.own import OwnConcept
+from attribution.looks.shared import sentence, shared
 from attribution.looks.unlearning import WhatIf
 from attribution.page.choices import OWN, Choices, question_of
 from attribution.page.session import COUNT, FIRST, Session
@@ -189,14 +190,21 @@ class Views:
         image = as_data(self.visible.image(row))
         most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
         depth = [{"name": name, "parts": part.tolist()} for name, part in blocks.items()]
+        same, others = shared(answer.phrases, self.visible.labels(row), self.choices.words)
+        guessed = [name for name in (*same, *others) if name not in session.given]
         return render(
             "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
             facts=self.facts(row), more=more, scores=scores, depth=depth, most=most,
+            prompt=session.prompt, why=sentence(same, others), guessed=guessed,
         )  # fmt: skip
 
-    def heat(self, image: Image.Image) -> str:
-        """Show where in the picture the evidence lies."""
-        return render("heat", picture=as_data(image))
+    def drawer(self) -> str:
+        """Make the drawer that a closer look opens in."""
+        return render("drawer")
+
+    def heat(self, row: int, image: Image.Image | None, text: str = "") -> str:
+        """Show where in the picture the evidence for a training image lies, or say why it is not known."""
+        return render("heat", row=row, picture=image and as_data(image), text=text)
 
     def browsed(self, rows: list[int], page: int, pages: int, found: int, hidden: int) -> str:
         """Show a page of the collection."""
