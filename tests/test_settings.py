@@ -29,6 +29,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "ATTRIBUTION_MCP": "True",
         "ATTRIBUTION_FOLLOW_LINKS": "1",
         "ATTRIBUTION_ABOUT": "A model of cats",
+        "ATTRIBUTION_KEY": "keys",
     }
     assert set(environment) == {variable(name) for name in Settings.model_fields}
     expected = (
@@ -37,6 +38,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "pictures",
         "requests.json",
         "answers",
+        "keys",
         "A model of cats",
         "cuda:1",
     )

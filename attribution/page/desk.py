@@ -34,6 +34,7 @@ from attribution.pictures.optout import Visible
 from attribution.progress import OnStep
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import make_report
+from attribution.report.signature import REPORT, Signer
 
 ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
@@ -64,6 +65,8 @@ class Desk:
     own_queries: int = 48  # pictures that an own concept's weights are learned from
     max_prompt: int = MAX_PROMPT  # characters
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
+    signer: Signer | None = None  # of reports
+    measured: tuple[dict, ...] = ()  # how often such verdicts are wrong, where that is known
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     mapped: list[Regions] = field(default_factory=list)  # of the first example
@@ -319,10 +322,20 @@ class Desk:
 
     def report(self, seen: Session) -> dict:
         """Write down a session's picture, settings and results."""
-        return make_report(
+        report = make_report(
             self.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
-            mix=seen.mix, count=COUNT, date=datetime.now(UTC),
+            mix=seen.mix, count=COUNT, date=datetime.now(UTC), measured=self.measured,
         )  # fmt: skip
+        return self.signed(report, REPORT)
+
+    def signed(self, document: dict, kind: str) -> dict:
+        """Sign a document where the host has a key."""
+        return self.signer.signed(document, kind) if self.signer else document
+
+    @property
+    def key(self) -> str:
+        """Give the fingerprint of the host's key; nothing without one."""
+        return self.signer.fingerprint if self.signer else ""
 
     def taken(self, seen: Session) -> str:
         """Offer the report, the ranking and the link."""

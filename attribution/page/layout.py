@@ -50,7 +50,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                     along = report.lay_out(views)
                     tabular = table.lay_out()
             library = collection.lay_out(choices)
-            limits.lay_out(views)
+            limits.lay_out(views, desk.key)
         offer(hall, states, tools)  # first, so that programs get the names
 
         looking = [states.session, states.marks, states.artist, states.own, *mixed.every]

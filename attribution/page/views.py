@@ -8,7 +8,6 @@ import base64
 import io
 import json
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +24,7 @@ from attribution.looks.own import OwnConcept
 from attribution.looks.shared import sentence, shared
 from attribution.looks.unlearning import WhatIf
 from attribution.page.choices import OWN, Choices, question_of
+from attribution.page.figures import figures
 from attribution.page.session import COUNT, FIRST, Session
 from attribution.report.credentials import Credentials
 from attribution.report.document import plot
@@ -33,7 +33,6 @@ SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 ENLARGED = 192  # pixels that the traced picture is shown with
-FIGURES = Path(__file__).parents[2] / "benchmarks/results"  # where the project is, not a copy
 
 TEMPLATES = Environment(
     loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
@@ -316,11 +315,6 @@ class Views:
         """Show what an upload's Content Credentials say."""
         return "" if said is None else render("credentials", said=said)
 
-    def limits(self) -> str:
-        """Say what the page can and cannot tell, and how often it is wrong where that was measured."""
-        return render("limits", figures=figures(), choices=self.choices)
-
-
-def figures() -> dict[str, list[dict]]:
-    """Read what was measured on the shipped model; nothing where that is not here."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json"))}
+    def limits(self, key: str) -> str:
+        """Say what the page can and cannot tell, how often it is wrong where that was measured, and who signs."""
+        return render("limits", figures=figures(), choices=self.choices, key=key)

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ DIGITS = 6  # after the point
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # then width and height
 
 Report = dict[str, Any]
+MEASURED = {
+    "method": str,
+    "figure": str,
+    "level": float,
+    "share": float,
+    "low": float,
+    "high": float,
+    "measured_on": str,
+}
 SHAPE = {
     "version": int,
     "made": {"date": str, "by": str},
@@ -83,13 +93,21 @@ SHAPE = {
         }
     ],
     "artists": [{"artist": str, "share": float, "low": float, "high": float}],
+    "measured?": [
+        MEASURED
+    ],  # how often such a verdict is wrong; written down, and not computed again
+    "signature?": {
+        "algorithm": str,
+        "public_key": str,
+        "value": str,
+    },  # of all the rest (signature.py)
 }
 
 
 def make_report(
     attributor: Attributor, image: Image.Image, answer: Answer, *, prompt: str = "",
     seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
-    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE,
+    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE, measured: Sequence[dict] = (),
 ) -> Report:  # fmt: skip
     """Write down an answer; without a seed the picture was uploaded.
 
@@ -161,6 +179,7 @@ def make_report(
             }
             for share in artists_of(answer, mix)
         ],
+        **({"measured": list(measured)} if measured else {}),
     }
 
 
