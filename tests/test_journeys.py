@@ -126,7 +126,7 @@ def test_pictures_come_first(browser, url, size, lowest):
 CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
   const style = getComputedStyle(e), box = e.getBoundingClientRect();
   const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!text || !box.width || e.closest(".hidden, .visually-hidden, svg, .toast-wrap, .caption")) return false;
+  if (!text || !box.width || e.closest(".hidden, .visually-hidden, .sr-only, svg, .toast-wrap, .caption")) return false;
   if (style.overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1) return true;
   let scroller = e.parentElement;
   while (scroller && getComputedStyle(scroller).overflowX !== "auto") scroller = scroller.parentElement;
