@@ -130,6 +130,8 @@ class Visitor:
         }.items():  # fmt: skip
             heard[f"collection, {name}"] = self.press("browse", *fields)
             heard[f"collection, {name}, turned"] = self.press("turn", *fields, page=1)
+        heard["mine"] = self.press("by_name", artist)
+        heard["removed"] = self.press("removed")
         heard["ticked"] = self.press("tick", row=row, on=True)
         heard["artist's"] = self.press("filter", artist=artist) + self.press("rank")
         heard["artist's report"] = self.press("report")
@@ -165,6 +167,7 @@ class Program:
             "browse, artist": self.call("browse", "", artist, "", 100),
             "browse, style": self.call("browse", "", "", desk.collection.labels[0]["style"]),
             "report": self.call("report"),
+            "artist": self.call("artist", artist, None),
         }
 
     def asks(self, desk, gone, folder):
@@ -174,6 +177,7 @@ class Program:
         return {
             "generate": self.call("generate", gone["best"].caption, SEED),
             "trace": self.call("trace", handle_file(path), gone["best"].caption),
+            "artist, picture": self.call("artist", "", handle_file(path)),
             "learn": self.call("learn", "thick outlines"),
             "own": self.call("rank", own_concept=1),
             "without row": self.call("without", gone["rows"][:1], ""),
@@ -205,7 +209,9 @@ def heard(demo, desk, gone, requests, tmp_path_factory):
     return before, after
 
 
-UNNAMED = {f"page: {place}" for place in ("example", "where")}  # tell of no row whose it is
+UNNAMED = {
+    f"page: {place}" for place in ("example", "where", "removed")
+}  # tell of no row whose it is
 
 
 def test_before_they_ask_the_search_finds_them_everywhere(heard, secrets):

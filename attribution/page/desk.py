@@ -66,6 +66,7 @@ class Desk:
     max_prompt: int = MAX_PROMPT  # characters
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     signer: Signer | None = None  # of reports
+    contact: str = ""  # for whoever wants to be removed
     measured: tuple[dict, ...] = ()  # how often such verdicts are wrong, where that is known
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples

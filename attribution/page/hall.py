@@ -23,7 +23,7 @@ from attribution.page.figures import error_rates
 from attribution.page.guards import wanted
 from attribution.page.inputs import whole
 from attribution.page.settings import Settings
-from attribution.page.uploads import Uploads
+from attribution.page.uploads import Picture, Uploads
 from attribution.pictures.hub import is_hub_id
 from attribution.progress import OnStep
 from attribution.report.signature import Signer
@@ -107,6 +107,14 @@ class Hall:
 
         return on_step
 
+    def taken(self, request: gr.Request, upload: dict | None) -> Picture:
+        """Give a picture that was brought for one question, and forget it; the visitor's own stays."""
+        visitor = f"{request.session_hash}: once"
+        try:
+            return self.uploads.take(visitor, (upload or {}).get("path"))
+        finally:
+            self.uploads.clear(visitor)
+
     def stop(self, request: gr.Request) -> None:
         """Stop a visitor's long job."""
         if request.session_hash in self.stops:
@@ -153,7 +161,7 @@ def load(settings: Settings) -> Hall:
     measured = error_rates() if ours and same_place(first, SHIPPED_CACHE) else []
     signer = Signer.in_folder(settings.key) if settings.key else None
     desk = Desk(
-        attributor, others, examples, max_prompt=settings.max_prompt, signer=signer, measured=tuple(measured),
+        attributor, others, examples, max_prompt=settings.max_prompt, signer=signer, contact=settings.contact, measured=tuple(measured),
     )  # fmt: skip
     said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
     return Hall(

@@ -15,6 +15,7 @@ from attribution.page.panels import (
     closer,
     collection,
     limits,
+    mine,
     mix,
     own,
     ranking,
@@ -50,6 +51,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                     along = report.lay_out(views)
                     tabular = table.lay_out()
             library = collection.lay_out(choices)
+            own_work = mine.lay_out(desk)
             limits.lay_out(views, desk.key)
         offer(hall, states, tools)  # first, so that programs get the names
 
@@ -59,6 +61,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         answers = ask.connect(hall, way, shown.asked, mixed.method, states)
         drawn = [states.session, shown.asked, way.prompt, tabs]
         answers.append(collection.connect(hall, library, drawn, states))
+        answers.append(mine.connect(hall, own_work, drawn, states))
         gone = [look.closer, leaving.leaving, leaving.different, along.taken]
         answer.connect(hall, answers, states, gone, ranks)
         mix.connect(choices, mixed, ranks)

@@ -25,7 +25,7 @@ window.page = {
       else if ("word" in data) trigger("word", { concept: data.concept, word: data.word });
       else if ("untick" in data) trigger("tick", { row: Number(data.untick), on: false });
       else if ("clear" in data) trigger("clear", {});
-      else if ("choose" in data) document.querySelector("#upload input[type=file]")?.click();
+      else if ("choose" in data) document.querySelector(`#${data.choose || "upload"} input[type=file]`)?.click();
     });
     element.addEventListener("change", (event) => {
       const box = event.target;
@@ -163,7 +163,8 @@ window.page = {
 
   // A picture that is dropped or pasted anywhere is one that was chosen.
   bring(files) {
-    const input = document.querySelector("#upload input[type=file]"), picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
+    const sought = document.getElementById("seek")?.offsetParent; // the tab where somebody looks for their own work is open
+    const input = document.querySelector(`#${sought ? "mine" : "upload"} input[type=file]`), picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
     if (!input || !picture) return false;
     const carried = new DataTransfer();
     carried.items.add(picture);

@@ -26,13 +26,17 @@ from attribution.looks.unlearning import WhatIf
 from attribution.page.choices import OWN, Choices, question_of
 from attribution.page.figures import figures
 from attribution.page.session import COUNT, FIRST, Session
+from attribution.report.artist import Work, artist_html, removal
 from attribution.report.credentials import Credentials
 from attribution.report.document import plot
+from attribution.report.signature import FIELD
 
 SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 ENLARGED = 192  # pixels that the traced picture is shown with
+
+KINDS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 
 TEMPLATES = Environment(
     loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
@@ -52,6 +56,19 @@ def as_data(image: Image.Image, side: int = SHOWN) -> str:
     memory = io.BytesIO()
     small.save(memory, "WEBP", quality=90, method=2)
     return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode()
+
+
+def as_json(document: dict) -> str:
+    """Write what is taken along as JSON."""
+    return json.dumps(document, indent=1)
+
+
+def as_links(files: dict[str, str]) -> list[tuple[str, str, int]]:
+    """Write files into addresses of their own; with each name and size."""
+    return [
+        (name, f"data:{KINDS[name.rsplit('.')[-1]]};base64,{base64.b64encode(text.encode()).decode()}", len(text))
+        for name, text in files.items()
+    ]  # fmt: skip
 
 
 class Views:
@@ -300,16 +317,36 @@ class Views:
 
     def taken(self, report: dict, page: str, table: str, link: str) -> str:
         """Offer the report as files, and the page's link."""
-        files = (
-            ("report.html", "text/html", page),
-            ("report.json", "application/json", json.dumps(report, indent=1)),
-            ("ranking.csv", "text/csv", table),
-        )
-        links = [
-            (name, f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}", len(text))
-            for name, kind, text in files
-        ]
-        return render("taken", links=links, link=link)
+        files = {"report.html": page, "report.json": as_json(report), "ranking.csv": table}
+        return render("taken", links=as_links(files), link=link)
+
+    def chooser(self) -> str:
+        """Make the place to bring a picture to that somebody looks for."""
+        return render("chooser")
+
+    def who(self, names: list[str]) -> str:
+        """Show which artists fit a name."""
+        return render("who", names=names)
+
+    def mine(
+        self, work: Work, document: dict, examples: tuple[Example, ...], contact: str, most: int
+    ) -> str:
+        """Show somebody's work: three answers, how to be removed, and a report to take along."""
+        leaning = [
+            {"number": n, "share": s, "prompt": examples[n].prompt, "picture": as_data(examples[n].image, THUMBNAIL)}
+            for n, s in (work.influence.leaning if work.influence else ())[:most]
+        ]  # fmt: skip
+        nearest = [self.about(row) | {"cosine": cosine} for row, cosine in work.nearest or ()]
+        files = {"my-work.html": artist_html(document), "my-work.json": as_json(document)}
+        return render(
+            "mine", work=work, mine=[self.about(row) for row in work.rows[:most]], nearest=nearest,
+            leaning=leaning, removal=removal(contact), links=as_links(files),
+        )  # fmt: skip
+
+    def removed(self, document: dict) -> str:
+        """Show what was removed, and when."""
+        links, signed = as_links({"removed.json": as_json(document)}), FIELD in document
+        return render("removed", removed=document["removed"], links=links, signed=signed)
 
     def credentials(self, said: Credentials | None) -> str:
         """Show what an upload's Content Credentials say."""
