@@ -227,13 +227,13 @@ def test_the_drawer_goes_on_by_keys_and_returns_to_the_last_card(page):
     place = page.locator("#drawer .place")
     expect(page.locator("#drawer [data-step='-1']")).to_have_attribute("aria-disabled", "true")
     page.keyboard.press("ArrowLeft")  # there is nothing before the first
-    expect(place).to_have_text(f"1 / {COUNT}")
+    expect(place).to_have_text(f"1 of {COUNT}")
     for _ in range(5):  # faster than the server answers
         page.keyboard.press("ArrowRight")
-    expect(place).to_have_text(f"6 / {COUNT}")
+    expect(place).to_have_text(f"6 of {COUNT}")
     expect(shown).to_contain_text(captions[5])
     page.get_by_role("button", name="Previous").click()
-    expect(place).to_have_text(f"5 / {COUNT}")
+    expect(place).to_have_text(f"5 of {COUNT}")
     expect(shown).to_contain_text(captions[4])
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.locator("#drawer")).to_be_hidden()

@@ -255,6 +255,9 @@ def test_an_artist_looks_for_her_work(browser, url, desk, width, scheme):  # noq
     for question in ("Was it in the set?", "Does it look alike?", "Did it influence?"):
         expect(found.get_by_role("heading", name=question)).to_be_visible()
     expect(found).to_contain_text(NO_CONTACT)
+    expect(page.locator("#said")).to_contain_text(
+        "Yes: 126 training pictures by"
+    )  # for who cannot see it
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     leaning = found.locator("[data-drawn]").first

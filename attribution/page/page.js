@@ -86,7 +86,8 @@ window.page = {
       this.list = card.closest(".small") ? ".cards.small" : ".cards:not(.small)";
       this.row = Number(card.dataset.row);
       const cards = [...document.querySelectorAll(`#ranked ${this.list} button[data-row]`)], dialog = this.dialog;
-      dialog.querySelector(".place").textContent = `${cards.indexOf(card) + 1} / ${cards.length}`;
+      const told = dialog.querySelector(".place");
+      told.textContent = told.dataset.words.replace("{place}", cards.indexOf(card) + 1).replace("{count}", cards.length);
       for (const button of dialog.querySelectorAll("[data-step]")) button.setAttribute("aria-disabled", String(!this.card(Number(button.dataset.step))));
       this.fill();
       dialog.scrollTop = 0;
