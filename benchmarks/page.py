@@ -75,7 +75,7 @@ def main() -> None:
             page.get_by_role("button", name="Make it without these").click()
             page.locator("#different img").first.wait_for()
         page.locator("#ranked .look").first.click()
-        page.locator("#heat img").wait_for()
+        page.locator("#drawer .where img").wait_for()
         browser.close()
     demo.close()
     rows = [{"what": name, "seconds": round(seconds, 3)} for name, seconds in found.items()]

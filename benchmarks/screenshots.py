@@ -48,7 +48,7 @@ def main() -> None:
             film()
             page.screenshot(path=FOLDER / f"{name}.png", full_page=True)
             page.locator("#ranked .look").first.click()
-            page.locator("#heat img").wait_for(timeout=60_000)
+            page.locator("#drawer .where img").wait_for(timeout=60_000)
             film()
         browser.close()
     demo.close()

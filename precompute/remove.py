@@ -9,6 +9,7 @@ where it was stopped. The model still holds what it learned: what it draws is no
 import json
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attribution.cache.build import remove_images
@@ -81,4 +82,5 @@ def add_request(path: Path, artist: str, file: str) -> None:
     for key, name in (("artists", artist), ("files", file)):
         if name and name not in found.get(key, []):
             found[key] = [*found.get(key, []), name]
+            found["dates"] = found.get("dates", {}) | {name: datetime.now(UTC).date().isoformat()}
     write_whole(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

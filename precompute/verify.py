@@ -1,15 +1,19 @@
-"""Compute a report's answer again and compare: the picture, the sources, their scores, shares and p-values.
+"""Check a report's signature, and apart from that compute its answer again: picture, sources, scores, shares, p-values.
 
-In: the JSON of a report that the page made, and the model, cache and collection that it was made with. Out: what
-agrees and what differs. The exit code is 0 where all agrees, 1 where something differs, 2 for a mistake.
+In: the JSON of a report that the page made, and the model, cache and collection that it was made with. Out: a sentence
+on the signature, one on the answer, then what agrees and what differs. The exit code is 0 where all agrees, 1 where
+something differs, the signature is not valid or is not by the key that was wanted, 2 for a mistake.
 """
 
 from dataclasses import dataclass, field
 
 from attribution.attributor import Attributor
 from attribution.report.report import read_report
+from attribution.report.signature import REPORT, checked
 from attribution.report.verification import SHADES, TOLERANCE, verify_report
 
+AGREES = "The answer agrees: computed again, all of it is as the report says."
+DIFFERS = "The answer differs: computed again, not all of it is as the report says."
 MOST_SHOWN = 100  # differences
 SECTIONS = {
     "fingerprints": "model, collection, cache, weights and calibration",
@@ -32,15 +36,25 @@ class VerifyConfig:
     train_data_dir: str = "assets/collection"
     cache_dir: str = "assets/cache"
     device: str = "cpu"
+    key: str = field(
+        default="", metadata={"help": "the fingerprint of the key that must have signed it"}
+    )
 
 
 def run(config: VerifyConfig) -> int:
-    """Print what agrees and what differs."""
+    """Print who signed, and what agrees and what differs."""
     report = read_report(config.report)
+    kind = report.get("kind", REPORT)
+    fine, said = checked(report, kind, config.key)
+    print(said)
+    if kind != REPORT:
+        print(f"What this {kind} says is not computed again.")
+        return 0 if fine else 1
     attributor = Attributor.from_pretrained(
         config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
     )
     found = verify_report(attributor, report)
+    print(DIFFERS if found else AGREES)
     if any(each.path == ("fingerprints", "model") for each in found):
         print("The report is of another model, so that nothing else was compared.")
     else:
@@ -51,7 +65,7 @@ def run(config: VerifyConfig) -> int:
         print(f"- {printable(str(each))}")
     if len(found) > MOST_SHOWN:
         print(f"- and {len(found) - MOST_SHOWN} more")
-    return 1 if found else 0
+    return 1 if found or not fine else 0
 
 
 def printable(text: str) -> str:

@@ -189,8 +189,13 @@ def test_a_closer_look_shows_facts_layers_and_where(page, desk):
     whole_picture(page)
     cards(page).locator("button").nth(1).focus()
     page.keyboard.press("Enter")
-    heading = page.get_by_role("heading", name="A closer look")
-    expect(heading).to_be_focused(timeout=PATIENCE)
+    drawer = page.get_by_role("dialog", name="A closer look")
+    expect(drawer.get_by_role("heading", name="A closer look")).to_be_focused(timeout=PATIENCE)
+    expect(drawer.locator("figcaption b")).to_contain_text(["The picture", "Training image, by "])
+    expect(drawer.locator(".why")).to_have_text(re.compile(r"^(Same|Another) .*\.$"))
+    assert not drawer.locator(".depth").is_visible()
+    drawer.locator("summary").focus()
+    page.keyboard.press("Enter")
     for label in (
         "artist",
         "license",
@@ -199,17 +204,40 @@ def test_a_closer_look_shows_facts_layers_and_where(page, desk):
         "score, whole picture",
         "score, style",
     ):
-        expect(page.locator("#closer .facts")).to_contain_text(label)
-    cells = page.locator("#closer .depth td").all_inner_texts()
-    score = float(
-        page.locator("#closer tr", has_text="score, whole picture").locator("td").inner_text()
-    )
+        expect(drawer.locator("article")).to_contain_text(label)
+    cells = drawer.locator(".depth td").all_inner_texts()
+    score = float(drawer.locator("tr", has_text="score, whole picture").locator("td").inner_text())
     assert sum(map(float, cells)) == pytest.approx(score, abs=0.006 * len(cells))
-    expect(page.locator("#heat img")).to_be_visible(timeout=2 * PATIENCE)
-    slider = page.locator("#closer .compare input")
-    slider.focus()
-    page.keyboard.press("Home")
-    assert page.locator("#closer .compare").get_attribute("style") == "--cut: 0%;"
+    expect(drawer.locator(".where img")).to_be_visible(timeout=2 * PATIENCE)
+    assert drawer.evaluate("e => e.scrollWidth <= e.clientWidth")
+    page.keyboard.press("Escape")
+    expect(cards(page).locator("button").nth(1)).to_be_focused()
+
+
+def captioned(page):
+    """The cards' captions, and that of the training image in the drawer."""
+    captions = [c.text_content().strip() for c in cards(page).locator(".caption").all()]
+    return captions, page.locator("#drawer figcaption").nth(1)
+
+
+def test_the_drawer_goes_on_by_keys_and_returns_to_the_last_card(page):
+    whole_picture(page)
+    captions, shown = captioned(page)
+    cards(page).locator("button").first.click()
+    place = page.locator("#drawer .place")
+    expect(page.locator("#drawer [data-step='-1']")).to_have_attribute("aria-disabled", "true")
+    page.keyboard.press("ArrowLeft")  # there is nothing before the first
+    expect(place).to_have_text(f"1 of {COUNT}")
+    for _ in range(5):  # faster than the server answers
+        page.keyboard.press("ArrowRight")
+    expect(place).to_have_text(f"6 of {COUNT}")
+    expect(shown).to_contain_text(captions[5])
+    page.get_by_role("button", name="Previous").click()
+    expect(place).to_have_text(f"5 of {COUNT}")
+    expect(shown).to_contain_text(captions[4])
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.locator("#drawer")).to_be_hidden()
+    expect(cards(page).locator("button").nth(4)).to_be_focused()  # unfolded for that
 
 
 def test_an_artist_can_be_chosen_and_let_go(page):

@@ -121,7 +121,6 @@ class Visitor:
         self.press("mark")
         heard["ranking"] = self.press("rank")
         heard["closer"] = self.press("closer", row=row)
-        heard["closer again"] = self.press("closer_again")
         heard["where"] = self.press("where")
         heard["report"] = self.press("report")
         heard["opened"] = self.press("open", row=row)
@@ -131,6 +130,8 @@ class Visitor:
         }.items():  # fmt: skip
             heard[f"collection, {name}"] = self.press("browse", *fields)
             heard[f"collection, {name}, turned"] = self.press("turn", *fields, page=1)
+        heard["mine"] = self.press("by_name", artist)
+        heard["removed"] = self.press("removed")
         heard["ticked"] = self.press("tick", row=row, on=True)
         heard["artist's"] = self.press("filter", artist=artist) + self.press("rank")
         heard["artist's report"] = self.press("report")
@@ -166,6 +167,7 @@ class Program:
             "browse, artist": self.call("browse", "", artist, "", 100),
             "browse, style": self.call("browse", "", "", desk.collection.labels[0]["style"]),
             "report": self.call("report"),
+            "artist": self.call("artist", artist, None),
         }
 
     def asks(self, desk, gone, folder):
@@ -175,6 +177,7 @@ class Program:
         return {
             "generate": self.call("generate", gone["best"].caption, SEED),
             "trace": self.call("trace", handle_file(path), gone["best"].caption),
+            "artist, picture": self.call("artist", "", handle_file(path)),
             "learn": self.call("learn", "thick outlines"),
             "own": self.call("rank", own_concept=1),
             "without row": self.call("without", gone["rows"][:1], ""),
@@ -206,7 +209,9 @@ def heard(demo, desk, gone, requests, tmp_path_factory):
     return before, after
 
 
-UNNAMED = {f"page: {place}" for place in ("example", "where")}  # tell of no row whose it is
+UNNAMED = {
+    f"page: {place}" for place in ("example", "where", "removed")
+}  # tell of no row whose it is
 
 
 def test_before_they_ask_the_search_finds_them_everywhere(heard, secrets):
@@ -236,7 +241,7 @@ def test_what_is_withheld_is_counted(heard, gone):
 def test_what_is_withheld_cannot_be_asked_for(heard, desk):
     _, after = heard
     refused = "this training picture is withheld"
-    for place in ("page: closer", "page: closer again", "page: where", "page: opened"):
+    for place in ("page: closer", "page: where", "page: opened"):
         assert refused in after[f"old {place}"].lower()
     assert refused in after["old program: look"].lower()
     assert refused in after["new program: without row"].lower()

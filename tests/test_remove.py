@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 import torch
@@ -48,6 +49,10 @@ def names_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "header.json"}
 
 
+def today():
+    return datetime.now(UTC).date().isoformat()
+
+
 def test_an_artist_is_gone_from_shards_sums_likeness_and_every_list(
     world, small_model, tmp_path, capsys
 ):
@@ -61,7 +66,8 @@ def test_an_artist_is_gone_from_shards_sums_likeness_and_every_list(
         assert not any(file.encode() in data for file in theirs), name
     assert not list(cache.glob("rows-*"))
     requests = json.loads((pictures / "opt_out.json").read_text())
-    assert requests == {"artists": [f" {artist.upper()} "]}
+    asked = f" {artist.upper()} "
+    assert requests == {"artists": [asked], "dates": {asked: today()}}
 
     model = DiffusionModel.from_pretrained(small_model)
     rest = collection.without(theirs)
@@ -106,6 +112,9 @@ def test_a_removal_that_was_stopped_or_repeated_ends_the_same(world):
     assert once["images"] == 29
     assert read_header(cache)["images"] == 28
     found = json.loads((pictures / "opt_out.json").read_text())
+    assert found.pop("dates") == {
+        files[4]: today()
+    }  # since when the other is asked for is not known
     assert found == {"files": [files[2], files[4]], "artists": ["Nobody"]}
 
 
@@ -162,7 +171,10 @@ def test_a_removal_that_ends_at_any_write_is_whole_or_goes_on(whole, small_colle
                 assert len(written) == number
         assert len(open_cache(cache, {})) in (29, 30)
         if number:  # the request is the first thing that is written
-            assert json.loads((pictures / "opt_out.json").read_text()) == {"files": [name]}
+            assert json.loads((pictures / "opt_out.json").read_text()) == {
+                "files": [name],
+                "dates": {name: today()},
+            }
         assert remove(cache, pictures, "--file", name) == 0
         assert layout_of(cache).left_out == (name,)
         assert len(open_cache(cache, {})) == 29

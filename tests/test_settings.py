@@ -29,6 +29,8 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "ATTRIBUTION_MCP": "True",
         "ATTRIBUTION_FOLLOW_LINKS": "1",
         "ATTRIBUTION_ABOUT": "A model of cats",
+        "ATTRIBUTION_KEY": "keys",
+        "ATTRIBUTION_CONTACT": "ann@example.org",
     }
     assert set(environment) == {variable(name) for name in Settings.model_fields}
     expected = (
@@ -37,6 +39,8 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "pictures",
         "requests.json",
         "answers",
+        "keys",
+        "ann@example.org",
         "A model of cats",
         "cuda:1",
     )

@@ -21,7 +21,7 @@ from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
 from attribution.looks.phrases import known_words, unknown_words
-from attribution.looks.regions import blend
+from attribution.looks.regions import Regions, blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
 from attribution.models.diffusion import copy_of
@@ -34,6 +34,7 @@ from attribution.pictures.optout import Visible
 from attribution.progress import OnStep
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import make_report
+from attribution.report.signature import REPORT, Signer
 
 ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
@@ -65,8 +66,12 @@ class Desk:
     own_queries: int = 48  # pictures that an own concept's weights are learned from
     max_prompt: int = MAX_PROMPT  # characters
     unlearning: UnlearnConfig = field(default_factory=lambda: UnlearnConfig(steps=FORGETTING))
+    signer: Signer | None = None  # of reports
+    contact: str = ""  # for whoever wants to be removed
+    measured: tuple[dict, ...] = ()  # how often such verdicts are wrong, where that is known
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
+    mapped: list[Regions] = field(default_factory=list)  # of the first example
     lock: Lock = field(
         default_factory=Lock
     )  # one at a time: gradients hook into the model's layers
@@ -104,7 +109,9 @@ class Desk:
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
-        return self.opened(self.chosen(1)[0]) if self.examples else None
+        if not self.examples:
+            return None
+        return replace(self.opened(self.chosen(1)[0]), regions=self.mapped)
 
     def chosen(self, count: int) -> list[int]:
         """Choose examples that share as few words as can be, those with the most evidence first."""
@@ -246,13 +253,13 @@ class Desk:
         """Draw where in the picture the evidence for a training image lies, or say that it is not known."""
         self.visible.shown(row)
         if not self.choices.maps:
-            return self.views.message(
-                f"Where in the picture its evidence lies is not known for a {self.choices.model['family']}."
-            )
+            family = self.choices.model["family"]
+            unknown = f"Where in the picture its evidence lies is not known for a {family}."
+            return self.views.heat(row, None, unknown)
         if not seen.regions:
             with self.lock:
                 seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
-        return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
+        return self.views.heat(row, blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
         """Give the rows that are ticked, or those of an artist; none that was withheld meanwhile."""
@@ -317,10 +324,20 @@ class Desk:
 
     def report(self, seen: Session) -> dict:
         """Write down a session's picture, settings and results."""
-        return make_report(
+        report = make_report(
             self.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
-            mix=seen.mix, count=COUNT, date=datetime.now(UTC),
+            mix=seen.mix, count=COUNT, date=datetime.now(UTC), measured=self.measured,
         )  # fmt: skip
+        return self.signed(report, REPORT)
+
+    def signed(self, document: dict, kind: str) -> dict:
+        """Sign a document where the host has a key."""
+        return self.signer.signed(document, kind) if self.signer else document
+
+    @property
+    def key(self) -> str:
+        """Give the fingerprint of the host's key; nothing without one."""
+        return self.signer.fingerprint if self.signer else ""
 
     def taken(self, seen: Session) -> str:
         """Offer the report, the ranking and the link."""

@@ -21,6 +21,7 @@ from attribution.page.inputs import rows, whole
 from attribution.page.panels.own import SLOTS
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
+from attribution.page.work import by_name, by_picture, report_of
 
 MOST = 100  # training images that a program may ask for
 MIX = "mix"  # the argument that stands for one of each question
@@ -52,11 +53,7 @@ class Endpoints:
         self, upload: dict | None, prompt: object, method: object, request: gr.Request
     ) -> tuple:
         """Rank the training images behind a picture, which is never stored and is forgotten once it was read."""
-        desk, uploads = self.hall.desk, self.hall.uploads
-        try:
-            picture = uploads.take(request.session_hash, (upload or {}).get("path"))
-        finally:
-            uploads.clear(request.session_hash)
+        desk, picture = self.hall.desk, self.hall.taken(request, upload)
         session = desk.attribute(picture.image, prompt, None, [], method)
         said = picture.credentials
         return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
@@ -106,6 +103,17 @@ class Endpoints:
         desk = self.hall.desk
         found, _ = desk.search(text, artist, kind)
         return [desk.row_json(row) for row in found[: whole(count, "the count", 1, MOST)]]
+
+    def artist(self, artist: object, upload: dict | None, request: gr.Request) -> dict:
+        """Tell whether an artist's work, or a picture, is here: in the set, looking alike, of influence; three answers apart."""
+        desk = self.hall.desk
+        if upload:
+            return report_of(desk, by_picture(desk, self.hall.taken(request, upload).image))
+        work, names = by_name(desk, artist)
+        if work is None:
+            several = f"; these fit: {', '.join(names)[:300]}" if names else ""
+            raise InputError(f"nobody is shown by just that name{several}")
+        return report_of(desk, work)
 
     def report(self, session: Session | None, mix: Mix) -> dict:
         """Write the last answer's report; `python -m precompute verify` checks it."""
@@ -176,6 +184,7 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
         (do.without, [session, left_out, text["Artist"]], [before, after, control, answer], LONG),
         (do.look, [session, number["Row"], *mix[:-1]], [answer], LIGHT),
         (do.browse, [text["Text"], text["Artist"], text["Kind"], number["Count"]], [answer], LIGHT),
+        (do.artist, [text["Artist"], upload], [answer], HEAVY | RAW),
         (do.report, [session, *mix[:-1]], [answer], LIGHT),
     )  # fmt: skip
     if tools:
@@ -189,7 +198,7 @@ def offer(hall: Hall, states: States, tools: bool = False) -> None:
         ]
         endpoints += ((do.attribute, asked, [picture, answer], HEAVY),)
     for handler, inputs, outputs, options in endpoints:
-        remembers = tools and session in [*inputs, *outputs]
+        remembers = tools and not {session, upload}.isdisjoint([*inputs, *outputs])
         call.click(
             on_gpu(plainly(named(handler, choices))), inputs, outputs, api_name=handler.__name__,
             api_visibility="undocumented" if remembers else "public", **options,

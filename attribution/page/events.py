@@ -24,6 +24,7 @@ TICK = {"concurrency_id": "tick", "concurrency_limit": 1}  # else two would add 
 PRIVATE = {"api_visibility": "private"}
 QUICK = LIGHT | PRIVATE | {"show_progress": "hidden"}
 RAW = {"preprocess": False}  # else gradio opens an upload, and tells the names that it knew before
+LAST = {"trigger_mode": "always_last"}  # while one runs, only the last of those after it counts
 NEWEST = {"trigger_mode": "multiple"}  # a newer one overtakes (hall.py), and none is turned away
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 STOPPED = "Stopped. Nothing was changed."

@@ -19,15 +19,18 @@ from attribution.errors import BelongsElsewhere, InputError
 from attribution.looks.examples import Example, load_examples
 from attribution.models.adapters import split_name
 from attribution.page.desk import Desk
+from attribution.page.figures import error_rates
 from attribution.page.guards import wanted
 from attribution.page.inputs import whole
 from attribution.page.settings import Settings
-from attribution.page.uploads import Uploads
+from attribution.page.uploads import Picture, Uploads
 from attribution.pictures.hub import is_hub_id
 from attribution.progress import OnStep
+from attribution.report.signature import Signer
 
 LOG = logging.getLogger(__name__)
 SHIPPED = Origin("assets/model", "assets/collection")
+SHIPPED_CACHE = "assets/cache"
 SHIPPED_EXAMPLES = "assets/examples"
 EXAMPLES = "examples"  # in a cache's folder
 OURS = "A small demonstration model: it learned from {known:,} pictures by {artists} invented workshops."
@@ -104,6 +107,14 @@ class Hall:
 
         return on_step
 
+    def taken(self, request: gr.Request, upload: dict | None) -> Picture:
+        """Give a picture that was brought for one question, and forget it; the visitor's own stays."""
+        visitor = f"{request.session_hash}: once"
+        try:
+            return self.uploads.take(visitor, (upload or {}).get("path"))
+        finally:
+            self.uploads.clear(visitor)
+
     def stop(self, request: gr.Request) -> None:
         """Stop a visitor's long job."""
         if request.session_hash in self.stops:
@@ -146,12 +157,21 @@ def load(settings: Settings) -> Hall:
     examples = ready(named or attributor.cache.folder / EXAMPLES, attributor)
     if not examples and not named:
         examples = ready(Path(SHIPPED_EXAMPLES), attributor)
-    desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt)
-    ours = Path(attributor.model.name).resolve() == Path(SHIPPED.model).resolve()
+    ours = same_place(attributor.model.name, SHIPPED.model)
+    measured = error_rates() if ours and same_place(first, SHIPPED_CACHE) else []
+    signer = Signer.in_folder(settings.key) if settings.key else None
+    desk = Desk(
+        attributor, others, examples, max_prompt=settings.max_prompt, signer=signer, contact=settings.contact, measured=tuple(measured),
+    )  # fmt: skip
     said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
     return Hall(
         desk, settings.time_limit, settings.about or (said if ours else desk.views.about_model())
     )
+
+
+def same_place(one: str, other: str) -> bool:
+    """Tell whether two names lead to one folder."""
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def ready(folder: Path, attributor: Attributor) -> tuple[Example, ...]:

@@ -15,6 +15,7 @@ from attribution.page.panels import (
     closer,
     collection,
     limits,
+    mine,
     mix,
     own,
     ranking,
@@ -42,7 +43,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=300):
                         mixed = mix.lay_out(desk)
                         order = ranking.lay_out()
-                look = closer.lay_out()
+                look = closer.lay_out(views)
                 first = "artists" if choices.artists else "what if" if choices.forgets else "report"
                 with gr.Tabs(elem_id="more", selected=first):
                     shares = artists.lay_out(choices.artists)
@@ -50,7 +51,8 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
                     along = report.lay_out(views)
                     tabular = table.lay_out()
             library = collection.lay_out(choices)
-            limits.lay_out(views)
+            own_work = mine.lay_out(desk)
+            limits.lay_out(views, desk.key)
         offer(hall, states, tools)  # first, so that programs get the names
 
         looking = [states.session, states.marks, states.artist, states.own, *mixed.every]
@@ -59,12 +61,13 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         answers = ask.connect(hall, way, shown.asked, mixed.method, states)
         drawn = [states.session, shown.asked, way.prompt, tabs]
         answers.append(collection.connect(hall, library, drawn, states))
-        gone = [look.detail, leaving.leaving, leaving.different, along.taken]
+        answers.append(mine.connect(hall, own_work, drawn, states))
+        gone = [look.closer, leaving.leaving, leaving.different, along.taken]
         answer.connect(hall, answers, states, gone, ranks)
-        moved = mix.connect(choices, mixed, ranks)
+        mix.connect(choices, mixed, ranks)
         artists.connect([order.ranked, shares.artists], states, ranks)
         ranking.connect(hall, order, leaving.leaving, states, ranks)
-        closer.connect(hall, look, order.ranked, moved, states, looking)
+        closer.connect(hall, look, order.ranked, states, looking)
         own.connect(hall, mixed.own, mixed.every, states, ranks)
         what_if.connect(hall, leaving, states)
         report.connect(hall, along, looking)

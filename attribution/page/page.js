@@ -1,7 +1,7 @@
 // What runs in the browser: which button sends which event, how many questions are open, pictures that are dropped or
-// pasted, the slider between two pictures, the page's link, and what is read out.
+// pasted, the drawer of a closer look, the page's link, and what is read out.
 window.page = {
-  moved: "", // the component that a press asked for: its heading gets the focus when it arrives
+  opening: false, // whether a training image of the collection was asked for: its heading gets the focus
   turn: 0, // the newest question's number
   pending: 0, overtaken: 0, // questions that are not answered yet, and how many of them nobody waits for
   open: {}, // what is unfolded or ticked of an answer, by name
@@ -12,7 +12,12 @@ window.page = {
       const button = event.target.closest("button");
       if (!button || button.disabled) return;
       const data = button.dataset;
-      if ("row" in data) { page.moved = element.closest("#found") ? "opened" : "closer"; trigger("look", { row: Number(data.row) }); }
+      if ("row" in data) {
+        page.opening = Boolean(element.closest("#found"));
+        if (page.opening) trigger("look", { row: Number(data.row) });
+        else page.drawer.open(button, trigger);
+      } else if ("step" in data) page.drawer.card(Number(data.step))?.click();
+      else if ("close" in data) page.drawer.dialog.close();
       else if ("artist" in data) trigger("artist", { artist: data.artist });
       else if ("page" in data) trigger("turn", { page: Number(data.page) });
       else if ("example" in data) trigger("example", { example: Number(data.example) });
@@ -20,7 +25,7 @@ window.page = {
       else if ("word" in data) trigger("word", { concept: data.concept, word: data.word });
       else if ("untick" in data) trigger("tick", { row: Number(data.untick), on: false });
       else if ("clear" in data) trigger("clear", {});
-      else if ("choose" in data) document.querySelector("#upload input[type=file]")?.click();
+      else if ("choose" in data) document.querySelector(`#${data.choose || "upload"} input[type=file]`)?.click();
     });
     element.addEventListener("change", (event) => {
       const box = event.target;
@@ -28,10 +33,7 @@ window.page = {
       if ("keep" in box.dataset) page.open[box.dataset.keep] = box.checked;
     });
     element.addEventListener("toggle", (event) => { if (event.target.dataset.keep) page.open[event.target.dataset.keep] = event.target.open; }, true);
-    element.addEventListener("input", (event) => {
-      const compare = event.target.closest(".compare");
-      if (compare) compare.style.setProperty("--cut", event.target.value + "%");
-    });
+    if (element.closest("#drawers")) page.drawer.listen();
     if (element.closest("#asked")) page.back = () => { page.returning = true; trigger("back", { query: location.search }); };
     watch("value", () => page.changed(element));
     page.changed(element); // what was hidden until now is made only when it is shown
@@ -41,11 +43,85 @@ window.page = {
     if (page.pending && element.closest("#asked")) document.documentElement.classList.add("seen");
     page.link(element);
     page.focus(element);
+    page.keep(element);
+    if (element.closest("#closer, #heat")) page.drawer.fill();
     page.say(element.querySelector("[data-said]")?.dataset.said);
-    for (const each of element.querySelectorAll("[data-keep]")) each[each.tagName === "DETAILS" ? "open" : "checked"] = page.open[each.dataset.keep] ?? false;
     for (const box of element.querySelectorAll("[data-tick]")) box.checked = box.defaultChecked; // gradio patches what differs, and ticks would stay in their places
     for (const radio of document.querySelectorAll("#question input")) radio.name = "question"; // gradio's are strangers to each other
     for (const toolbar of element.querySelectorAll("[role=toolbar]")) page.rove(toolbar);
+  },
+
+  // What was unfolded or ticked stays so.
+  keep(element) {
+    for (const each of element.querySelectorAll("[data-keep]")) each[each.tagName === "DETAILS" ? "open" : "checked"] = page.open[each.dataset.keep] ?? false;
+  },
+
+  // The drawer of a closer look: what the server found lies in #closer and #heat, which nobody sees, and is shown from there.
+  drawer: {
+    row: null, // of the training image that is looked at
+    asked: null, // the row that the server was asked for, while it is
+    list: "", // that its card is of: what is named, or what looks alike
+    get dialog() { return document.getElementById("drawer"); },
+
+    listen() {
+      const dialog = this.dialog;
+      dialog.addEventListener("close", () => this.leave());
+      dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+      dialog.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (!step || event.target.closest(".scroll")) return;
+        event.preventDefault();
+        this.card(step)?.click();
+      });
+    },
+
+    // The card that is looked at, or one some places on.
+    card(step = 0) {
+      const cards = [...document.querySelectorAll(`#ranked ${this.list} button[data-row]`)];
+      const place = cards.findIndex((card) => Number(card.dataset.row) === this.row);
+      return place < 0 ? undefined : cards[place + step];
+    },
+
+    open(card, trigger) {
+      this.list = card.closest(".small") ? ".cards.small" : ".cards:not(.small)";
+      this.row = Number(card.dataset.row);
+      const cards = [...document.querySelectorAll(`#ranked ${this.list} button[data-row]`)], dialog = this.dialog;
+      const told = dialog.querySelector(".place");
+      told.textContent = told.dataset.words.replace("{place}", cards.indexOf(card) + 1).replace("{count}", cards.length);
+      for (const button of dialog.querySelectorAll("[data-step]")) button.setAttribute("aria-disabled", String(!this.card(Number(button.dataset.step))));
+      this.fill();
+      dialog.scrollTop = 0;
+      if (!dialog.open) dialog.showModal();
+      this.ask = () => { this.asked = this.row; trigger("look", { row: this.row }); };
+      if (this.asked === null) this.ask();
+    },
+
+    // The server is asked for one at a time, and then for the one that is wanted by then: gradio forgets which that is.
+    answered() {
+      const late = this.asked !== this.row;
+      this.asked = null;
+      if (late && this.dialog.open) this.ask();
+    },
+
+    fill() {
+      const [found, heat] = ["closer", "heat"].map((id) => document.querySelector(`#${id} [data-row="${this.row}"]`)?.cloneNode(true));
+      const dialog = this.dialog, focused = dialog.querySelector(".body").contains(document.activeElement);
+      if (dialog.open && !document.querySelector("#closer [data-row]")) return dialog.close(); // its picture is gone
+      dialog.querySelector(".waiting").hidden = Boolean(found);
+      dialog.querySelector(".body").replaceChildren(...(found ? [found] : []));
+      if (found && heat) found.querySelector(".where").replaceChildren(heat);
+      page.keep(dialog);
+      if (focused) dialog.querySelector("h2").focus();
+    },
+
+    nowhere() { this.dialog.querySelector(".where")?.replaceChildren(); },
+
+    // The focus returns to the card that was looked at last.
+    leave() {
+      const card = this.card(), folded = card?.closest("details");
+      if (folded) folded.open = true;
+      card?.focus();
+    },
   },
 
   // One stop of the tab key for many buttons; arrow keys move among them.
@@ -88,7 +164,8 @@ window.page = {
 
   // A picture that is dropped or pasted anywhere is one that was chosen.
   bring(files) {
-    const input = document.querySelector("#upload input[type=file]"), picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
+    const sought = document.getElementById("seek")?.offsetParent; // the tab where somebody looks for their own work is open
+    const input = document.querySelector(`#${sought ? "mine" : "upload"} input[type=file]`), picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
     if (!input || !picture) return false;
     const carried = new DataTransfer();
     carried.items.add(picture);
@@ -124,9 +201,8 @@ window.page = {
   },
 
   focus(element) {
-    const name = element.closest("#closer, #opened")?.id;
-    if (!name || name !== page.moved) return;
-    page.moved = "";
+    if (!page.opening || !element.closest("#opened")) return;
+    page.opening = false;
     setTimeout(() => {  // once it is no longer hidden
       const heading = element.querySelector("h2");
       heading?.focus({ preventScroll: true });

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     collection: Other = None  # likewise
     opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
     examples: Other = None  # answers that are ready when the page opens, else the cache's own
+    key: str = ""  # a folder for the key that reports are signed with, made on first use
+    contact: Annotated[str, Field(max_length=200, description="how to reach you")] = ""
     about: Annotated[str, Field(max_length=300, description="a sentence on the model")] = ""
     device: Annotated[str, Field(pattern=DEVICE, description="cpu, cuda or cuda:1")] = "cpu"
     max_prompt: Annotated[int, up_to(MAX_PROMPT)] = MAX_PROMPT  # characters

@@ -8,7 +8,6 @@ import base64
 import io
 import json
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,17 +21,22 @@ from attribution.answer.verdict import STEPS
 from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.looks.own import OwnConcept
+from attribution.looks.shared import sentence, shared
 from attribution.looks.unlearning import RETRAINED, WhatIf
 from attribution.page.choices import OWN, Choices, question_of
+from attribution.page.figures import figures
 from attribution.page.session import COUNT, FIRST, Session
+from attribution.report.artist import Work, artist_html, removal
 from attribution.report.credentials import Credentials
 from attribution.report.document import plot
+from attribution.report.signature import FIELD
 
 SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 ENLARGED = 192  # pixels that the traced picture is shown with
-FIGURES = Path(__file__).parents[2] / "benchmarks/results"  # where the project is, not a copy
+
+KINDS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 
 TEMPLATES = Environment(
     loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
@@ -52,6 +56,19 @@ def as_data(image: Image.Image, side: int = SHOWN) -> str:
     memory = io.BytesIO()
     small.save(memory, "WEBP", quality=90, method=2)
     return "data:image/webp;base64," + base64.b64encode(memory.getvalue()).decode()
+
+
+def as_json(document: dict) -> str:
+    """Write what is taken along as JSON."""
+    return json.dumps(document, indent=1)
+
+
+def as_links(files: dict[str, str]) -> list[tuple[str, str, int]]:
+    """Write files into addresses of their own; with each name and size."""
+    return [
+        (name, f"data:{KINDS[name.rsplit('.')[-1]]};base64,{base64.b64encode(text.encode()).decode()}", len(text))
+        for name, text in files.items()
+    ]  # fmt: skip
 
 
 class Views:
@@ -189,14 +206,21 @@ class Views:
         image = as_data(self.visible.image(row))
         most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
         depth = [{"name": name, "parts": part.tolist()} for name, part in blocks.items()]
+        same, others = shared(answer.phrases, self.visible.labels(row), self.choices.words)
+        guessed = [name for name in (*same, *others) if name not in session.given]
         return render(
             "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
             facts=self.facts(row), more=more, scores=scores, depth=depth, most=most,
+            prompt=session.prompt, why=sentence(same, others), guessed=guessed,
         )  # fmt: skip
 
-    def heat(self, image: Image.Image) -> str:
-        """Show where in the picture the evidence lies."""
-        return render("heat", picture=as_data(image))
+    def drawer(self) -> str:
+        """Make the drawer that a closer look opens in."""
+        return render("drawer")
+
+    def heat(self, row: int, image: Image.Image | None, text: str = "") -> str:
+        """Show where in the picture the evidence for a training image lies, or say why it is not known."""
+        return render("heat", row=row, picture=image and as_data(image), text=text)
 
     def browsed(self, rows: list[int], page: int, pages: int, found: int, hidden: int) -> str:
         """Show a page of the collection."""
@@ -296,26 +320,41 @@ class Views:
 
     def taken(self, report: dict, page: str, table: str, link: str) -> str:
         """Offer the report as files, and the page's link."""
-        files = (
-            ("report.html", "text/html", page),
-            ("report.json", "application/json", json.dumps(report, indent=1)),
-            ("ranking.csv", "text/csv", table),
-        )
-        links = [
-            (name, f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}", len(text))
-            for name, kind, text in files
-        ]
-        return render("taken", links=links, link=link)
+        files = {"report.html": page, "report.json": as_json(report), "ranking.csv": table}
+        return render("taken", links=as_links(files), link=link)
+
+    def chooser(self) -> str:
+        """Make the place to bring a picture to that somebody looks for."""
+        return render("chooser")
+
+    def who(self, names: list[str]) -> str:
+        """Show which artists fit a name."""
+        return render("who", names=names)
+
+    def mine(
+        self, work: Work, document: dict, examples: tuple[Example, ...], contact: str, most: int
+    ) -> str:
+        """Show somebody's work: three answers, how to be removed, and a report to take along."""
+        leaning = [
+            {"number": n, "share": s, "prompt": examples[n].prompt, "picture": as_data(examples[n].image, THUMBNAIL)}
+            for n, s in (work.influence.leaning if work.influence else ())[:most]
+        ]  # fmt: skip
+        nearest = [self.about(row) | {"cosine": cosine} for row, cosine in work.nearest or ()]
+        files = {"my-work.html": artist_html(document), "my-work.json": as_json(document)}
+        return render(
+            "mine", work=work, mine=[self.about(row) for row in work.rows[:most]], nearest=nearest,
+            leaning=leaning, removal=removal(contact), links=as_links(files),
+        )  # fmt: skip
+
+    def removed(self, document: dict) -> str:
+        """Show what was removed, and when."""
+        links, signed = as_links({"removed.json": as_json(document)}), FIELD in document
+        return render("removed", removed=document["removed"], links=links, signed=signed)
 
     def credentials(self, said: Credentials | None) -> str:
         """Show what an upload's Content Credentials say."""
         return "" if said is None else render("credentials", said=said)
 
-    def limits(self) -> str:
-        """Say what the page can and cannot tell, and how often it is wrong where that was measured."""
-        return render("limits", figures=figures(), choices=self.choices)
-
-
-def figures() -> dict[str, list[dict]]:
-    """Read what was measured on the shipped model; nothing where that is not here."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json"))}
+    def limits(self, key: str) -> str:
+        """Say what the page can and cannot tell, how often it is wrong where that was measured, and who signs."""
+        return render("limits", figures=figures(), choices=self.choices, key=key)

@@ -1,14 +1,16 @@
 """Honour requests to be left out: which training images must not be shown, and the collection without them.
 
-In: `opt_out.json`, {"files": [...], "artists": [...]}, beside the collection's metadata or elsewhere. Out: a mask of
-the collection's images, and `Visible`, the one door through which facts and pictures of single images leave the
+In: `opt_out.json`, {"files": [...], "artists": [...]}, and under "dates" since when each, where that is known, beside the
+collection's metadata or elsewhere. Out: a mask of the collection's images, and `Visible`, the one door through which facts and pictures of single images leave the
 library. The file may change at any time, belongs to no cache and needs none made again; what it hides is still in the
 model. It knows no score.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -32,12 +34,24 @@ class OptOut:
 
     files: frozenset[str] = frozenset()
     artists: frozenset[str] = frozenset()
+    dates: dict[str, str] = field(default_factory=dict)  # of names, as they were written
 
     def hidden(self, collection: Collection) -> Bool[Tensor, "train"]:
         """Tell which images are hidden."""
         artists = [labels.get("artist", "") for labels in collection.labels]
         pairs = zip(collection.files, artists, strict=True)
         return torch.tensor([f in self.files or plain(a) in self.artists for f, a in pairs])
+
+    def by_date(self) -> list[dict[str, str | int]]:
+        """Count artists and pictures by the day of their requests, no name among them, the last first."""
+        plainly = {plain(name): day for name, day in self.dates.items()}
+        asked = [(plainly.get(name, ""), "artists") for name in self.artists]
+        asked += [(self.dates.get(name, ""), "pictures") for name in self.files]
+        counts = Counter(asked)
+        return [
+            {"date": day, "artists": counts[day, "artists"], "pictures": counts[day, "pictures"]}
+            for day in sorted({day for day, _ in asked}, reverse=True)
+        ]
 
     def unmatched(self, collection: Collection) -> list[str]:
         """Give what matches no image: a request that is mistyped hides nothing."""
@@ -54,6 +68,11 @@ def read_opt_out(path: Path) -> OptOut:
     """Read requests, refusing what cannot be understood as a whole: half a list would show somebody."""
     advice = 'write {"files": [...], "artists": [...]} with names in quotes'
     found = read_json(path, advice)
+    dates = found.pop("dates", {})
+    if not isinstance(dates, dict) or not all(map(is_day, dates.values())):
+        raise InputError(
+            f'dates in {path} are not as they should be; write {{"name": "2026-01-31"}}'
+        )
     for key, names in found.items():
         if key not in ("files", "artists"):
             raise InputError(f"{path} has an unknown key {key[:40]!r}; {advice}")
@@ -62,7 +81,15 @@ def read_opt_out(path: Path) -> OptOut:
         if not all(name.strip() for name in names):
             raise InputError(f"{key} in {path} holds an empty name; {advice}")
     artists = frozenset(plain(name) for name in found.get("artists", []))
-    return OptOut(frozenset(found.get("files", [])), artists)
+    return OptOut(frozenset(found.get("files", [])), artists, dates)
+
+
+def is_day(text: object) -> bool:
+    """Tell whether a text is a day such as 2026-01-31."""
+    try:
+        return isinstance(text, str) and date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 @dataclass
@@ -71,7 +98,9 @@ class Requests:
 
     collection: Collection
     named: Path | None = None  # else FILE in the collection's folder, if there is one
-    known: tuple[tuple[int, ...], Bool[Tensor, "train"]] | None = field(default=None, init=False)
+    known: tuple[tuple[int, ...], OptOut, Bool[Tensor, "train"]] | None = field(
+        default=None, init=False
+    )
 
     @cached_property
     def path(self) -> Path:
@@ -80,6 +109,13 @@ class Requests:
 
     def hidden(self) -> Bool[Tensor, "train"]:
         """Tell which images are hidden now; where that cannot be known, the log alone says why."""
+        return self._now()[1]
+
+    def removed(self) -> list[dict[str, str | int]]:
+        """Count what was asked for by day, without names."""
+        return self._now()[0].by_date()
+
+    def _now(self) -> tuple[OptOut, Bool[Tensor, "train"]]:
         try:
             return self.read()
         except InputError as error:
@@ -88,8 +124,8 @@ class Requests:
                 "the list of who is not to be shown cannot be read, so nothing is; its keeper has to mend it"
             ) from error
 
-    def read(self) -> Bool[Tensor, "train"]:
-        """Tell which images are hidden now. Names that match nothing are logged."""
+    def read(self) -> tuple[OptOut, Bool[Tensor, "train"]]:
+        """Give the requests, and which images they hide now. Names that match nothing are logged."""
         try:
             stat = self.path.stat()
         except OSError as error:
@@ -97,14 +133,15 @@ class Requests:
                 raise InputError(
                     f"{self.path} cannot be read; restore it, if need be empty: {{}}"
                 ) from error
-            return torch.zeros(len(self.collection), dtype=torch.bool)
+            return OptOut(), torch.zeros(len(self.collection), dtype=torch.bool)
         state, known = (stat.st_mtime_ns, stat.st_size, stat.st_ino), self.known
         if not known or state != known[0]:
             requests = read_opt_out(self.path)
             for name in requests.unmatched(self.collection):
                 LOG.warning("%s names %r, which the collection does not hold", self.path, name)
-            self.known = known = state, requests.hidden(self.collection)  # at once: threads
-        return known[1]
+            hidden = requests.hidden(self.collection)
+            self.known = known = state, requests, hidden  # at once: threads
+        return known[1:]
 
 
 @dataclass(frozen=True)

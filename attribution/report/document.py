@@ -20,6 +20,7 @@ from attribution.attributor import Attributor
 from attribution.pictures.collection import Row
 from attribution.report.credentials import Credentials
 from attribution.report.report import Report, nulls, png_of
+from attribution.report.signature import FIELD, REPORT, signer_of
 
 SIDE = 160  # pixels of a thumbnail
 BARS = 40
@@ -44,6 +45,7 @@ def report_html(
         thumbnails=thumbnails(attributor, report),
         plot=plot(known, value) if known is not None and value is not None else None,
         credentials=credentials.facts() if credentials else [],
+        signer=signer_of(report, REPORT) if FIELD in report else "",
     )
 
 

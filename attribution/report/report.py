@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from attribution.errors import InputError
 from attribution.files import hash_of, parse_json
 from attribution.models.diffusion import GUIDANCE, STEPS
 from attribution.pictures.collection import cropped, open_image
+from attribution.report.signature import ARTIST, REMOVED
 from attribution.shape import check_shape
 
 VERSION = 1
@@ -38,6 +40,15 @@ DIGITS = 6  # after the point
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # then width and height
 
 Report = dict[str, Any]
+MEASURED = {
+    "method": str,
+    "figure": str,
+    "level": float,
+    "share": float,
+    "low": float,
+    "high": float,
+    "measured_on": str,
+}
 SHAPE = {
     "version": int,
     "made": {"date": str, "by": str},
@@ -83,13 +94,21 @@ SHAPE = {
         }
     ],
     "artists": [{"artist": str, "share": float, "low": float, "high": float}],
+    "measured?": [
+        MEASURED
+    ],  # how often such a verdict is wrong; written down, and not computed again
+    "signature?": {
+        "algorithm": str,
+        "public_key": str,
+        "value": str,
+    },  # of all the rest (signature.py)
 }
 
 
 def make_report(
     attributor: Attributor, image: Image.Image, answer: Answer, *, prompt: str = "",
     seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
-    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE,
+    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE, measured: Sequence[dict] = (),
 ) -> Report:  # fmt: skip
     """Write down an answer; without a seed the picture was uploaded.
 
@@ -161,6 +180,7 @@ def make_report(
             }
             for share in artists_of(answer, mix)
         ],
+        **({"measured": list(measured)} if measured else {}),
     }
 
 
@@ -219,7 +239,7 @@ def picture_of(report: Report, side: int) -> Image.Image:
 
 
 def read_report(path: str | Path) -> Report:
-    """Read a report that may come from anybody."""
+    """Read a report that may come from anybody, or an artist's, of which the signature alone is checked."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -231,6 +251,8 @@ def read_report(path: str | Path) -> Report:
         report = parse_json(data)
     except ValueError as error:
         raise _damaged(f"it is not JSON, {error}"[:150]) from error
+    if isinstance(report, dict) and report.get("kind") in (ARTIST, REMOVED):
+        return report  # nothing of it is computed again
     if isinstance(report, dict) and report.get("version") != VERSION:
         raise InputError(
             f"the report has no version that this program reads ({VERSION}); update the program"

@@ -1,7 +1,8 @@
 """Compute a report's answer again and say where it differs.
 
 In: an attributor and a report that was read (report.py). Out: a list of differences, empty where all agrees. A
-picture that was generated is drawn again, too. Who made the report, and when, cannot be computed.
+picture that was generated is drawn again, too. Who made the report, when, and how often such a verdict is wrong cannot be
+computed; who signed it, signature.py tells.
 """
 
 import math
@@ -20,6 +21,7 @@ from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import cropped
 from attribution.report.report import Report, fingerprints, make_report, picture_of
+from attribution.report.signature import FIELD
 
 TOLERANCE = 1e-3  # of numbers, absolute and relative: other processors round otherwise
 MOST_TEXT = 200  # characters of each thing that is said
@@ -102,7 +104,7 @@ def _comparable(report: Report) -> dict:
         source["file"]: {key: value for key, value in source.items() if key not in ("file", "rank")}
         for source in report["sources"]
     }
-    left_out = ("made", "fingerprints", "picture")
+    left_out = ("made", "fingerprints", "picture", "measured", FIELD)
     rest = {key: value for key, value in report.items() if key not in left_out}
     return {"picture": {"hash": report["picture"]["hash"]}} | rest | {
         "copies": {copy["file"]: copy for copy in report.get("copies", [])},

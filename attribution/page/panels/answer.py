@@ -35,7 +35,7 @@ class Handlers:
         """Keep a visitor's last pictures, and forget all that was of the picture before."""
         kept = [*recent, session][-RECENT:] if session and session.example is None else recent
         nothing = self.hall.desk.views.leaving([])
-        return kept, [], None, None, gr.Column(visible=False), nothing, "", ""
+        return kept, [], None, None, "", nothing, "", ""
 
     @plainly
     def mark(self, session: Session | None) -> Any:

@@ -1,22 +1,23 @@
-"""A closer look at one training image: facts, layers, and where in the picture its evidence lies."""
+"""A closer look at one training image: a drawer with both pictures, facts, layers, and where its evidence lies.
 
-from collections.abc import Iterable
+What is found arrives in parts that nobody sees; page.js shows it in the drawer, whichever way Gradio patches them.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
-from attribution.page.events import HEAVY, PRIVATE, QUICK, live, on_gpu, plainly, sent
+from attribution.page.events import HEAVY, LAST, NEWEST, PRIVATE, QUICK, live, on_gpu, plainly, sent
 from attribution.page.hall import Hall
 from attribution.page.states import States
+from attribution.page.views import Views
 
 
 @dataclass(frozen=True)
 class Parts:
     """What the panel is made of."""
 
-    detail: gr.Column
     closer: gr.HTML
     heat: gr.HTML
 
@@ -32,13 +33,7 @@ class Handlers:
         """Look closer at one training image."""
         desk = self.hall.desk
         row = sent(event, "row", len(desk.collection))
-        return row, gr.Column(visible=True), desk.closer(desk.seen(*looking), row), ""
-
-    @plainly
-    def closer_again(self, row: int | None, *looking: Any) -> Any:
-        """Look at the same training image under another mix."""
-        desk = self.hall.desk
-        return gr.skip() if row is None else desk.closer(desk.seen(*looking), row)
+        return row, desk.closer(desk.seen(*looking), row)
 
     @plainly
     def where(self, row: int | None, *looking: Any) -> Any:
@@ -47,22 +42,18 @@ class Handlers:
         return gr.skip() if row is None else desk.where(desk.seen(*looking), row)
 
 
-def lay_out() -> Parts:
-    """Lay out what is hidden until somebody looks."""
-    with gr.Column(visible=False, elem_id="detail") as detail:
-        return Parts(detail, live("", "closer"), gr.HTML(elem_id="heat", min_height=60))
+def lay_out(views: Views) -> Parts:
+    """Lay out the drawer, which is closed until somebody looks."""
+    live(views.drawer(), "drawers")
+    return Parts(live("", "closer"), live("", "heat"))
 
 
-def connect(
-    hall: Hall, parts: Parts, ranked: gr.HTML, moved: Iterable[Dependency], states: States,
-    looking: list,
-) -> None:  # fmt: skip
-    """Look closer at a press, and again whenever the mix has moved."""
+def connect(hall: Hall, parts: Parts, ranked: gr.HTML, states: States, looking: list) -> None:
+    """Look closer at a press; what was pressed last is what is looked at."""
     do = Handlers(hall)
-    shown = [states.looked_at, parts.detail, parts.closer, parts.heat]
-    looked = ranked.look(do.closer, looking, shown, **QUICK)
-    asking = {"inputs": [states.looked_at, *looking]}
-    where = {"fn": on_gpu(do.where), "outputs": parts.heat, **asking, **HEAVY, **PRIVATE}
-    looked.success(**where)
-    for event in moved:
-        event.success(do.closer_again, outputs=parts.closer, **asking, **QUICK).success(**where)
+    looked = ranked.look(do.closer, looking, [states.looked_at, parts.closer], **QUICK, **NEWEST)
+    looked.then(None, None, None, js="() => page.drawer.answered()")
+    looked.failure(None, None, None, js="() => page.drawer.dialog.close()")
+    where = {"inputs": [states.looked_at, *looking], "outputs": parts.heat, "show_progress": "hidden"}  # fmt: skip
+    found = looked.success(on_gpu(do.where), **where, **HEAVY, **PRIVATE, **LAST)
+    found.failure(None, None, None, js="() => page.drawer.nowhere()")

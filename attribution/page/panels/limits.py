@@ -5,7 +5,7 @@ import gradio as gr
 from attribution.page.views import Views
 
 
-def lay_out(views: Views) -> None:
+def lay_out(views: Views, key: str) -> None:
     """Lay out the tab, which does nothing."""
     with gr.Tab("Limits", id="limits"):
-        gr.HTML(views.limits(), elem_id="limits")
+        gr.HTML(views.limits(key), elem_id="limits")

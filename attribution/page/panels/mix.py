@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import gradio as gr
-from gradio.events import Dependency
 
 from attribution.answer.questions import GENERAL
 from attribution.page.choices import Choices, headed
@@ -87,10 +86,10 @@ def lay_out(desk: Desk) -> Parts:
     return Parts(question, mixing, sliders, owned, method, concept)
 
 
-def connect(choices: Choices, parts: Parts, ranking: dict) -> list[Dependency]:
-    """Rank anew whenever the mix changes; give the events that change it."""
-    moving = gr.on([s.input for s in parts.every], trigger_mode="always_last", **ranking)
+def connect(choices: Choices, parts: Parts, ranking: dict) -> None:
+    """Rank anew whenever the mix changes."""
+    gr.on([s.input for s in parts.every], trigger_mode="always_last", **ranking)
     compared = parts.question.input(
         Handlers(choices).compare_by, parts.question, [parts.mixing, *parts.every], **QUICK
     )
-    return [moving, compared.success(**ranking)]
+    compared.success(**ranking)
