@@ -7,7 +7,6 @@ desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from threading import Lock
 
 from PIL import Image
 
@@ -24,9 +23,9 @@ from attribution.looks.phrases import known_words, unknown_words
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
-from attribution.models.diffusion import copy_of
 from attribution.page.choices import OWN, Choices
 from attribution.page.inputs import MAX_PROMPT, whole, words
+from attribution.page.line import Easel, Line, OnWait, unheard
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, SEED, Marks, Session, as_mix
 from attribution.page.views import Views, as_data
 from attribution.pictures.collection import Collection
@@ -66,9 +65,8 @@ class Desk:
     unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
-    lock: Lock = field(
-        default_factory=Lock
-    )  # one at a time: gradients hook into the model's layers
+    easel: Easel = field(default_factory=Easel)
+    seated: dict[tuple[int, Attributor], Attributor] = field(default_factory=dict)
 
     @property
     def by_method(self) -> dict[str, Attributor]:
@@ -98,8 +96,19 @@ class Desk:
     @cached_property
     def worker(self) -> Attributor:
         """Give long jobs a model of their own, so that they block nobody."""
-        its = self.attributor
-        return Attributor(copy_of(its.model), its.collection, its.cache, its.requests)
+        return self.attributor.beside()
+
+    @property
+    def line(self) -> Line:
+        """Give the seats on which questions are computed."""
+        return self.easel.line
+
+    def at(self, seat: int, method: str) -> Attributor:
+        """Give a seat's own attributor of a method, since gradients hook into the model's layers."""
+        its = self.by_method[method]
+        if (seat, its) not in self.seated:
+            self.seated[seat, its] = its.beside()
+        return self.seated[seat, its]
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
@@ -154,7 +163,9 @@ class Desk:
         same = [n for n, e in enumerate(self.examples) if (e.prompt, e.seed) == (prompt, seed)]
         return same[0] if same else None
 
-    def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
+    def draw(
+        self, prompt: object, seed: object, on_step: OnStep, on_wait: OnWait = unheard
+    ) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
         prompt = words(prompt, "the prompt", self.max_prompt)
         if self.choices.reads == "nothing":
@@ -162,34 +173,36 @@ class Desk:
         elif not prompt:
             raise InputError("describe a picture first")
         seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
-        with self.lock:
-            [image] = self.attributor.model.generate([prompt], [seed], on_step=on_step)
+        image = self.easel.draw(self.attributor.model, prompt, seed, on_step, on_wait)
         return image, prompt, seed
 
     def attribute(
         self, image: Image.Image, prompt: object, seed: int | None,
         own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
+        on_wait: OnWait = unheard,
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""
         prompt = words(prompt, "the prompt", self.max_prompt)
-        attributor = self.by_method.get(method or self.attributor.method)
-        if attributor is None:
+        method = method or self.attributor.method
+        if method not in self.by_method:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
-        with self.lock:
-            answer = attributor.attribute(image, prompt)
+        with self.line.seat(on_wait) as seat:
+            answer = self.at(seat, method).attribute(image, prompt)
         session = Session(
-            image, answer, attributor.method, prompt, seed, credentials=credentials,
+            image, answer, method, prompt, seed, credentials=credentials,
             given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.unknown(prompt),
         )  # fmt: skip
         for concept in own or []:
-            session = self.asked_more(session, concept)
+            session = self.asked_more(session, concept, on_wait)
         return session
 
-    def asked_more(self, session: Session, concept: OwnConcept) -> Session:
+    def asked_more(
+        self, session: Session, concept: OwnConcept, on_wait: OnWait = unheard
+    ) -> Session:
         """Ask one more question, in words of the visitor's own."""
-        attributor = self.by_method[session.method]
         name = OWN + concept.phrase
-        with self.lock:
+        with self.line.seat(on_wait) as seat:
+            attributor = self.at(seat, session.method)
             answer = with_concept(attributor, session.image, session.answer, name, concept)
         return replace(session, answer=answer, regions=[])
 
@@ -228,8 +241,8 @@ class Desk:
             return None
         if session.example in self.marked:
             return self.marked[session.example]
-        attributor = self.by_method[session.method]
-        with self.lock:
+        with self.line.seat(patient=True) as seat:
+            attributor = self.at(seat, session.method)
             likeness = attributor.alike(session.image) if attributor.look_alikes else None
             marks = session.image, likeness, stability(attributor, session.image, session.answer)
         if session.example is not None:
@@ -249,8 +262,9 @@ class Desk:
                 f"Where in the picture its evidence lies is not known for a {self.choices.model['family']}."
             )
         if not seen.regions:
-            with self.lock:
-                seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
+            with self.line.seat() as seat:
+                found = self.at(seat, seen.method).regions(seen.image, seen.answer)
+            seen.regions.append(found)
         return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:

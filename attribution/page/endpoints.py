@@ -18,9 +18,11 @@ from attribution.page.choices import Choices, as_argument
 from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.inputs import rows, whole
+from attribution.page.line import OnWait
 from attribution.page.panels.own import SLOTS
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
+from attribution.progress import OnStep
 
 MOST = 100  # training images that a program may ask for
 MIX = "mix"  # the argument that stands for one of each question
@@ -36,8 +38,9 @@ class Endpoints:
     def generate(self, prompt: object, seed: object, method: object, request: gr.Request) -> tuple:
         """Draw a picture from a prompt and a seed, and rank the training images behind it."""
         desk = self.hall.desk
-        image, prompt, seed = desk.draw(prompt, seed, self.hall.steps(request))
-        session = desk.attribute(image, prompt, seed, [], method)
+        on_step = self.hall.steps(request)  # tells nothing, and ends where the program left
+        image, prompt, seed = desk.draw(prompt, seed, on_step, looking(on_step))
+        session = desk.attribute(image, prompt, seed, [], method, on_wait=looking(on_step))
         return session, image, desk.as_json(session, COUNT)
 
     def attribute(
@@ -57,7 +60,8 @@ class Endpoints:
             picture = uploads.take(request.session_hash, (upload or {}).get("path"))
         finally:
             uploads.clear(request.session_hash)
-        session = desk.attribute(picture.image, prompt, None, [], method)
+        on_wait = looking(self.hall.steps(request))
+        session = desk.attribute(picture.image, prompt, None, [], method, on_wait=on_wait)
         said = picture.credentials
         return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
 
@@ -111,6 +115,11 @@ class Endpoints:
         """Write the last answer's report; `python -m precompute verify` checks it."""
         desk = self.hall.desk
         return desk.report(desk.seen(session, None, "", [], *mix.values()))
+
+
+def looking(on_step: OnStep) -> OnWait:
+    """Look, while a program waits, whether it is still there."""
+    return lambda before, seconds: on_step(0, 1)
 
 
 def named(handler: Callable, choices: Choices) -> Callable:

@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from attribution.models.adapters import split_name
 from attribution.page.desk import Desk
 from attribution.page.guards import wanted
 from attribution.page.inputs import whole
+from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
 from attribution.pictures.hub import is_hub_id
@@ -56,7 +56,7 @@ class Hall:
     def steps(
         self, request: gr.Request, progress: gr.Progress | None = None, said: str = "",
         limit: int | float = math.inf,
-    ) -> Callable[[int, int], None]:  # fmt: skip
+    ) -> OnStep:  # fmt: skip
         """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
         stop = self.stops.setdefault(request.session_hash or "", threading.Event())
         stop.clear()
@@ -91,18 +91,27 @@ class Hall:
         self.newest(request, turn)
         return before is None or self.answered.get(request.session_hash or "") != before
 
-    def drawing(self, request: gr.Request, turn: object, progress: gr.Progress) -> OnStep:
-        """Tell the progress of a drawing, which ends when its visitor left or asks for something newer."""
-        self.newest(request, turn)
+    def asking(
+        self, request: gr.Request, turn: object, progress: gr.Progress
+    ) -> tuple[OnStep, OnWait]:
+        """Tell how far a question's drawing is, and how long it waits; both end when its visitor left or asks anew."""
         told, is_wanted = progress, wanted()
 
-        def on_step(done: int, total: int) -> None:
+        def check() -> None:
             self.newest(request, turn)
             if not is_wanted():
                 raise Superseded
+
+        def on_step(done: int, total: int) -> None:
+            check()
             told((done, total), desc="Drawing")
 
-        return on_step
+        def on_wait(before: int, seconds: float) -> None:
+            check()
+            told(None, desc=waits(before, seconds))
+
+        check()
+        return on_step, on_wait
 
     def stop(self, request: gr.Request) -> None:
         """Stop a visitor's long job."""
@@ -116,6 +125,11 @@ class Hall:
         self.turns.pop(request.session_hash, None)
         self.answered.pop(request.session_hash, None)
         self.uploads.clear(request.session_hash)
+
+
+def waits(before: int, seconds: float) -> str:
+    """Say how many questions come before one, and how long that takes."""
+    return f"{before} before you, about {max(1, round(seconds))} s"
 
 
 def load(settings: Settings) -> Hall:
@@ -146,7 +160,8 @@ def load(settings: Settings) -> Hall:
     examples = ready(named or attributor.cache.folder / EXAMPLES, attributor)
     if not examples and not named:
         examples = ready(Path(SHIPPED_EXAMPLES), attributor)
-    desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt)
+    easel = Easel(Line.of(attributor.model))
+    desk = Desk(attributor, others, examples, max_prompt=settings.max_prompt, easel=easel)
     ours = Path(attributor.model.name).resolve() == Path(SHIPPED.model).resolve()
     said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
     return Hall(

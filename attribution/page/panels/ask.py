@@ -99,12 +99,12 @@ class Handlers:
     ) -> Iterator[tuple]:  # fmt: skip
         """Trace the visitor's picture, or draw one and show it first; then show the answer."""
         desk, credentials = self.hall.desk, ""
-        on_step = self.hall.drawing(request, turn, progress)
+        on_step, on_wait = self.hall.asking(request, turn, progress)
         known = None if upload else desk.known_example(prompt, seed, method)
         if known is not None:
             session = desk.opened(known)
             for concept in own:
-                session = desk.asked_more(session, concept)
+                session = desk.asked_more(session, concept, on_wait)
             yield session, desk.views.asked(session)
             return
         if upload:
@@ -113,11 +113,11 @@ class Handlers:
             credentials = desk.views.credentials(picture.credentials)
         else:
             progress(0, desc="Drawing")
-            image, prompt, seed = desk.draw(prompt, seed, on_step)
+            image, prompt, seed = desk.draw(prompt, seed, on_step, on_wait)
             self.hall.newest(request, turn)
             yield gr.skip(), desk.views.drawn(image, prompt)
         progress(None, desc="Comparing with every training picture")
-        session = desk.attribute(image, prompt, seed, own, method, credentials)
+        session = desk.attribute(image, prompt, seed, own, method, credentials, on_wait)
         self.hall.answers(request, turn)
         yield session, desk.views.asked(session)
 
