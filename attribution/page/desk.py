@@ -10,6 +10,7 @@ from functools import cached_property
 
 from PIL import Image
 
+from attribution.answer.answer import Answer
 from attribution.answer.copies import Copy
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share, portions
@@ -19,7 +20,7 @@ from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
-from attribution.looks.phrases import known_words, unknown_words
+from attribution.looks.phrases import unknown_words, words_in
 from attribution.looks.regions import blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
@@ -50,6 +51,8 @@ LITTLE = {
     "its",
     "that",
 }  # name nothing
+MOST_WORDS = 20_000  # that are sent with the page
+SHORTEST = 3  # letters of a word that may name something
 LEANING = 8  # pictures that lean on a training image
 
 
@@ -66,6 +69,7 @@ class Desk:
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     easel: Easel = field(default_factory=Easel)
+    vocabulary: dict[bytes, frozenset[str]] = field(default_factory=dict)  # by who is withheld
     seated: dict[tuple[int, Attributor], Attributor] = field(default_factory=dict)
 
     @property
@@ -143,18 +147,29 @@ class Desk:
         chosen |= {} if named.get(concept) == phrase else {concept: phrase}
         return full_prompt(chosen, self.collection.sentence)
 
-    @cached_property
-    def known_words(self) -> set[str]:
-        """Give the words of all captions, which the model learned from."""
-        return known_words(self.collection)
+    @property
+    def known_words(self) -> frozenset[str]:
+        """Give the words of all captions that may be shown, which the model learned from, and words that name nothing."""
+        hidden = self.visible.requests.hidden().numpy().tobytes()
+        known = self.vocabulary.get(hidden)
+        if known is None:
+            captions = [caption for _, caption, _ in self.visible.described()]
+            known = frozenset(words_in(captions) | LITTLE)
+            self.vocabulary.clear()
+            self.vocabulary[hidden] = known
+        return known
+
+    def told_words(self) -> str:
+        """Give the words that a browser needs to name the others while they are typed; none where they are too many."""
+        known = self.known_words if self.choices.reads == "prompt" else ()
+        return " ".join(sorted(known)) if len(known) <= MOST_WORDS else ""
 
     def unknown(self, prompt: object) -> tuple[str, ...]:
         """Give the words of a prompt that the model never learned."""
         prompt = words(prompt, "the prompt", self.max_prompt)
         if self.choices.reads != "prompt":
             return ()
-        found = unknown_words(prompt, self.known_words)
-        return tuple(word for word in found if len(word) > 2 and word not in LITTLE)
+        return tuple(w for w in unknown_words(prompt, self.known_words) if len(w) >= SHORTEST)
 
     def known_example(self, prompt: object, seed: object, method: object) -> int | None:
         """Find the example that a prompt and a seed would draw."""
@@ -186,8 +201,9 @@ class Desk:
         method = method or self.attributor.method
         if method not in self.by_method:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
-        with self.line.seat(on_wait) as seat:
-            answer = self.at(seat, method).attribute(image, prompt)
+        answer = self.line.compute(
+            lambda seat: self.at(seat, method).attribute(image, prompt), on_wait
+        )
         session = Session(
             image, answer, method, prompt, seed, credentials=credentials,
             given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.unknown(prompt),
@@ -200,17 +216,19 @@ class Desk:
         self, session: Session, concept: OwnConcept, on_wait: OnWait = unheard
     ) -> Session:
         """Ask one more question, in words of the visitor's own."""
-        name = OWN + concept.phrase
-        with self.line.seat(on_wait) as seat:
-            attributor = self.at(seat, session.method)
-            answer = with_concept(attributor, session.image, session.answer, name, concept)
-        return replace(session, answer=answer, regions=[])
+
+        def asked(seat: int) -> Answer:
+            attributor, name = self.at(seat, session.method), OWN + concept.phrase
+            return with_concept(attributor, session.image, session.answer, name, concept)
+
+        return replace(session, answer=self.line.compute(asked, on_wait), regions=[])
 
     def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
         """Learn weights for a phrase."""
         if self.choices.reads != "prompt":
             raise InputError("this model reads no phrases, so that none can be learned")
         phrase = words(phrase, "the concept", 100)
+        self.line.take_all_cores()
         return learn_concept(self.worker, phrase, on_step, self.own_queries)
 
     def seen(
@@ -241,10 +259,13 @@ class Desk:
             return None
         if session.example in self.marked:
             return self.marked[session.example]
-        with self.line.seat(patient=True) as seat:
+
+        def found(seat: int) -> Marks:
             attributor = self.at(seat, session.method)
             likeness = attributor.alike(session.image) if attributor.look_alikes else None
-            marks = session.image, likeness, stability(attributor, session.image, session.answer)
+            return session.image, likeness, stability(attributor, session.image, session.answer)
+
+        marks = self.line.compute(found, patient=True)
         if session.example is not None:
             self.marked[session.example] = marks
         return marks
@@ -262,8 +283,9 @@ class Desk:
                 f"Where in the picture its evidence lies is not known for a {self.choices.model['family']}."
             )
         if not seen.regions:
-            with self.line.seat() as seat:
-                found = self.at(seat, seen.method).regions(seen.image, seen.answer)
+            found = self.line.compute(
+                lambda seat: self.at(seat, seen.method).regions(seen.image, seen.answer)
+            )
             seen.regions.append(found)
         return self.views.heat(blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
@@ -287,6 +309,7 @@ class Desk:
             raise InputError(
                 f"a {self.choices.model['network']} has no cross-attention; unlearning moves nothing else"
             )
+        self.line.take_all_cores()
         return what_if(
             self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
             rows, session.seed, session.image, self.unlearning, on_step,

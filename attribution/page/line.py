@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from PIL import Image
 from attribution.models.diffusion import DiffusionModel
 from attribution.progress import OnStep
 
+T = TypeVar("T")
 OnWait = Callable[[int, float], None]  # how many are before, seconds; what it raises ends the wait
 LOOK = 0.2  # seconds between two looks at whether anybody still waits
 MOST_SEATS = 4
@@ -52,6 +54,8 @@ class Line:
     def __init__(self, seats: int = 1) -> None:
         self.cores = torch.get_num_threads()
         self.seats, self.free = seats, list(range(seats))
+        # a few threads that stay: each that ever computed keeps memory
+        self.threads = [ThreadPoolExecutor(1, f"seat {seat}") for seat in self.free]
         self.waiting: list[object] = []
         self.patient: list[object] = []
         self.seconds = FIRST_GUESS  # of a turn
@@ -67,7 +71,6 @@ class Line:
         """Wait for a seat, and give its number, from 0; nobody else has it meanwhile."""
         seat, begun = self._taken(on_wait, patient), time.monotonic()
         try:
-            torch.set_num_threads(max(1, self.cores // self.seats))  # of this thread
             yield seat
         finally:
             with self.changed:
@@ -75,6 +78,22 @@ class Line:
                     self.seconds += NEWS * (time.monotonic() - begun - self.seconds)
                 self.free.append(seat)
                 self.changed.notify_all()
+
+    def compute(
+        self, job: Callable[[int], T], on_wait: OnWait = unheard, patient: bool = False
+    ) -> T:
+        """Wait for a seat, and do there what is given the seat's number."""
+
+        def done(seat: int) -> T:
+            torch.set_num_threads(max(1, self.cores // self.seats))  # of this thread
+            return job(seat)
+
+        with self.seat(on_wait, patient) as seat:
+            return self.threads[seat].submit(done, seat).result()
+
+    def take_all_cores(self) -> None:
+        """Let this thread, which has no seat, compute on every core."""
+        torch.set_num_threads(self.cores)
 
     def _taken(self, on_wait: OnWait, patient: bool) -> int:
         me, mine = object(), self.patient if patient else self.waiting
@@ -132,7 +151,7 @@ class Easel:
         """Draw a picture, in a batch with those who wait, too."""
         order = Order(model, prompt, seed, on_step)
         self.waiting.append(order)
-        self.thread.submit(self._draw_waiting)
+        self.thread.submit(self._draw_waiting, order)
         try:
             while not wait([order.picture], LOOK).done:
                 waiting = [*self.waiting]
@@ -144,17 +163,19 @@ class Easel:
         finally:
             order.picture.cancel()
 
-    def _draw_waiting(self) -> None:
-        """Draw for the first who wait, if others' turn did not bring theirs."""
-        if not self.waiting:
-            return
-        with self.line.seat():
-            model = self.waiting[0].model
-            first = self.waiting[: MOST_TOGETHER if drawn_together(model) else 1]
-            some = [order for order in first if order.model is model]
-            for order in some:  # in place, as others join
-                self.waiting.remove(order)
-            self._draw([order for order in some if order.picture.set_running_or_notify_cancel()])
+    def _draw_waiting(self, order: Order) -> None:
+        """Draw for the first who wait, if nobody's turn brought this one yet."""
+        if order in self.waiting:
+            self.line.compute(lambda _: self._draw(self._first()))
+
+    def _first(self) -> list[Order]:
+        """Take the first who wait, and are there still."""
+        model = self.waiting[0].model
+        first = self.waiting[: MOST_TOGETHER if drawn_together(model) else 1]
+        some = [order for order in first if order.model is model]
+        for order in some:  # in place, as others join
+            self.waiting.remove(order)
+        return [order for order in some if order.picture.set_running_or_notify_cancel()]
 
     def _draw(self, some: list[Order]) -> None:
         """Draw some together; where that fails, each alone, so that those alone fail that cannot be drawn."""

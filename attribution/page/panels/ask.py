@@ -46,6 +46,7 @@ class Parts:
     brought: gr.HTML
     upload: gr.Image  # which nobody sees
     told: gr.HTML
+    known: gr.Textbox  # the words of all captions, which nobody sees
     unknown: gr.HTML
     words: gr.HTML
     strip: gr.HTML
@@ -135,12 +136,6 @@ class Handlers:
         said = data_of(event)
         return self.hall.desk.with_word(prompt, said.get("concept"), said.get("word"))
 
-    @plainly
-    def unknown(self, prompt: object) -> str:
-        """Name the words that the model never learned, while they are typed."""
-        found = ", ".join(self.hall.desk.unknown(prompt))
-        return self.hall.desk.views.message(f"Not in its training: {found}") if found else ""
-
 
 def lay_out(desk: Desk) -> Parts:
     """Lay out one box and what may be put into it."""
@@ -159,11 +154,12 @@ def lay_out(desk: Desk) -> Parts:
         brought = live(views.brought(None), "brought")
     upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="upload")
     told, unknown = (gr.HTML(elem_id=name) for name in ("told", "unknown"))
+    known = gr.Textbox("", visible=False)
     words = live(views.words(), "words", visible=bool(desk.choices.words))
     strip = live(
         views.strip(desk.chosen(STRIP), desk.examples), "strip", visible=bool(desk.examples)
     )
-    return Parts(prompt, seed, make, stop, brought, upload, told, unknown, words, strip)
+    return Parts(prompt, seed, make, stop, brought, upload, told, known, unknown, words, strip)
 
 
 def connect(
@@ -191,9 +187,8 @@ def connect(
         do.halt, [states.session, turn], [parts.told, asked], js=numbered("stopped", 2), **QUICK
     )
     parts.words.word(do.word, parts.prompt, parts.prompt, **QUICK)
-    parts.prompt.change(
-        do.unknown, parts.prompt, parts.unknown, trigger_mode="always_last", **QUICK
-    )
+    named = "(prompt, known) => page.unknown(prompt, known)"  # in the browser, at each key
+    parts.prompt.change(None, [parts.prompt, parts.known], parts.unknown, js=named)
     opened = [*answer, parts.prompt, parts.seed, *kept]
     chosen = parts.strip.example(
         do.choose, turn, opened, js=numbered("begun", 1), **QUICK, **NEWEST
