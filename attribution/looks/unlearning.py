@@ -26,6 +26,7 @@ from attribution.seeds import generator
 MOST = 500  # images that can be removed at once
 ENCODED_AT_ONCE = 32
 DRAWING = 25  # steps of a picture
+FORGETTING = 13  # of them take as long as a step of unlearning, for the progress
 FIXED_SEED = 0  # of pictures whose own seed is not known
 
 
@@ -84,21 +85,24 @@ def what_if(
     """Draw a prompt and seed with a model that unlearned some training images, and with a control.
 
     Losses are of `image`, such as an upload, or of the picture drawn before. Without a seed, pictures are drawn
-    with a fixed one. The control unlearns as many random others, with the same steps and noise. What `on_step`
+    with a fixed one. `on_step(done, total)` counts in steps of drawing. The control unlearns as many random others, with the same steps and noise. What `on_step`
     raises stops all; the model is never changed.
     """
     config, started, done = config or UnlearnConfig(), time.monotonic(), 0
     rows, used = removable(rows, collection), FIXED_SEED if seed is None else seed
-    total = 3 * DRAWING + 2 * config.steps
+    total = 3 * DRAWING + 2 * config.steps * FORGETTING
 
-    def tick(*_: int) -> None:
+    def tick(steps: int) -> None:
         nonlocal done
-        done += 1
+        done += steps
         if on_step:
             on_step(done, total)
 
+    def forget(*_: int) -> None:
+        tick(FORGETTING)
+
     def look(drawing: DiffusionModel) -> tuple[Image.Image, float]:
-        [drawn] = drawing.generate([prompt], [used], DRAWING, on_step=tick)
+        [drawn] = drawing.generate([prompt], [used], DRAWING, on_step=lambda *_: tick(1))
         seen = Encoded(drawing, [image or drawn])
         return drawn, denoising_losses(seen, [prompt]).mean().item()
 
@@ -107,8 +111,8 @@ def what_if(
     rest = others(rows, collection)
     order = torch.randperm(len(rest), generator=generator("control", config.seed))
     control_rows = rest[order[: len(rows)]].sort().values.tolist()
-    after, loss_after = look(unlearn(model, collection, rows, config, tick))
-    control, loss_control = look(unlearn(model, collection, control_rows, config, tick))
+    after, loss_after = look(unlearn(model, collection, rows, config, forget))
+    control, loss_control = look(unlearn(model, collection, control_rows, config, forget))
     return WhatIf(
         prompt, used, seed is not None, before, after, control,
         loss_before, loss_after, loss_control, difference(before, after), difference(before, control),

@@ -24,7 +24,7 @@ from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Uploads
 from attribution.pictures.hub import is_hub_id
-from attribution.progress import OnStep
+from attribution.progress import OnStep, Pace, said
 
 LOG = logging.getLogger(__name__)
 SHIPPED = Origin("assets/model", "assets/collection")
@@ -54,13 +54,13 @@ class Hall:
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
-        self, request: gr.Request, progress: gr.Progress | None = None, said: str = "",
+        self, request: gr.Request, progress: gr.Progress | None = None, what: str = "",
         limit: int | float = math.inf,
     ) -> OnStep:  # fmt: skip
-        """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
+        """Tell a job's progress and how long it takes yet, and end it when its visitor says so or left, or its time is over."""
         stop = self.stops.setdefault(request.session_hash or "", threading.Event())
         stop.clear()
-        end = time.monotonic() + limit
+        end, pace = time.monotonic() + limit, Pace()
         is_wanted = wanted()
 
         def on_step(done: int, total: int) -> None:
@@ -69,7 +69,8 @@ class Hall:
             if time.monotonic() > end:
                 raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
             if progress is not None:  # one that has told nothing is falsy
-                progress((done, total), desc=said)
+                left = pace.left(done, total)
+                progress((done, total), desc=f"{what}, {said(left)}" if left else what)
 
         return on_step
 
