@@ -34,7 +34,7 @@ from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
 from attribution.cache.scoring import contributions, mean_feature, top, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import Cache, open_cache, resolution_of
+from attribution.cache.store import Cache, loaded_as, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import Phrases, full_prompt, named_in, recognise
 from attribution.errors import InputError
@@ -105,7 +105,7 @@ class Attributor:
         `follow_links` lets pictures be links to files outside that folder.
         """
         cache = local_folder(cache, "cache")
-        loaded = DiffusionModel.from_pretrained(model, device, resolution_of(cache))
+        loaded = DiffusionModel.from_pretrained(model, device, **loaded_as(cache))
         images = collection_of(collection, cache, follow_links)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
         return cls(loaded, images, open_cache(cache, expected), opt_out)

@@ -26,7 +26,7 @@ from attribution.answer.questions import GENERAL
 from attribution.answer.roundtrip import trace
 from attribution.attributor import Attributor
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import open_cache, resolution_of
+from attribution.cache.store import loaded_as, open_cache
 from attribution.cache.weights import FILE as WEIGHTS
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
@@ -69,7 +69,7 @@ def run(config: CalibrateConfig) -> None:
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(folder)
     )
     calibrate(model, collection, folder, config)
 

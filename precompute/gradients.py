@@ -9,6 +9,7 @@ that share the output folder. Methods whose training features are the same (all 
 differ in the kernel or in their queries alone, so that one's shards serve the others.
 """
 
+import resource
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
 from attribution.cache.build import Built, build_cache
@@ -23,7 +25,8 @@ from attribution.cache.origin import Origin, write_origin
 from attribution.cache.site import CacheConfig, Site
 from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
-from attribution.models.diffusion import PRECISIONS, DiffusionModel
+from attribution.models.diffusion import MIXED, DiffusionModel
+from attribution.models.parts import PRECISIONS
 from attribution.pictures.check import check_collection
 from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in
@@ -40,8 +43,21 @@ class GradientsConfig(CacheConfig, Layout):
     resolution: int = field(
         default=0, metadata={"help": "the pictures' side in pixels; 0: the model's own"}
     )
-    mixed_precision: str = field(default="no", metadata={"choices": PRECISIONS})
+    precision: str = field(
+        default="fp32",
+        metadata={
+            "choices": tuple(PRECISIONS),
+            "help": "of the model's parameters; later steps load it so, too",
+        },
+    )
+    mixed_precision: str = field(default="no", metadata={"choices": MIXED})
     gradient_checkpointing: bool = False
+    offload_encoders: bool = field(
+        default=False,
+        metadata={
+            "help": "encode a shard's pictures and captions first, and then keep the denoiser alone on the device"
+        },
+    )
     device: str = "cpu"
     dry_run: bool = field(
         default=False,
@@ -82,8 +98,9 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
     )
     device = config.device if state.num_processes == 1 else str(state.device)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, device, config.resolution or None
+        config.pretrained_model_name_or_path, device, config.resolution or None, config.precision
     )
+    model.only_when_needed = config.offload_encoders
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
@@ -125,7 +142,7 @@ def dry_run(site: Site, state: PartialState) -> None:
     if not state.is_main_process:
         return
     rows = [row for _, some in plan.new for row in some][: site.config.batch_size]
-    seconds = 0.0
+    seconds, device = 0.0, site.extractor.model.device
     for _ in range(2 if rows else 0):  # the first warms up
         start = time.perf_counter()
         site.features(rows)
@@ -139,5 +156,14 @@ def dry_run(site: Site, state: PartialState) -> None:
         f"about {plan.images * seconds / state.num_processes / 60:.1f} minutes at "
         f"{state.num_processes / seconds if seconds else 0:.1f} images a second in "
         f"{state.num_processes} process(es); {disk / 1e6:.1f} MB of disk in {site.folder}, "
-        f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free"
+        f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free; {most_memory(device) / 1e9:.1f} GB of memory on {device}"
+    )
+
+
+def most_memory(device: torch.device) -> int:
+    """Give the most bytes that were used so far, by this process or on its GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1024 if sys.platform == "linux" else 1
     )

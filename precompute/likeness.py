@@ -11,7 +11,7 @@ from attribution.answer.likeness import write_look_alikes
 from attribution.answer.queries import encode
 from attribution.answer.thumbnails import write_thumbnails
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import open_cache, resolution_of
+from attribution.cache.store import loaded_as, open_cache
 from attribution.files import ensure_writable, writing
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection
@@ -34,7 +34,7 @@ def run(config: LikenessConfig) -> None:
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(folder)
     )
     keep_likeness(model, collection, folder)
 

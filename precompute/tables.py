@@ -168,6 +168,19 @@ DATAMODEL = {
 }
 
 
+def removed(rows: list[Row]) -> str:
+    """Give how much the loss rises without few or many images."""
+    return markdown(
+        rows,
+        {
+            "removed": "{removed}",
+            "images": "{images}",
+            "part of the evidence": "{share:.3f}",
+            "rise of the picture's loss": ranged("rise", form="+.3f"),
+        },
+    )
+
+
 def lds(rows: list[Row]) -> str:
     """Give the linear datamodeling score: a line for each method, noise and kernel, a column for each set of weights."""
     lines: dict[tuple, Row] = {}
@@ -379,6 +392,7 @@ TABLES = {
     "exemplars": exemplars,
     "planted": planted,
     "counterfactual": counterfactual,
+    "removed": removed,
     "lds": lds,
     "captions": captions,
     "calibration": calibration,

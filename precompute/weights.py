@@ -12,7 +12,7 @@ import matplotlib
 
 from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import read_header, resolution_of
+from attribution.cache.store import loaded_as, read_header
 from attribution.cache.weights import Fitted
 from attribution.files import ensure_writable
 from attribution.models.diffusion import DiffusionModel
@@ -39,7 +39,7 @@ def run(config: WeightsConfig) -> None:
     ensure_writable(folder)
     collection = collection_of(config.train_data_dir, folder, config.follow_links)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(folder)
     )
     fitted = learn_weights(model, collection, folder, config)
     header = read_header(folder)

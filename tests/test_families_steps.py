@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,14 +31,19 @@ def collection(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["sdxl", "flux dev", "ddpm", "z image"])
-def test_a_family_goes_through_every_step(name, collection, tmp_path):
+NARROW = ["--precision", "bf16", "--offload_encoders"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("sdxl", []), ("flux dev", []), ("ddpm", []), ("z image", []), ("flux dev", NARROW)]
+)  # fmt: skip
+def test_a_family_goes_through_every_step(name, more, collection, tmp_path):
     model, cache = saved(name, tmp_path / "model"), tmp_path / "cache"
     side = ["--resolution", str(side_of(name))] if side_of(name) else []
     names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
     there = ["--cache_dir", str(cache)]
     made = ["--output_dir", str(cache), "--timesteps", "2", "--proj_dim", "4", *side]
-    assert main(["gradients", *names, *made]) == 0
+    assert main(["gradients", *names, *made, *more]) == 0
     assert main(["weights", *names, *there, "--queries", "2", "--top_k", "2"]) == 0
     assert main(["calibrate", *names, *there, "--unrelated", "19"]) == 0
     assert main(["likeness", *names, *there]) == 0
@@ -45,6 +51,7 @@ def test_a_family_goes_through_every_step(name, collection, tmp_path):
     assert main(["examples", *names, *there, *shown]) == 0
 
     attributor = Attributor.from_pretrained(model, cache, collection)
+    assert attributor.model.precision == ("bf16" if more else "fp32")
     image, caption = attributor.collection.image(1), CAPTIONS[1]
     answer = attributor.attribute(image, caption)
     assert answer.rank(1)[0].index == 1
@@ -65,6 +72,31 @@ def refused(folder, side, *words):
         DiffusionModel.from_pretrained(folder, side=side)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_model_without_room_is_refused_with_what_would_fit(tmp_path, monkeypatch):
+    folder = saved("sdxl", tmp_path / "sdxl")
+    networks = DiffusionModel.from_pretrained(folder).networks
+    count = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    for available, advice in ((3 * count, "give --precision bf16"), (count, "take a machine")):
+        free = SimpleNamespace(available=available)
+        monkeypatch.setattr(
+            "attribution.models.parts.psutil.virtual_memory", lambda free=free: free
+        )
+        refused(folder, None, "unet", "in fp32, and cpu has", advice)
+    free.available = 3 * count
+    assert DiffusionModel.from_pretrained(folder, precision="bf16").precision == "bf16"
+
+
+def test_encoders_are_on_the_device_only_to_encode(tmp_path, monkeypatch):
+    model = DiffusionModel.from_pretrained(saved("sdxl", tmp_path / "sdxl"))
+    model.only_when_needed, moves = True, []
+    for part in model.networks:
+        monkeypatch.setattr(part, "to", lambda device, part=part: moves.append((part, str(device))))
+    with model.encoding():
+        assert moves == [(part, "cpu") for part in model.networks[1:]]
+        moves.clear()
+    assert moves == [(part, "cpu") for part in model.networks[1:]]
 
 
 def edit(path, **changes):

@@ -126,7 +126,7 @@ def test_pictures_come_first(browser, url, size, lowest):
 CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
   const style = getComputedStyle(e), box = e.getBoundingClientRect();
   const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if (!text || !box.width || e.closest(".hidden, .visually-hidden, svg, .toast-wrap, .caption")) return false;
+  if (!text || !box.width || e.closest(".hidden, .visually-hidden, .sr-only, svg, .toast-wrap, .caption")) return false;
   if (style.overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1) return true;
   let scroller = e.parentElement;
   while (scroller && getComputedStyle(scroller).overflowX !== "auto") scroller = scroller.parentElement;
@@ -238,8 +238,17 @@ def test_what_if_shows_before_after_and_control(page):
     cards(page).locator("input").first.check()
     expect(page.locator("#leaving img")).to_have_count(3)
     page.get_by_role("button", name="Make it without these").click()
-    expect(page.locator("#different img")).to_have_count(3, timeout=2 * PATIENCE)
-    expect(page.locator("#different")).to_contain_text("control: without 3 at random")
+    expect(page.locator("#different")).to_contain_text("so nothing is drawn here", timeout=PATIENCE)
+    expect(page.locator("#different img")).to_have_count(0)
+    tab(page, "Artists")
+    name = page.locator("#artists button").first.inner_text()
+    tab(page, "What if")
+    page.get_by_label("or everything by").fill(name)
+    page.get_by_role("option", name=name).click()
+    page.get_by_role("button", name="Make it without these").click()
+    expect(page.locator("#different img")).to_have_count(5, timeout=3 * PATIENCE)
+    expect(page.locator("#different")).to_contain_text("Simulated, not trained again")
+    expect(page.locator("#different")).to_contain_text("control 3: without")
     assert page.locator("#different td").first.inner_text().endswith("%")
 
 

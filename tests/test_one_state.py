@@ -139,6 +139,7 @@ WIDTHS = (320, 390, 820, 1280)
 
 
 def violations(page):
+    page.wait_for_function("!document.querySelector('.pending')")  # dimmed while it is made
     page.evaluate("document.querySelectorAll('.toast-wrap').forEach(t => t.remove())")  # gradio's
     found = Axe().run(page).response["violations"]
     return [(v["id"], v["nodes"][0]["html"][:200]) for v in found]

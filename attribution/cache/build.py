@@ -216,17 +216,18 @@ def _remove(folder: Path, header: dict, plan: Plan) -> None:
 
 def _make(site: Site, new: list[tuple[int, list[int]]], on_step: OnStep | None) -> None:
     """Make the features of every new shard, some images at a time."""
-    config, done, total = site.config, 0, sum(len(rows) for _, rows in new)
+    done, total = 0, sum(len(rows) for _, rows in new)
+
+    def counted(images: int) -> None:
+        nonlocal done
+        done += images
+        if on_step:
+            on_step(done, total)
+
     for number, rows in new:
-        features = []
-        for first in range(0, len(rows), config.batch_size):
-            batch = rows[first : first + config.batch_size]
-            features.append(site.features(batch))
-            done += len(batch)
-            if on_step:
-                on_step(done, total)
+        features = site.features(rows, counted)
         row_ids = [site.collection.rows[i] for i in rows]
-        write_shard(site.folder, number, row_ids, torch.cat(features), config.dtype)
+        write_shard(site.folder, number, row_ids, features, site.config.dtype)
 
 
 def _finish(site: Site, plan: Plan, state: PartialState) -> None:
@@ -258,8 +259,11 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "fingerprints": {"model": belongs_to["model"], "collection": fingerprint_of(rows)},
             "groups": site.extractor.groups,
         }
-        if site.extractor.model.side:
-            about["resolution"] = site.extractor.model.side
+        model = site.extractor.model
+        if model.side:
+            about["resolution"] = model.side
+        if model.precision != "fp32":
+            about["precision"] = model.precision
         changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))
         if added or plan.rebuild or changed:
             _close(folder, _kept(header, about["damping"]) | about, shards, gram)

@@ -7,11 +7,13 @@ and agree with one another. It opens no other file.
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypedDict
 
 from attribution.cache.shards import DTYPES, Form, Shard
 from attribution.errors import InputError
 from attribution.files import hash_of, read_json
 from attribution.gradients.methods import METHODS, FeatureConfig
+from attribution.models.parts import PRECISIONS
 from attribution.pictures.collection import MAX_SIDE
 from attribution.pictures.layout import Layout
 from attribution.shape import check_shape
@@ -47,6 +49,7 @@ SHAPE = {
         "left_out?": [str],
     },
     "resolution?": int,  # of the pictures, where it is not the model's own
+    "precision?": str,  # of the model's parameters, where it is not fp32
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
     "version": int,
@@ -89,6 +92,7 @@ def _check_content(header: dict) -> None:
         and (method.objective, method.each_timestep, method.residual)
         == (config.objective, config.each_timestep, config.residual),
         "its damping": header["damping"] >= 0,
+        "its precision": header.get("precision", "fp32") in PRECISIONS,
         "its resolution": 0 < header.get("resolution", 1) <= MAX_SIDE,
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups
@@ -150,6 +154,14 @@ def recorded(layout: Layout) -> dict:
     return {"caption_column": layout.caption_column} | ({"layout": rest} if rest else {})
 
 
-def resolution_of(folder: str | Path) -> int | None:
-    """Give the side, in pixels, that a cache's pictures were seen at; None for the model's own."""
-    return (read_header(Path(folder)) or {}).get("resolution")
+class Loaded(TypedDict):
+    """How a model is loaded, beside its name and device."""
+
+    side: int | None  # of the pictures, in pixels; None: the model's own
+    precision: str
+
+
+def loaded_as(folder: str | Path) -> Loaded:
+    """Give how a cache's model was loaded; as it is by itself where there is no cache."""
+    header = read_header(Path(folder)) or {}
+    return {"side": header.get("resolution"), "precision": header.get("precision", "fp32")}

@@ -4,9 +4,11 @@ In: a model, a collection, a folder and the settings. Out: a `Site`, which knows
 be done and what that takes. It writes nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from attribution.cache.plan import Plan, make_plan
@@ -16,6 +18,7 @@ from attribution.gradients.ekfac import layers_of
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import METHODS, FeatureConfig, method_named
 from attribution.models.diffusion import DiffusionModel
+from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 
 
@@ -118,10 +121,23 @@ class Site:
         """Compare the folder with the collection; write nothing."""
         return make_plan(self.folder, self.collection, self.config.shard_size, self.form)
 
-    def features(self, rows: list[int]) -> Tensor:
-        """Make the features of some rows of the collection, all at once."""
-        images = [self.collection.image(i) for i in rows]
-        return self.extractor(images, [self.collection.captions[i] for i in rows], len(rows))
+    def features(self, rows: list[int], on_batch: Callable[[int], None] | None = None) -> Tensor:
+        """Make the features of some rows of the collection, a batch at a time; `on_batch` is told each one's size.
+
+        All are encoded first, so that what encodes them can leave the device.
+        """
+        size, captions = self.config.batch_size, [self.collection.captions[i] for i in rows]
+        batches = [list(range(len(rows)))[i : i + size] for i in range(0, len(rows), size)]
+        seen = Encoded(self.extractor.model, [self.collection.image(i) for i in rows])
+        with self.extractor.model.encoding():
+            for some in batches:
+                seen.at(some).conditions([captions[i] for i in some])
+        features = []
+        for some in batches:
+            features.append(self.extractor.train(seen.at(some), [captions[i] for i in some], size))
+            if on_batch:
+                on_batch(len(some))
+        return torch.cat(features)
 
     def disk_needed(self, images: int) -> int:
         """Give the bytes that new images and the kernel take."""

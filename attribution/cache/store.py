@@ -23,8 +23,8 @@ from attribution.cache.header import (
     kernel_name,
     layout_of,
     listed_shards,
+    loaded_as,
     read_header,
-    resolution_of,
 )
 from attribution.cache.shards import ADVICE, Shard, check_shard, names_of_shard, restored
 from attribution.errors import InputError
@@ -43,9 +43,9 @@ __all__ = [
     "Cache",
     "layout_of",
     "listed_shards",
+    "loaded_as",
     "open_cache",
     "read_header",
-    "resolution_of",
     "write_header",
 ]
 CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is checked when first read

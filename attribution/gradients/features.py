@@ -34,7 +34,7 @@ from attribution.models.encoded import Encoded
 class FeatureExtractor:
     """Makes features of one kind with one model; the projections are drawn once.
 
-    Called, it makes training features; `query` makes those of queries.
+    Called, or by `train`, it makes training features; `query` makes those of queries.
     """
 
     def __init__(
@@ -86,6 +86,12 @@ class FeatureExtractor:
     def __call__(
         self, images: list[Image.Image], prompts: list[str], batch_size: int = 8
     ) -> Float[Tensor, "image group dim"]:
+        """Encode training images and make their features."""
+        return self.train(Encoded(self.model, images), prompts, batch_size)
+
+    def train(
+        self, seen: Encoded, prompts: list[str], batch_size: int = 8
+    ) -> Float[Tensor, "image group dim"]:
         """Make the features of training images, on the CPU, in float32.
 
         Noise is keyed by (seed, picture, timestep), paired by (seed, timestep), so that neither batch nor order nor
@@ -98,7 +104,7 @@ class FeatureExtractor:
             features, residual = self._project(trials, self.objective)
             return features * residual[..., None, None] if self.config.residual else features
 
-        return self._joined(make, Encoded(self.model, images), prompts, batch_size)
+        return self._joined(make, seen, prompts, batch_size)
 
     def query(
         self, seen: Encoded, prompts: list[str], batch_size: int = 8, grid: int = 0

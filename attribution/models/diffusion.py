@@ -9,6 +9,8 @@ the table of families (families.py). It knows no gradients.
 import copy
 import hashlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,7 @@ from attribution.errors import InputError
 from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.parts import check, load
+from attribution.models.parts import PRECISIONS, check, load
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.pictures.collection import Collection, to_pixels
 from attribution.pictures.hub import model_folder
@@ -33,7 +35,7 @@ from attribution.progress import OnStep
 
 MAX_PROMPT = 1000  # characters
 STEPS, GUIDANCE = 25, 3.0  # of drawing
-PRECISIONS = ("no", "bf16")  # of `mixed_precision`
+MIXED = ("no", "bf16")  # of `mixed_precision`
 
 
 @dataclass
@@ -47,15 +49,28 @@ class DiffusionModel:
     name: str
     mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
     side: int | None = None  # of the pictures, in pixels; None: what the pipeline draws
+    only_when_needed: bool = False  # whether encoders are on the device within `encoding` alone
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, device: str = "cpu", side: int | None = None
+        cls,
+        name: str | Path,
+        device: str = "cpu",
+        side: int | None = None,
+        precision: str = "fp32",
     ) -> "DiffusionModel":
-        """Load a folder or a Hub id, with its adapters (MODEL+ADAPTER), onto a device; parts.py says what is refused."""
+        """Load a folder or a Hub id, with its adapters (MODEL+ADAPTER), onto a device; parts.py says what is refused.
+
+        In bf16 or fp16 parameters take half the memory. Those that were not saved so are rounded, which is another model.
+        """
+        if precision not in PRECISIONS:
+            raise InputError(
+                f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}"
+            )
         usable(device)
         base, added = adapters.split_name(name)
-        model = cls(load(model_folder(base, check)), str(name), side=side)
+        pipeline = load(model_folder(base, check), precision, device)
+        model = cls(pipeline, str(name), side=side)
         adapters.add(model.pipeline, added)
         multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
         if side is not None and (side < 1 or side % multiple):
@@ -89,6 +104,16 @@ class DiffusionModel:
     def device(self) -> torch.device:
         """Give the device that everything runs on."""
         return next(self.denoiser.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Give the type of the denoiser's parameters."""
+        return next(self.denoiser.parameters()).dtype
+
+    @property
+    def precision(self) -> str:
+        """Name that type, as `from_pretrained` takes it."""
+        return next(name for name, kind in PRECISIONS.items() if kind == self.dtype)
 
     @property
     def resolution(self) -> int:
@@ -161,13 +186,43 @@ class DiffusionModel:
     def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
         """Encode pictures as the denoiser expects them."""
         pixels = to_pixels(images, self.resolution).to(self.device)
-        return self.family.encoding.encode(self.pipeline, pixels)
+        with self._autoencoder() as kind:
+            return self.family.encoding.encode(self.pipeline, pixels.to(kind)).float()
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch channel height width"]) -> list[Image.Image]:
         """Decode latents to pictures."""
-        pixels = self.family.encoding.decode(self.pipeline, latents)
+        with self._autoencoder() as kind:
+            pixels = self.family.encoding.decode(self.pipeline, latents.to(kind)).float()
         return cast("list[Image.Image]", VaeImageProcessor().postprocess(pixels))
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Have text encoders and autoencoder on the denoiser's device, and perhaps not longer than that."""
+        encoders = self.networks[1:] if self.only_when_needed else []
+        for network in encoders:
+            network.to(self.device)
+        try:
+            yield
+        finally:
+            for network in encoders:
+                network.to("cpu")
+
+    @contextmanager
+    def _autoencoder(self) -> Iterator[torch.dtype]:
+        """Give the autoencoder's number type; one that would overflow in half precision is widened meanwhile."""
+        vae = getattr(self.pipeline, "vae", None)
+        if vae is None:
+            yield torch.float32
+            return
+        narrow = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
+        if narrow:
+            vae.float()
+        try:
+            yield vae.dtype
+        finally:
+            if narrow:
+                vae.half()
 
     @torch.no_grad()
     def conditions(self, prompts: list[str]) -> Conditions:
@@ -196,7 +251,8 @@ class DiffusionModel:
             return torch.cat(parts)
         level = self.schedule.level(timesteps)
         with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
-            predicted = self.family.output(self.pipeline, noisy, level, conditions.tensors)
+            seen = noisy.to(self.dtype)
+            predicted = self.family.output(self.pipeline, seen, level, conditions.tensors)
         if predicted.shape[1] > noisy.shape[1]:  # the rest is a learned variance
             predicted = predicted[:, : noisy.shape[1]]
         return predicted.float()
@@ -235,7 +291,7 @@ class DiffusionModel:
             return given[-1]
 
         latents = self.pipeline(
-            prompts, latents=noise.to(self.device), num_inference_steps=steps, guidance_scale=guidance,
+            prompts, latents=noise.to(self.device, self.dtype), num_inference_steps=steps, guidance_scale=guidance,
             generator=draws, callback_on_step_end=report, output_type="latent",
         ).images  # fmt: skip
         return self.decode(latents)
@@ -263,10 +319,16 @@ class DiffusionModel:
                 self.denoiser.config.num_embeds_ada_norm == 1000
             )  # DiT's own call takes 1000 for none
             given |= {"class_labels": labels, "guidance_scale": guidance if known else 1.0}
+        if self.family.reads == "nothing":  # numpy, which it would go through, knows no bfloat16
+            given["output_type"] = "pt"
         taken = inspect.signature(type(self.pipeline).__call__).parameters
         drawn = self.pipeline(**{key: value for key, value in given.items() if key in taken})
         if on_step and "callback_on_step_end" not in taken:
             on_step(steps, steps)
+        if isinstance(drawn.images, Tensor):
+            return VaeImageProcessor().numpy_to_pil(
+                VaeImageProcessor.pt_to_numpy(drawn.images.float())
+            )[0]
         return drawn.images[0]
 
 

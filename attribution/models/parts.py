@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import psutil
 import torch
 import transformers
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -31,6 +32,7 @@ from attribution.models.families import FAMILIES
 from attribution.pictures.hub import model_folder
 from attribution.quiet import without_bars
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of parameters
 ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",
@@ -58,16 +60,16 @@ def class_named(name: str | Path) -> str:
     return class_of(folder)
 
 
-def load(folder: Path) -> DiffusionPipeline:
-    """Load a folder's parts by the classes that are supported; every parameter must be there."""
+def load(folder: Path, precision: str = "fp32", device: str = "cpu") -> DiffusionPipeline:
+    """Load a folder's parts by the classes that are supported; every parameter must be there, and find room."""
     check(folder)
     index, name = read_config(folder / "model_index.json"), class_of(folder)
     family = FAMILIES[name]
     classes = {part: index[part][1] for part in family.classes if (index.get(part) or [None])[0]}
     networks = {part: kind for part, kind in classes.items() if part in family.networks}
-    _check_parameters(folder, networks)
+    _check_room(folder, _check_parameters(folder, networks), precision, device)
     found: dict[str, Any] = dict.fromkeys(family.classes)
-    found |= {part: _network(folder / part, kind) for part, kind in networks.items()}
+    found |= {part: _network(folder / part, kind, precision) for part, kind in networks.items()}
     try:
         sampler = getattr(diffusers, index["scheduler"][1])
         found["scheduler"] = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -114,9 +116,13 @@ def _tokenizer(folder: Path, kind: Any, encoder: torch.nn.Module) -> Any:
     return tokenizer
 
 
-def _network(folder: Path, kind: str) -> torch.nn.Module:
+def _network(folder: Path, kind: str, precision: str) -> torch.nn.Module:
     """Load a network's parameters, every one of them."""
-    options = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
+    options = {
+        "use_safetensors": True,
+        "local_files_only": True,
+        "torch_dtype": PRECISIONS[precision],
+    }
     options["variant"] = _variant(folder, _stem(kind))
     try:
         with without_bars():
@@ -187,8 +193,9 @@ def _check_links(folder: Path, paths: list[Path]) -> None:
             raise InputError(f"{path} is no regular file; save the pipeline again")
 
 
-def _check_parameters(folder: Path, networks: dict[str, str]) -> None:
-    """Refuse parameters that are pickled, elsewhere or fewer than the config describes, which is counted first."""
+def _check_parameters(folder: Path, networks: dict[str, str]) -> dict[str, int]:
+    """Count each part's parameters; refuse what is pickled, elsewhere or fewer than the config describes."""
+    counts = {}
     for part, kind in networks.items():
         held = sum(path.stat().st_size for path in _parameter_files(folder / part, _stem(kind)))
         try:
@@ -202,6 +209,31 @@ def _check_parameters(folder: Path, networks: dict[str, str]) -> None:
                 f"the config of {part} in {folder} describes {wanted} parameters and its files hold {held} bytes; "
                 "save the pipeline again"
             )
+        counts[part] = wanted
+    return counts
+
+
+def _check_room(folder: Path, counts: dict[str, int], precision: str, device: str) -> None:
+    """Refuse a model whose parameters alone do not fit into the device's memory, and say what would."""
+    free = _free(device)
+    needed = {name: sum(counts.values()) * kind.itemsize for name, kind in PRECISIONS.items()}
+    if needed[precision] <= free:
+        return
+    parts = ", ".join(f"{part} {count / 1e6:,.0f} M" for part, count in counts.items())
+    smaller = [name for name, size in needed.items() if size <= free]
+    advice = f"give --precision {smaller[0]}" if smaller else "take a machine or a device with more"
+    raise InputError(
+        f"{folder} has {parts} parameters, {needed[precision] / 1e9:.1f} GB in {precision}, and {device} has "
+        f"{free / 1e9:.1f} GB free; {advice}"
+    )
+
+
+def _free(device: str) -> int:
+    """Give the bytes that are free on a device; what another kind of device has is not known, and not limited here."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available if kind == "cpu" else 2**63
 
 
 def _described(folder: Path, kind: Any) -> torch.nn.Module:

@@ -38,6 +38,7 @@ from attribution.report.report import make_report
 ANY = "(any)"
 NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
 PAGE_SIZE = 24  # training images on a page of the collection
+FORGETTING = 40  # steps of what-if, at most
 LITTLE = {
     "and",
     "the",
@@ -65,7 +66,7 @@ class Desk:
     examples: tuple[Example, ...] = ()
     own_queries: int = 48  # pictures that an own concept's weights are learned from
     max_prompt: int = MAX_PROMPT  # characters
-    unlearning: UnlearnConfig = field(default_factory=UnlearnConfig)
+    unlearning: UnlearnConfig = field(default_factory=lambda: UnlearnConfig(steps=FORGETTING))
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     easel: Easel = field(default_factory=Easel)
@@ -312,7 +313,7 @@ class Desk:
         self.line.take_all_cores()
         return what_if(
             self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
-            rows, session.seed, session.image, self.unlearning, on_step,
+            rows, session.answer.scores[GENERAL], session.seed, session.image, self.unlearning, on_step,
         )  # fmt: skip
 
     def search(self, text: object, artist: object, kind: object) -> tuple[list[int], int]:

@@ -22,7 +22,7 @@ from attribution.answer.verdict import STEPS
 from attribution.attributor import Attributor
 from attribution.looks.examples import Example
 from attribution.looks.own import OwnConcept
-from attribution.looks.unlearning import WhatIf
+from attribution.looks.unlearning import RETRAINED, WhatIf
 from attribution.page.choices import OWN, Choices, question_of
 from attribution.page.session import COUNT, FIRST, Session
 from attribution.report.credentials import Credentials
@@ -275,21 +275,24 @@ class Views:
         return render("message", text=text)
 
     def what_if(self, found: WhatIf, rows: list[int]) -> str:
-        """Show the picture before and after, with the control beside it, and the change that was measured."""
-        names = ("before", f"without these {len(rows)}", f"control: without {len(rows)} at random")
-        images = (found.before, found.after, found.control)
-        changes = (
-            0.0,
-            found.loss_after / found.loss_before - 1,
-            found.loss_control / found.loss_before - 1,
-        )
+        """Show the picture before and after, with the controls beside it, and the changes that were measured."""
+        if not (found.before and found.after):
+            return render("what_if", found=found, count=len(rows), least=RETRAINED[0][0])
+        shown = [("before", found.before), (f"without these {len(rows)}", found.after)]
+        shown += [
+            (f"control {n}: without {len(rows)} at random", each)
+            for n, each in enumerate(found.controls, 1)
+        ]
         pictures = [
-            {"name": name, "picture": as_data(image), "error": error, "apart": apart}
-            for name, image, error, apart in zip(
-                names, images, changes, (0.0, found.picture_after, found.picture_control), strict=True
-            )
-        ]  # fmt: skip
-        return render("what_if", pictures=pictures, found=found)
+            {
+                "name": name,
+                "picture": as_data(each.image),
+                "rise": each.loss / found.before.loss - 1,
+                "apart": each.apart,
+            }
+            for name, each in shown
+        ]
+        return render("what_if", pictures=pictures, found=found, count=len(rows))
 
     def taken(self, report: dict, page: str, table: str, link: str) -> str:
         """Offer the report as files, and the page's link."""

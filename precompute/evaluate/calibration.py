@@ -30,7 +30,7 @@ from attribution.answer.calibration import (
 from attribution.answer.queries import draw_queries
 from attribution.answer.questions import GENERAL
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import resolution_of
+from attribution.cache.store import loaded_as
 from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.files import hash_of, write_whole
@@ -56,7 +56,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     folder = Path(config.cache_dir)
     collection = collection_of(config.train_data_dir, folder)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(folder)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(folder)
     )
     belongs_to = calibrated_for(model, collection.concepts)
     calibration = read_calibration(folder, belongs_to)

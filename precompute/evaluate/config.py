@@ -10,6 +10,7 @@ MEASUREMENTS = (
     "exemplars",
     "planted",
     "counterfactual",
+    "removed",
     "lds",
     "captions",
     "calibration",

@@ -58,6 +58,10 @@ def measure_exemplars(
     collection = load_collection(folder / "collection")
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
     asked = [p for p in plantings if p.purpose == purpose]
+    if config.queries:  # as many of each concept
+        kinds = [[p for p in asked if p.concept == concept] for concept in ("subject", "style")]
+        each = -(-config.queries // PICTURES // len(kinds))
+        asked = [p for some in kinds for p in some[:each]]
     queries, owners = learned(config, folder, collection, plantings, asked, settings)
     cache = cache_of(model, collection, folder / "cache")
     scores = score(model, collection, cache, queries, owners)

@@ -22,7 +22,7 @@ from attribution.answer.similarity import caption_scores
 from attribution.attributor import Attributor
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import Cache, open_cache, resolution_of
+from attribution.cache.store import Cache, loaded_as, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import combinations, named_in
 from attribution.errors import InputError
@@ -49,7 +49,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     collection = collection_of(config.train_data_dir, config.cache_dir)
     check(collection)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(config.cache_dir)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(config.cache_dir)
     )
     expected = {"model": model.fingerprint, "collection": collection.fingerprint()}
     cache = open_cache(config.cache_dir, expected)

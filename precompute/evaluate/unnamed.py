@@ -21,7 +21,7 @@ from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import open_cache, resolution_of
+from attribution.cache.store import open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
@@ -48,9 +48,8 @@ def measure(config: EvaluateConfig) -> list[dict]:
     collection = collection_of(config.train_data_dir, config.cache_dir)
     if STYLE not in collection.concepts:
         raise InputError(f"{collection.folder} names no {STYLE} in a concepts.json; write one")
-    resolution = resolution_of(Path(config.cache_dir))
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution
+        config.pretrained_model_name_or_path, config.device, **loaded_as(config.cache_dir)
     )
     wanted, prompts = styleless(collection, config.queries or QUERIES, config.seed)
     queries = draw_queries(model, collection, wanted, "unnamed", prompts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from attribution.answer.queries import draw_queries
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import resolution_of
+from attribution.cache.store import loaded_as
 from attribution.concepts import combinations
 from attribution.models.diffusion import DiffusionModel
 from precompute.evaluate.config import EvaluateConfig
@@ -31,7 +31,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every factor."""
     collection = collection_of(config.train_data_dir, config.cache_dir)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, config.device, resolution_of(config.cache_dir)
+        config.pretrained_model_name_or_path, config.device, **loaded_as(config.cache_dir)
     )
     shipped = not world_of(config)
     path = JUDGE if shipped else Path(config.work_dir) / "judge.safetensors"

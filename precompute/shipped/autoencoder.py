@@ -13,7 +13,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 from tqdm import tqdm
 
-from precompute.shipped.optimizer import MatrixOptimizer
+from precompute.shipped.optimizer import MatrixOptimizer, has_bfloat16
 
 KL_WEIGHT = 1e-3  # per latent element, against a reconstruction error per picture element
 
@@ -62,7 +62,7 @@ def train_autoencoder(
         done = step / steps
         rate = learning_rate * min(1.0, 0.01 + 50 * done, (1 - done) / 0.5 + 0.005)
         batch = pixels[torch.randint(len(pixels), (batch_size,), generator=generator)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             posterior = vae.encode(batch).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()

@@ -4,8 +4,27 @@ Muon (Jordan et al. 2024) trained the autoencoder much faster than AdamW alone i
 takes matrices only, so each convolution's kernel is seen as one, in the same memory.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+def has_bfloat16() -> bool:
+    """Say whether this processor calculates in bfloat16; one that only imitates it takes five times as long."""
+    found = torch.cpu.get_capabilities()
+    return found.get("avx512_bf16", False) or found.get("amx_bf16", False)
+
+
+class InFloat32(TorchFunctionMode):
+    """Keep to single precision what would be cast to bfloat16, as Muon does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        """Copy instead of casting; all else is as it is."""
+        if func is Tensor.bfloat16:
+            return args[0].clone()
+        return func(*args, **(kwargs or {}))
 
 
 class MatrixOptimizer:
@@ -32,9 +51,10 @@ class MatrixOptimizer:
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate
-            optimizer.step()
+        with nullcontext() if has_bfloat16() else InFloat32():
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = learning_rate
+                optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
         """Give a copy of the state, named `optimizer.parameter.key`."""

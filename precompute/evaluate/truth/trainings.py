@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool
+from joblib import cpu_count
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -74,7 +75,7 @@ def train_all(
     bench.folder.mkdir(parents=True, exist_ok=True)
     missing = [each for each in trainings if not _path(bench, each).is_file()]
     if missing:
-        workers = min(workers or os.cpu_count() or 1, len(missing))
+        workers = min(workers or cpu_count(), len(missing))
         # Ctrl-C leaves semaphores, which are then cleaned up, but not without a warning.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         with ProcessPoolExecutor(workers, get_context("spawn"), _open_bench, (bench,)) as pool:
