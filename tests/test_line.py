@@ -186,6 +186,8 @@ def test_who_waits_is_told_how_many_come_before_and_for_how_long():
     assert told == [(2, 8.0)]
     assert not line.waiting
     assert waits(2, 8.0) == "2 before you, about 8 s"
+    line.compute(lambda _: None, lambda *given: told.append(given))
+    assert told[1][0] == 0  # its own turn
 
 
 def test_seats_of_one_model_answer_at_the_same_time(attributor):

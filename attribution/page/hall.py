@@ -109,7 +109,7 @@ class Hall:
 
         def on_wait(before: int, seconds: float) -> None:
             check()
-            told(None, desc=waits(before, seconds))
+            told(0.0, desc=waits(before, seconds))  # without a share, gradio shows nothing
 
         check()
         return on_step, on_wait
@@ -129,8 +129,9 @@ class Hall:
 
 
 def waits(before: int, seconds: float) -> str:
-    """Say how many questions come before one, and how long that takes."""
-    return f"{before} before you, about {max(1, round(seconds))} s"
+    """Say how many questions come before one, and how long that takes; or, before none, how long its own turn does."""
+    what = f"{before} before you" if before else "Comparing with every training picture"
+    return f"{what}, about {max(1, round(seconds))} s"
 
 
 def load(settings: Settings) -> Hall:

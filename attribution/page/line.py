@@ -20,7 +20,9 @@ from attribution.models.diffusion import DiffusionModel
 from attribution.progress import OnStep
 
 T = TypeVar("T")
-OnWait = Callable[[int, float], None]  # how many are before, seconds; what it raises ends the wait
+OnWait = Callable[
+    [int, float], None
+]  # how many are before, seconds until the end; what it raises ends the wait
 LOOK = 0.2  # seconds between two looks at whether anybody still waits
 MOST_SEATS = 4
 SMALL = 100_000_000  # parameters of a denoiser; a larger one keeps all cores busy alone
@@ -89,6 +91,7 @@ class Line:
             return job(seat)
 
         with self.seat(on_wait, patient) as seat:
+            on_wait(0, self.seconds)
             return self.threads[seat].submit(done, seat).result()
 
     def take_all_cores(self) -> None:

@@ -117,7 +117,6 @@ class Handlers:
             image, prompt, seed = desk.draw(prompt, seed, on_step, on_wait)
             self.hall.newest(request, turn)
             yield gr.skip(), desk.views.drawn(image, prompt)
-        progress(None, desc="Comparing with every training picture")
         session = desk.attribute(image, prompt, seed, own, method, credentials, on_wait)
         self.hall.answers(request, turn)
         yield session, desk.views.asked(session)
