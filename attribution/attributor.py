@@ -4,6 +4,7 @@ In: a model folder, a cache folder and the collection that both were made from. 
 ranks training images for any mix of concepts without touching a gradient again.
 """
 
+import copy
 import math
 from collections import Counter
 from dataclasses import replace
@@ -40,7 +41,7 @@ from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Heat, Regions, find_regions
-from attribution.models.diffusion import DiffusionModel
+from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
 from attribution.pictures.hub import local_folder
@@ -128,6 +129,13 @@ class Attributor:
         other.look_alikes = other.look_alikes or self.look_alikes
         other.thumbnails = other.thumbnails or self.thumbnails
         return other
+
+    def beside(self) -> "Attributor":
+        """Give one that answers at the same time on another thread: the model's parameters and the cache are shared."""
+        twin = copy.copy(self)
+        twin.model = copy_of(self.model)
+        twin.extractor = FeatureExtractor.of(twin.model, self.cache.header, self.cache.folder)
+        return twin
 
     def contributions(
         self, queries: Float[Tensor, "query group dim"]

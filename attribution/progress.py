@@ -1,16 +1,19 @@
 """How whoever works for long tells what is done: to a listener, or on the terminal.
 
-What a listener raises stops the work. Several steps that follow one another share one line (`one_line`).
+What a listener raises stops the work. A `Pace` tells how long the rest takes. Several steps that follow one another share one line (`one_line`).
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm import tqdm
 
 OnStep = Callable[[int, int], None]  # done, total
+TELLING = 0.04  # of the work, after which it is told how long the rest takes
 STEP: ContextVar[str] = ContextVar("step", default="")  # which of several is running
 
 
@@ -21,6 +24,30 @@ def counted(
     step = STEP.get()
     options: dict[str, Any] = {"leave": not step, "disable": not shown, "dynamic_ncols": True}
     return tqdm(items, desc=f"{step}{what}", unit=unit, total=total, **options)
+
+
+@dataclass
+class Pace:
+    """How long work takes, seen at what is done of it; `done` and `total` count what takes equally long."""
+
+    clock: Callable[[], float] = time.monotonic
+    begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+
+    def left(self, done: int, total: int) -> float | None:
+        """Give the seconds that are left; None while too little is done to tell."""
+        if done < TELLING * total:
+            return None
+        return (self.clock() - self.begun) * (total - done) / done
+
+
+def said(seconds: float) -> str:
+    """Say how long something takes yet."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {seconds / 60:.0f} minutes left"
 
 
 @contextmanager

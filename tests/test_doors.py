@@ -362,14 +362,14 @@ def test_waiting_is_capped_for_a_session_and_an_address_and_light_events_never_w
         body = {"data": data, "fn_index": functions[name], "session_hash": session}
         return exchange(busy, Request("/gradio_api/queue/join", written(body))).status
 
-    assert ask("first") == 200  # runs
+    assert ask("first") == 200
     time.sleep(0.5)
     one = [ask("greedy") for _ in range(10)]
     assert one == [200] * 4 + [503] * 6
     assert ask("somebody else") == 200
     assert [ask("greedy", "browse") for _ in range(10)] == [200] * 10
     many = [ask(f"session {number}") for number in range(20)]
-    assert many == [200] * 10 + [503] * 10  # 15 of 20 places for one address
+    assert many == [200] * 9 + [503] * 11  # 15 of 20 places for one address
 
 
 def test_a_program_that_left_stops_its_job(hasty):

@@ -359,6 +359,17 @@ def test_pressed_words_make_a_prompt_and_a_picture(browser, url):
     page.close()
 
 
+def test_words_that_no_caption_holds_are_named_while_they_are_typed_and_no_server_is_asked(browser, url):  # fmt: skip
+    page, asked = opened(browser, url), []
+    page.on("request", lambda request: asked.append(request.url))
+    prompt = page.get_by_label("Describe a picture")
+    prompt.fill("")
+    prompt.press_sequentially("a <b>Dinosaur</b>, with a cat and an ox on Mars by the sea")
+    expect(page.locator("#unknown")).to_have_text("Not in its training: Dinosaur, Mars")
+    assert not [each for each in asked if "queue/join" in each]
+    page.close()
+
+
 def test_an_upload_is_traced_as_often_as_wanted_until_it_is_cleared(browser, url, desk):
     page = opened(browser, url, **LOOKS["phone-light"])
     path = desk.collection.folder / desk.collection.files[0]

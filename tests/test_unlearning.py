@@ -192,19 +192,24 @@ def test_progress_counts_every_step_once_to_the_end(model, collection):
     told = []
     asked(model, collection, [1], 3, config=SHORT, on_step=lambda *x: told.append(x))
     sets = 1 + unlearning.CONTROLS
-    total = (1 + sets) * unlearning.DRAWING + sets * SHORT.steps
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert {of for _, of in told} == {total}
-    assert told[-1][0] == total
+    most = (1 + sets) * unlearning.DRAWING + sets * SHORT.steps * unlearning.FORGETTING
+    done, total = zip(*told, strict=True)
+    assert list(done) == sorted(set(done))
+    assert list(total) == sorted(total, reverse=True)  # less, where few steps are enough
+    assert total[0] == most
+    assert done[-1] == total[-1]
 
 
 @pytest.mark.parametrize("when", [1, 26, 27, 60])
 def test_what_on_step_raises_stops_all_and_changes_nothing(model, collection, when):
     before, timesteps = parameters(model), model.pipeline.scheduler.timesteps
 
+    stopped = []
+
     def cancel(done, total):
-        assert done <= when
-        if done == when:
+        assert not stopped
+        if done >= when:
+            stopped.append(done)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -137,10 +137,11 @@ def fit_queries(
     config: FitConfig,
     scales: Float[Tensor, "group"] | None = None,
     on_pass: Callable[[], None] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Fitted:
     """Fit weights for queries on all of a cache; the scales are the queries' own unless given.
 
-    `on_pass` is told of every pass over the cache: one, and one for each round at most.
+    `on_pass` is told of every pass over the cache: one, and one for each round at most; `on_step` of every step down.
     """
 
     def passes() -> Iterator[tuple[int, Tensor]]:
@@ -150,7 +151,7 @@ def fit_queries(
 
     statistics = take_statistics(passes)
     scales = statistics.scales if scales is None else scales
-    weights, curve = fit_weights(passes, statistics, scales, config)
+    weights, curve = fit_weights(passes, statistics, scales, config, on_step)
     return Fitted(weights, scales, curve)
 
 
@@ -159,6 +160,7 @@ def fit_weights(
     statistics: Statistics,
     scales: Float[Tensor, "group"],
     config: FitConfig,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[Float[Tensor, "group"], list[float]]:
     """Minimise the loss on contributions divided by `scales`; give weights and the loss curve.
 
@@ -182,7 +184,7 @@ def fit_weights(
         if pool is not None and pool.holds_first(best, config.top_k):
             break
         pool = best if pool is None else pool.joined(best)
-        weights, curve = minimise(pool, scales, gram, statistics.train_count, config)
+        weights, curve = minimise(pool, scales, gram, statistics.train_count, config, on_step)
     return weights, curve
 
 
@@ -192,6 +194,7 @@ def minimise(
     gram: Float[Tensor, "query group group"],
     train_count: int,
     config: FitConfig,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[Float[Tensor, "group"], list[float]]:
     """Minimise the loss from uniform weights until it stands still, with the top-k among candidates."""
     parts, groups = pool.parts / scales[:, None], len(scales)
@@ -200,6 +203,8 @@ def minimise(
     curve: list[float] = []
     best, best_step = float("inf"), 0
     for step in range(config.max_steps):
+        if on_step:
+            on_step()
         weights = groups * logits.softmax(0)
         with torch.no_grad():
             scores = (weights @ parts).masked_fill(~pool.valid, -torch.inf)

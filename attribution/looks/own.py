@@ -43,7 +43,8 @@ from attribution.seeds import FIRST_SEED
 MAX_QUERIES = 1000  # so many seeds are kept for every `seed`
 BATCH = 8
 OTHERS = 24  # pictures that lists are compared with, at most as many as are learned from
-DRAWING, GRADIENTS, PASS = 1, 2, 1  # how long each takes, for the progress
+# How long each takes, for the progress: to draw a batch, to ask a picture, to pass over the cache and fit.
+DRAWING, GRADIENTS, PASS = 12, 1, 6
 ASKED = "asked"  # any name but that of the whole picture
 SAME = 1e-3  # norm of a unit feature's change that may be rounding
 
@@ -88,10 +89,12 @@ def learn_concept(
     kernelised = apply_kernel(features, attributor.cache.kernel)
 
     scales = 1 / read_weights(attributor.cache)["equalised"]
-    fitted = fit_queries(kernelised, attributor.cache, fit, scales, lambda: progress.advance(PASS))
+    fitted = fit_queries(
+        kernelised, attributor.cache, fit, scales, progress.passed, lambda: progress.advance(0)
+    )
+    progress.fitted()
     weights = fitted.weights / scales
     others = alike_without(attributor, phrase, weights, apart, seed, progress) if apart else None
-    progress.finish()
     return OwnConcept(
         phrase,
         weights,
@@ -185,17 +188,27 @@ def asked_pictures(
     for start in range(0, len(prompts), BATCH):
         some = prompts[start : start + BATCH]
         seeds = list(range(first + start, first + start + len(some)))
-        images = attributor.model.generate(some, seeds)
+        images = attributor.model.generate(some, seeds, on_step=lambda *_: progress.advance(0))
         progress.advance(DRAWING)
-        question = {ASKED: [phrase] * len(some)}
         seen = Encoded(attributor.model, images)
-        asked = query_features(attributor.extractor, seen, question, wordless=wordless)
+        asked = asked_one_by_one(attributor, seen, phrase, progress, wordless)
         if not asked[ASKED].norm(dim=-1).max() > SAME:  # NaN, too, ends here
             raise InputError(
                 f"{phrase!r} makes no difference to the model; use words of its captions"
             )
-        progress.advance(GRADIENTS)
         yield asked
+
+
+def asked_one_by_one(
+    attributor: Attributor, seen: Encoded, phrase: str, progress: "Progress", wordless: bool
+) -> dict[str, Float[Tensor, "query group dim"]]:
+    """Make pictures' features under a phrase, and tell of each, so that who stops need not wait for all."""
+    question, found = {ASKED: [phrase]}, []
+    for row in range(len(seen)):
+        one = seen.at([row])
+        found.append(query_features(attributor.extractor, one, question, wordless=wordless))
+        progress.advance(GRADIENTS)
+    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
 class Progress:
@@ -203,7 +216,8 @@ class Progress:
 
     def __init__(self, on_step: OnStep | None, pictures: tuple[int, ...], rounds: int) -> None:
         batches = sum(math.ceil(count / BATCH) for count in pictures)
-        self.total = batches * (DRAWING + GRADIENTS) + (1 + rounds) * PASS
+        self.passes = 1 + rounds
+        self.total = batches * DRAWING + sum(pictures) * GRADIENTS + self.passes * PASS
         self.done, self.on_step = 0, on_step
         self.advance(0)
 
@@ -213,6 +227,11 @@ class Progress:
         if self.on_step:
             self.on_step(self.done, self.total)
 
-    def finish(self) -> None:
-        """Report that all is done: fitting may need fewer rounds than it may take."""
-        self.advance(self.total - self.done)
+    def passed(self) -> None:
+        """Report a pass over the cache."""
+        self.passes -= 1
+        self.advance(PASS)
+
+    def fitted(self) -> None:
+        """Report that weights are fitted, by fewer passes than there might have been."""
+        self.advance(self.passes * PASS)

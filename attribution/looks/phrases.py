@@ -4,6 +4,7 @@ In: a phrase and a collection. Out: prompts, and which words of the phrase no ca
 """
 
 import re
+from collections.abc import Set
 
 from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
@@ -26,12 +27,17 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
 
 
+def words_in(captions: list[str]) -> set[str]:
+    """Give the words of some captions."""
+    return {word for caption in set(captions) for word in words_of(caption)}
+
+
 def known_words(collection: Collection) -> set[str]:
     """Give the words of all captions."""
-    return {word for caption in set(collection.captions) for word in words_of(caption)}
+    return words_in(collection.captions)
 
 
-def unknown_words(phrase: str, known: set[str]) -> list[str]:
+def unknown_words(phrase: str, known: Set[str]) -> list[str]:
     """Give the words of a phrase that no caption contains; the model never learned what they mean."""
     return [word for word in dict.fromkeys(words_of(phrase)) if word not in known]
 

@@ -30,6 +30,7 @@ from attribution.seeds import generator
 MOST = 500  # images that can be removed at once
 ENCODED_AT_ONCE = 32
 DRAWING = 25  # steps of a picture
+FORGETTING = 13  # of them take as long as a step of unlearning, for the progress
 FIXED_SEED = 0  # of pictures whose own seed is not known
 CONTROLS = 3  # sets of random images
 HALVINGS = 6  # of the last step, to end where the picture's loss should
@@ -125,7 +126,8 @@ def what_if(
     `scores` are the picture's, of the collection's rows in order. Losses are of `image`, such as an upload, or of the
     picture drawn before. Without a seed, pictures are drawn with a fixed one. Steps end where the loss has risen as
     expected, or with `config.steps`; each control unlearns as many random others in as many steps. What `on_step`
-    raises stops all; the model is never changed.
+    raises stops all; the model is never changed. It is told of what is done and of all, in steps of drawing; all
+    gets less where few steps are enough.
     """
     config, started = config or UnlearnConfig(), time.monotonic()
     rows, used = removable(rows, collection), FIXED_SEED if seed is None else seed
@@ -133,7 +135,7 @@ def what_if(
     aim = expected(share)
     if aim is None:
         return WhatIf(prompt, used, seed is not None, share, None, None, None, [], 0.0)
-    tick = _Ticks((2 + CONTROLS) * DRAWING + (1 + CONTROLS) * config.steps, on_step)
+    tick = _Ticks((2 + CONTROLS) * DRAWING, (1 + CONTROLS) * config.steps, on_step)
     [first] = copy_of(model).generate([prompt], [used], DRAWING, on_step=tick)
     image = image or first
 
@@ -153,16 +155,16 @@ def what_if(
     def counted(*_: int) -> None:
         nonlocal taken
         taken += 1
-        tick()
+        tick.forgot()
 
     after = drawn(unlearn(model, collection, rows, config, counted, far_enough), rows)
-    tick.skip((1 + CONTROLS) * (config.steps - taken))
+    tick.spare((1 + CONTROLS) * (config.steps - taken))
     config, rest = replace(config, steps=taken), others(rows, collection)
     controls = []
     for number in range(CONTROLS):
         order = torch.randperm(len(rest), generator=generator("control", config.seed, number))
         chosen = rest[order[: len(rows)]].sort().values.tolist()
-        controls.append(drawn(unlearn(model, collection, chosen, config, tick), chosen))
+        controls.append(drawn(unlearn(model, collection, chosen, config, tick.forgot), chosen))
     return WhatIf(
         prompt, used, seed is not None, share, aim, before, after, controls,
         round(time.monotonic() - started, 1),
@@ -172,17 +174,24 @@ def what_if(
 class _Ticks:
     """Count what is done, and tell it."""
 
-    def __init__(self, total: int, on_step: OnStep | None) -> None:
-        self.done, self.total, self.on_step = 0, total, on_step
+    def __init__(self, drawing: int, forgetting: int, on_step: OnStep | None) -> None:
+        self.done, self.total, self.on_step = 0, drawing + forgetting * FORGETTING, on_step
 
     def __call__(self, *_: int) -> None:
-        """Count one step."""
-        self.skip(1)
+        """Count a step of drawing."""
+        self._tell(1)
 
-    def skip(self, steps: int) -> None:
-        """Count steps that were not needed, too."""
+    def forgot(self, *_: int) -> None:
+        """Count a step of unlearning."""
+        self._tell(FORGETTING)
+
+    def spare(self, steps: int) -> None:
+        """Take back steps of unlearning that are not needed."""
+        self.total -= steps * FORGETTING
+
+    def _tell(self, steps: int) -> None:
         self.done += steps
-        if self.on_step and steps:
+        if self.on_step:
             self.on_step(self.done, self.total)
 
 

@@ -7,10 +7,10 @@ desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from threading import Lock
 
 from PIL import Image
 
+from attribution.answer.answer import Answer
 from attribution.answer.copies import Copy
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share, portions
@@ -20,13 +20,13 @@ from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
 from attribution.looks.examples import Example, leaning_on, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
-from attribution.looks.phrases import known_words, unknown_words
+from attribution.looks.phrases import unknown_words, words_in
 from attribution.looks.regions import Regions, blend
 from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
-from attribution.models.diffusion import copy_of
 from attribution.page.choices import OWN, Choices
 from attribution.page.inputs import MAX_PROMPT, whole, words
+from attribution.page.line import Easel, Line, OnWait, unheard
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, SEED, Marks, Session, as_mix
 from attribution.page.views import Views, as_data
 from attribution.pictures.collection import Collection
@@ -53,6 +53,8 @@ LITTLE = {
     "its",
     "that",
 }  # name nothing
+MOST_WORDS = 20_000  # that are sent with the page
+SHORTEST = 3  # letters of a word that may name something
 LEANING = 8  # pictures that lean on a training image
 
 
@@ -72,9 +74,9 @@ class Desk:
     marked: dict[int, Marks] = field(default_factory=dict)  # of examples
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     mapped: list[Regions] = field(default_factory=list)  # of the first example
-    lock: Lock = field(
-        default_factory=Lock
-    )  # one at a time: gradients hook into the model's layers
+    easel: Easel = field(default_factory=Easel)
+    vocabulary: dict[bytes, frozenset[str]] = field(default_factory=dict)  # by who is withheld
+    seated: dict[tuple[int, Attributor], Attributor] = field(default_factory=dict)
 
     @property
     def by_method(self) -> dict[str, Attributor]:
@@ -104,8 +106,19 @@ class Desk:
     @cached_property
     def worker(self) -> Attributor:
         """Give long jobs a model of their own, so that they block nobody."""
-        its = self.attributor
-        return Attributor(copy_of(its.model), its.collection, its.cache, its.requests)
+        return self.attributor.beside()
+
+    @property
+    def line(self) -> Line:
+        """Give the seats on which questions are computed."""
+        return self.easel.line
+
+    def at(self, seat: int, method: str) -> Attributor:
+        """Give a seat's own attributor of a method, since gradients hook into the model's layers."""
+        its = self.by_method[method]
+        if (seat, its) not in self.seated:
+            self.seated[seat, its] = its.beside()
+        return self.seated[seat, its]
 
     def first(self) -> Session | None:
         """Give the answer that is shown before anybody asks."""
@@ -142,18 +155,29 @@ class Desk:
         chosen |= {} if named.get(concept) == phrase else {concept: phrase}
         return full_prompt(chosen, self.collection.sentence)
 
-    @cached_property
-    def known_words(self) -> set[str]:
-        """Give the words of all captions, which the model learned from."""
-        return known_words(self.collection)
+    @property
+    def known_words(self) -> frozenset[str]:
+        """Give the words of all captions that may be shown, which the model learned from, and words that name nothing."""
+        hidden = self.visible.requests.hidden().numpy().tobytes()
+        known = self.vocabulary.get(hidden)
+        if known is None:
+            captions = [caption for _, caption, _ in self.visible.described()]
+            known = frozenset(words_in(captions) | LITTLE)
+            self.vocabulary.clear()
+            self.vocabulary[hidden] = known
+        return known
+
+    def told_words(self) -> str:
+        """Give the words that a browser needs to name the others while they are typed; none where they are too many."""
+        known = self.known_words if self.choices.reads == "prompt" else ()
+        return " ".join(sorted(known)) if len(known) <= MOST_WORDS else ""
 
     def unknown(self, prompt: object) -> tuple[str, ...]:
         """Give the words of a prompt that the model never learned."""
         prompt = words(prompt, "the prompt", self.max_prompt)
         if self.choices.reads != "prompt":
             return ()
-        found = unknown_words(prompt, self.known_words)
-        return tuple(word for word in found if len(word) > 2 and word not in LITTLE)
+        return tuple(w for w in unknown_words(prompt, self.known_words) if len(w) >= SHORTEST)
 
     def known_example(self, prompt: object, seed: object, method: object) -> int | None:
         """Find the example that a prompt and a seed would draw."""
@@ -162,7 +186,9 @@ class Desk:
         same = [n for n, e in enumerate(self.examples) if (e.prompt, e.seed) == (prompt, seed)]
         return same[0] if same else None
 
-    def draw(self, prompt: object, seed: object, on_step: OnStep) -> tuple[Image.Image, str, int]:
+    def draw(
+        self, prompt: object, seed: object, on_step: OnStep, on_wait: OnWait = unheard
+    ) -> tuple[Image.Image, str, int]:
         """Draw a picture; give it with the prompt and the seed as they were read."""
         prompt = words(prompt, "the prompt", self.max_prompt)
         if self.choices.reads == "nothing":
@@ -170,42 +196,47 @@ class Desk:
         elif not prompt:
             raise InputError("describe a picture first")
         seed = whole(SEED if seed is None else seed, "the seed", 0, LAST_SEED)
-        with self.lock:
-            [image] = self.attributor.model.generate([prompt], [seed], on_step=on_step)
+        image = self.easel.draw(self.attributor.model, prompt, seed, on_step, on_wait)
         return image, prompt, seed
 
     def attribute(
         self, image: Image.Image, prompt: object, seed: int | None,
         own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
+        on_wait: OnWait = unheard,
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""
         prompt = words(prompt, "the prompt", self.max_prompt)
-        attributor = self.by_method.get(method or self.attributor.method)
-        if attributor is None:
+        method = method or self.attributor.method
+        if method not in self.by_method:
             raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
-        with self.lock:
-            answer = attributor.attribute(image, prompt)
+        answer = self.line.compute(
+            lambda seat: self.at(seat, method).attribute(image, prompt), on_wait
+        )
         session = Session(
-            image, answer, attributor.method, prompt, seed, credentials=credentials,
+            image, answer, method, prompt, seed, credentials=credentials,
             given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.unknown(prompt),
         )  # fmt: skip
         for concept in own or []:
-            session = self.asked_more(session, concept)
+            session = self.asked_more(session, concept, on_wait)
         return session
 
-    def asked_more(self, session: Session, concept: OwnConcept) -> Session:
+    def asked_more(
+        self, session: Session, concept: OwnConcept, on_wait: OnWait = unheard
+    ) -> Session:
         """Ask one more question, in words of the visitor's own."""
-        attributor = self.by_method[session.method]
-        name = OWN + concept.phrase
-        with self.lock:
-            answer = with_concept(attributor, session.image, session.answer, name, concept)
-        return replace(session, answer=answer, regions=[])
+
+        def asked(seat: int) -> Answer:
+            attributor, name = self.at(seat, session.method), OWN + concept.phrase
+            return with_concept(attributor, session.image, session.answer, name, concept)
+
+        return replace(session, answer=self.line.compute(asked, on_wait), regions=[])
 
     def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
         """Learn weights for a phrase."""
         if self.choices.reads != "prompt":
             raise InputError("this model reads no phrases, so that none can be learned")
         phrase = words(phrase, "the concept", 100)
+        self.line.take_all_cores()
         return learn_concept(self.worker, phrase, on_step, self.own_queries)
 
     def seen(
@@ -236,10 +267,13 @@ class Desk:
             return None
         if session.example in self.marked:
             return self.marked[session.example]
-        attributor = self.by_method[session.method]
-        with self.lock:
+
+        def found(seat: int) -> Marks:
+            attributor = self.at(seat, session.method)
             likeness = attributor.alike(session.image) if attributor.look_alikes else None
-            marks = session.image, likeness, stability(attributor, session.image, session.answer)
+            return session.image, likeness, stability(attributor, session.image, session.answer)
+
+        marks = self.line.compute(found, patient=True)
         if session.example is not None:
             self.marked[session.example] = marks
         return marks
@@ -257,8 +291,10 @@ class Desk:
             unknown = f"Where in the picture its evidence lies is not known for a {family}."
             return self.views.heat(row, None, unknown)
         if not seen.regions:
-            with self.lock:
-                seen.regions.append(self.by_method[seen.method].regions(seen.image, seen.answer))
+            found = self.line.compute(
+                lambda seat: self.at(seat, seen.method).regions(seen.image, seen.answer)
+            )
+            seen.regions.append(found)
         return self.views.heat(row, blend(seen.image, seen.regions[0].map(row, **seen.mix)))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
@@ -281,6 +317,7 @@ class Desk:
             raise InputError(
                 f"a {self.choices.model['network']} has no cross-attention; unlearning moves nothing else"
             )
+        self.line.take_all_cores()
         return what_if(
             self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
             rows, session.answer.scores[GENERAL], session.seed, session.image, self.unlearning, on_step,

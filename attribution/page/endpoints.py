@@ -18,10 +18,12 @@ from attribution.page.choices import Choices, as_argument
 from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.inputs import rows, whole
+from attribution.page.line import OnWait
 from attribution.page.panels.own import SLOTS
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
 from attribution.page.work import by_name, by_picture, report_of
+from attribution.progress import OnStep
 
 MOST = 100  # training images that a program may ask for
 MIX = "mix"  # the argument that stands for one of each question
@@ -37,8 +39,9 @@ class Endpoints:
     def generate(self, prompt: object, seed: object, method: object, request: gr.Request) -> tuple:
         """Draw a picture from a prompt and a seed, and rank the training images behind it."""
         desk = self.hall.desk
-        image, prompt, seed = desk.draw(prompt, seed, self.hall.steps(request))
-        session = desk.attribute(image, prompt, seed, [], method)
+        on_step = self.hall.steps(request)  # tells nothing, and ends where the program left
+        image, prompt, seed = desk.draw(prompt, seed, on_step, looking(on_step))
+        session = desk.attribute(image, prompt, seed, [], method, on_wait=looking(on_step))
         return session, image, desk.as_json(session, COUNT)
 
     def attribute(
@@ -54,7 +57,8 @@ class Endpoints:
     ) -> tuple:
         """Rank the training images behind a picture, which is never stored and is forgotten once it was read."""
         desk, picture = self.hall.desk, self.hall.taken(request, upload)
-        session = desk.attribute(picture.image, prompt, None, [], method)
+        on_wait = looking(self.hall.steps(request))
+        session = desk.attribute(picture.image, prompt, None, [], method, on_wait=on_wait)
         said = picture.credentials
         return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
 
@@ -119,6 +123,11 @@ class Endpoints:
         """Write the last answer's report; `python -m precompute verify` checks it."""
         desk = self.hall.desk
         return desk.report(desk.seen(session, None, "", [], *mix.values()))
+
+
+def looking(on_step: OnStep) -> OnWait:
+    """Look, while a program waits, whether it is still there."""
+    return lambda before, seconds: on_step(0, 1)
 
 
 def named(handler: Callable, choices: Choices) -> Callable:

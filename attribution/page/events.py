@@ -17,7 +17,11 @@ from attribution.page.guards import data_of
 from attribution.page.hall import Stopped, Superseded
 from attribution.page.inputs import whole
 
-HEAVY = {"concurrency_id": "model", "concurrency_limit": 1}  # one at a time on the model
+HEAVY = {
+    "concurrency_id": "model",
+    "concurrency_limit": 20,
+}  # they wait in a line of ours (line.py)
+MARKS = {"concurrency_id": "marks", "concurrency_limit": 1}  # on the model, when nobody waits
 LONG = {"concurrency_id": "long", "concurrency_limit": 1}  # on a copy, and in nobody's way
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 8}
 TICK = {"concurrency_id": "tick", "concurrency_limit": 1}  # else two would add to the same list

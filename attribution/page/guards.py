@@ -120,7 +120,7 @@ POLICY = (  # handlers that run in the browser are compiled there, hence unsafe-
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
 )
-WAITING = ("model", "long")  # concurrency ids whose events count; light ones never wait long
+DEAR = ("model", "marks", "long")  # concurrency ids whose events count; light ones never wait long
 Scope, Receive, Send = dict, Callable[[], Awaitable[dict]], Callable[[dict], Awaitable[None]]
 
 
@@ -308,10 +308,12 @@ def refused(demo: Any, body: Any, request: Any, most: int) -> tuple[str, str] | 
             body.data[number] = upload_name(body.data[number])
         elif names_a_file(body.data[number]):
             return "This takes no file; upload a picture where one is asked for.", "error"
-    if fn.concurrency_id not in WAITING:
+    if fn.concurrency_id not in DEAR:
         return None
     queues = demo._queue.event_queue_per_concurrency_id
-    waiting = [event for name in WAITING if name in queues for event in queues[name].queue]
+    waiting = [event for name in DEAR if name in queues for event in queues[name].queue]
+    running = [event for events in demo._queue.active_jobs for event in events or []]
+    waiting += [event for event in running if event.concurrency_id in DEAR]  # in line.py, perhaps
     of_session = sum(event.session_hash == body.session_hash for event in waiting)
     of_sender = sum(sender_of(event.request) == sender_of(request) for event in waiting)
     if len(waiting) >= most or of_session >= max(1, most // 5) or of_sender >= max(1, 3 * most // 4):  # fmt: skip

@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from attribution.page.desk import Desk
 from attribution.page.figures import error_rates
 from attribution.page.guards import wanted
 from attribution.page.inputs import whole
+from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Picture, Uploads
 from attribution.pictures.hub import is_hub_id
-from attribution.progress import OnStep
+from attribution.progress import OnStep, Pace, said
 from attribution.report.signature import Signer
 
 LOG = logging.getLogger(__name__)
@@ -57,13 +57,13 @@ class Hall:
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
-        self, request: gr.Request, progress: gr.Progress | None = None, said: str = "",
+        self, request: gr.Request, progress: gr.Progress | None = None, what: str = "",
         limit: int | float = math.inf,
-    ) -> Callable[[int, int], None]:  # fmt: skip
-        """Tell a job's progress, and end it when its visitor says so or left, or its time is over."""
+    ) -> OnStep:  # fmt: skip
+        """Tell a job's progress and how long it takes yet, and end it when its visitor says so or left, or its time is over."""
         stop = self.stops.setdefault(request.session_hash or "", threading.Event())
         stop.clear()
-        end = time.monotonic() + limit
+        end, pace = time.monotonic() + limit, Pace()
         is_wanted = wanted()
 
         def on_step(done: int, total: int) -> None:
@@ -72,7 +72,8 @@ class Hall:
             if time.monotonic() > end:
                 raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
             if progress is not None:  # one that has told nothing is falsy
-                progress((done, total), desc=said)
+                left = pace.left(done, total)
+                progress((done, total), desc=f"{what}, {said(left)}" if left else what)
 
         return on_step
 
@@ -94,18 +95,27 @@ class Hall:
         self.newest(request, turn)
         return before is None or self.answered.get(request.session_hash or "") != before
 
-    def drawing(self, request: gr.Request, turn: object, progress: gr.Progress) -> OnStep:
-        """Tell the progress of a drawing, which ends when its visitor left or asks for something newer."""
-        self.newest(request, turn)
+    def asking(
+        self, request: gr.Request, turn: object, progress: gr.Progress
+    ) -> tuple[OnStep, OnWait]:
+        """Tell how far a question's drawing is, and how long it waits; both end when its visitor left or asks anew."""
         told, is_wanted = progress, wanted()
 
-        def on_step(done: int, total: int) -> None:
+        def check() -> None:
             self.newest(request, turn)
             if not is_wanted():
                 raise Superseded
+
+        def on_step(done: int, total: int) -> None:
+            check()
             told((done, total), desc="Drawing")
 
-        return on_step
+        def on_wait(before: int, seconds: float) -> None:
+            check()
+            told(0.0, desc=waits(before, seconds))  # without a share, gradio shows nothing
+
+        check()
+        return on_step, on_wait
 
     def taken(self, request: gr.Request, upload: dict | None) -> Picture:
         """Give a picture that was brought for one question, and forget it; the visitor's own stays."""
@@ -127,6 +137,12 @@ class Hall:
         self.turns.pop(request.session_hash, None)
         self.answered.pop(request.session_hash, None)
         self.uploads.clear(request.session_hash)
+
+
+def waits(before: int, seconds: float) -> str:
+    """Say how many questions come before one, and how long that takes; or, before none, how long its own turn does."""
+    what = f"{before} before you" if before else "Comparing with every training picture"
+    return f"{what}, about {max(1, round(seconds))} s"
 
 
 def load(settings: Settings) -> Hall:
@@ -160,8 +176,9 @@ def load(settings: Settings) -> Hall:
     ours = same_place(attributor.model.name, SHIPPED.model)
     measured = error_rates() if ours and same_place(first, SHIPPED_CACHE) else []
     signer = Signer.in_folder(settings.key) if settings.key else None
+    easel = Easel(Line.of(attributor.model))
     desk = Desk(
-        attributor, others, examples, max_prompt=settings.max_prompt, signer=signer, contact=settings.contact, measured=tuple(measured),
+        attributor, others, examples, max_prompt=settings.max_prompt, easel=easel, signer=signer, contact=settings.contact, measured=tuple(measured),
     )  # fmt: skip
     said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
     return Hall(

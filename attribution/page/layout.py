@@ -72,7 +72,7 @@ def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
         what_if.connect(hall, leaving, states)
         report.connect(hall, along, looking)
         filled = [shown.asked, *written, leaving.whose]
-        filled += [library.artist, library.kind, library.found]
+        filled += [library.artist, library.kind, library.found, way.known]
         restored = [way.prompt, way.seed, mixed.method, states.artist, states.wanted, states.wished]
         restored += [states.upload, *way.shows, mixed.question, mixed.mixing, *mixed.sliders]
         arrival.connect(hall, demo, filled, restored, shown.asked, states)

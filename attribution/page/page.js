@@ -162,6 +162,17 @@ window.page = {
   settled() { document.documentElement.classList.remove("arriving"); },
   busy() { document.documentElement.classList.toggle("drawing", page.pending > page.overtaken); },
 
+  // Name the words that no caption holds; desk.py says which of them count.
+  unknown(prompt, known) {
+    if (!known) return "";
+    if (page.words?.said !== known) page.words = Object.assign(new Set(known.split(" ")), { said: known });
+    const typed = new Map((prompt.match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => [word.toLowerCase(), word]));
+    const found = [...typed].filter(([word]) => [...word].length > 2 && !page.words.has(word)).map(([, word]) => word);
+    const line = Object.assign(document.createElement("p"), { textContent: `Not in its training: ${found.join(", ")}` });
+    line.setAttribute("role", "status");
+    return found.length ? line.outerHTML : "";
+  },
+
   // A picture that is dropped or pasted anywhere is one that was chosen.
   bring(files) {
     const sought = document.getElementById("seek")?.offsetParent; // the tab where somebody looks for their own work is open

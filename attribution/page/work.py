@@ -38,9 +38,12 @@ def by_name(desk: Desk, name: object) -> tuple[Work | None, list[str]]:
 def by_picture(desk: Desk, image: Image.Image) -> Work:
     """Find the training images that a picture is or nearly copies, those that look like it, and what leans on the former."""
     its, visible = desk.attributor, desk.visible
-    with desk.lock:
-        copies = its.copies(image)
-        alike = its.alike(image) if its.look_alikes else None
+
+    def looked(seat: int) -> tuple:
+        one = desk.at(seat, its.method)
+        return one.copies(image), one.alike(image) if its.look_alikes else None
+
+    copies, alike = desk.line.compute(looked)
     rows = [copy.row for copy in copies or ()]
     said = [
         told(visible.file(c.row), visible.labels(c.row).get("artist", ""), c.same, c.mirrored)

@@ -9,7 +9,7 @@ from gradio.blocks import Block
 from gradio.events import Dependency
 
 from attribution.page.desk import Desk
-from attribution.page.events import HEAVY, PRIVATE, QUICK, live, on_gpu, plainly
+from attribution.page.events import MARKS, PRIVATE, QUICK, live, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.session import Session
 from attribution.page.states import States
@@ -69,4 +69,4 @@ def connect(
             settled = settled.success(lambda: "", None, states.artist, **QUICK)
         settled = settled.success(**ranking)
         settled.then(**ended)
-        settled.success(on_gpu(do.mark), **marking, **HEAVY, **PRIVATE).success(**ranking)
+        settled.success(on_gpu(do.mark), **marking, **MARKS, **PRIVATE).success(**ranking)

@@ -50,7 +50,7 @@ class Handlers:
             answer = gr.skip(), gr.skip(), ranked, views.artists(seen), views.as_table(seen)
         else:
             answer = views.welcome(), "", "", "", ""
-        return *answer, *lists, desk.browse("", "", "", 1)
+        return *answer, *lists, desk.browse("", "", "", 1), desk.told_words()
 
     @plainly
     def arrive(self, request: gr.Request) -> list:

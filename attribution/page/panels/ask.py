@@ -46,6 +46,7 @@ class Parts:
     brought: gr.HTML
     upload: gr.Image  # which nobody sees
     told: gr.HTML
+    known: gr.Textbox  # the words of all captions, which nobody sees
     unknown: gr.HTML
     words: gr.HTML
     strip: gr.HTML
@@ -99,12 +100,12 @@ class Handlers:
     ) -> Iterator[tuple]:  # fmt: skip
         """Trace the visitor's picture, or draw one and show it first; then show the answer."""
         desk, credentials = self.hall.desk, ""
-        on_step = self.hall.drawing(request, turn, progress)
+        on_step, on_wait = self.hall.asking(request, turn, progress)
         known = None if upload else desk.known_example(prompt, seed, method)
         if known is not None:
             session = desk.opened(known)
             for concept in own:
-                session = desk.asked_more(session, concept)
+                session = desk.asked_more(session, concept, on_wait)
             yield session, desk.views.asked(session)
             return
         if upload:
@@ -113,11 +114,10 @@ class Handlers:
             credentials = desk.views.credentials(picture.credentials)
         else:
             progress(0, desc="Drawing")
-            image, prompt, seed = desk.draw(prompt, seed, on_step)
+            image, prompt, seed = desk.draw(prompt, seed, on_step, on_wait)
             self.hall.newest(request, turn)
             yield gr.skip(), desk.views.drawn(image, prompt)
-        progress(None, desc="Comparing with every training picture")
-        session = desk.attribute(image, prompt, seed, own, method, credentials)
+        session = desk.attribute(image, prompt, seed, own, method, credentials, on_wait)
         self.hall.answers(request, turn)
         yield session, desk.views.asked(session)
 
@@ -134,12 +134,6 @@ class Handlers:
         """Put a word that was pressed into the prompt, or take it out."""
         said = data_of(event)
         return self.hall.desk.with_word(prompt, said.get("concept"), said.get("word"))
-
-    @plainly
-    def unknown(self, prompt: object) -> str:
-        """Name the words that the model never learned, while they are typed."""
-        found = ", ".join(self.hall.desk.unknown(prompt))
-        return self.hall.desk.views.message(f"Not in its training: {found}") if found else ""
 
 
 def lay_out(desk: Desk) -> Parts:
@@ -159,11 +153,12 @@ def lay_out(desk: Desk) -> Parts:
         brought = live(views.brought(None), "brought")
     upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="upload")
     told, unknown = (gr.HTML(elem_id=name) for name in ("told", "unknown"))
+    known = gr.Textbox("", visible=False)
     words = live(views.words(), "words", visible=bool(desk.choices.words))
     strip = live(
         views.strip(desk.chosen(STRIP), desk.examples), "strip", visible=bool(desk.examples)
     )
-    return Parts(prompt, seed, make, stop, brought, upload, told, unknown, words, strip)
+    return Parts(prompt, seed, make, stop, brought, upload, told, known, unknown, words, strip)
 
 
 def connect(
@@ -191,9 +186,8 @@ def connect(
         do.halt, [states.session, turn], [parts.told, asked], js=numbered("stopped", 2), **QUICK
     )
     parts.words.word(do.word, parts.prompt, parts.prompt, **QUICK)
-    parts.prompt.change(
-        do.unknown, parts.prompt, parts.unknown, trigger_mode="always_last", **QUICK
-    )
+    named = "(prompt, known) => page.unknown(prompt, known)"  # in the browser, at each key
+    parts.prompt.change(None, [parts.prompt, parts.known], parts.unknown, js=named)
     opened = [*answer, parts.prompt, parts.seed, *kept]
     chosen = parts.strip.example(
         do.choose, turn, opened, js=numbered("begun", 1), **QUICK, **NEWEST
