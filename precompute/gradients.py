@@ -26,7 +26,7 @@ from attribution.cache.site import CacheConfig, Site
 from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
 from attribution.models.diffusion import MIXED, DiffusionModel
-from attribution.models.parts import PRECISIONS
+from attribution.models.precision import PRECISIONS
 from attribution.pictures.check import check_collection
 from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in

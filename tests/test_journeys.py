@@ -123,6 +123,20 @@ def test_pictures_come_first(browser, url, size, lowest):
     page.close()
 
 
+def test_tabs_are_one_stop_and_arrows_go_on(page):
+    tabs = page.get_by_role("tablist").first.get_by_role("tab")
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tabs.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(tabs.nth(1)).to_have_attribute("aria-selected", "true")
+    expect(tabs.nth(1)).to_have_attribute("tabindex", "0")
+    expect(tabs.first).to_have_attribute("tabindex", "-1")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(tabs.first).to_have_attribute("aria-selected", "true")
+
+
 CUT = """() => [...document.querySelectorAll("body *")].filter((e) => {
   const style = getComputedStyle(e), box = e.getBoundingClientRect();
   const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
@@ -235,7 +249,7 @@ def test_the_drawer_goes_on_by_keys_and_returns_to_the_last_card(page):
     page.get_by_role("button", name="Previous").click()
     expect(place).to_have_text(f"5 of {COUNT}")
     expect(shown).to_contain_text(captions[4])
-    page.get_by_role("button", name="Close", exact=True).click()
+    page.locator("#drawer").get_by_role("button", name="Close").click()
     expect(page.locator("#drawer")).to_be_hidden()
     expect(cards(page).locator("button").nth(4)).to_be_focused()  # unfolded for that
 

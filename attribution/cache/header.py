@@ -13,7 +13,7 @@ from attribution.cache.shards import DTYPES, Form, Shard
 from attribution.errors import InputError
 from attribution.files import hash_of, read_json
 from attribution.gradients.methods import METHODS, FeatureConfig
-from attribution.models.parts import PRECISIONS
+from attribution.models.precision import PRECISIONS
 from attribution.pictures.collection import MAX_SIDE
 from attribution.pictures.layout import Layout
 from attribution.shape import check_shape

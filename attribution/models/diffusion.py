@@ -27,7 +27,8 @@ from attribution.errors import InputError
 from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.parts import PRECISIONS, check, load
+from attribution.models.parts import check, load
+from attribution.models.precision import PRECISIONS
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.pictures.collection import Collection, to_pixels
 from attribution.pictures.hub import model_folder

@@ -29,10 +29,10 @@ from attribution.models.configs import (
     read_config,
 )
 from attribution.models.families import FAMILIES
+from attribution.models.precision import PRECISIONS
 from attribution.pictures.hub import model_folder
 from attribution.quiet import without_bars
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of parameters
 ADDED = {
     "pytorch_lora_weights": "a LoRA", "adapter_model": "a LoRA", "adapter_config": "a LoRA",
     "learned_embeds": "a textual inversion",

@@ -49,6 +49,10 @@ window.page = {
     for (const box of element.querySelectorAll("[data-tick]")) box.checked = box.defaultChecked; // gradio patches what differs, and ticks would stay in their places
     for (const radio of document.querySelectorAll("#question input")) radio.name = "question"; // gradio's are strangers to each other
     for (const toolbar of element.querySelectorAll("[role=toolbar]")) page.rove(toolbar);
+    for (const tabs of document.querySelectorAll("[role=tablist]")) {
+      page.rove(tabs);
+      tabs.onclick = () => setTimeout(() => page.rove(tabs));
+    }
   },
 
   // What was unfolded or ticked stays so.
@@ -127,7 +131,8 @@ window.page = {
   // One stop of the tab key for many buttons; arrow keys move among them.
   rove(toolbar) {
     const buttons = [...toolbar.querySelectorAll("button")];
-    buttons.forEach((button, place) => { button.tabIndex = place ? -1 : 0; });
+    const first = Math.max(0, buttons.findIndex((button) => button.ariaSelected === "true"));
+    buttons.forEach((button, place) => { button.tabIndex = place === first ? 0 : -1; });
     toolbar.onkeydown = (event) => {
       const at = buttons.indexOf(document.activeElement), step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step || at < 0) return;

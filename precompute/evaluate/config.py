@@ -44,6 +44,13 @@ class EvaluateConfig:
     queries: int = field(
         default=0, metadata={"help": "how many pictures; 0: as many as the measurement wants"}
     )
+    pictures: str = field(
+        default="",
+        metadata={
+            "help": "an imagefolder of pictures kept apart, with the collection's labels, which unnamed asks about "
+            "instead of what the model draws"
+        },
+    )
     results: str = field(
         default="", metadata={"help": "a JSON file; benchmarks/results/WHAT.json if not given"}
     )

@@ -6,6 +6,7 @@ of the first training images are of that style (of that hand). The style's quest
 picture; or in none, with the style's weights, or with the general ones, on the question about the whole picture.
 
   python -m precompute evaluate unnamed --update
+  python -m precompute evaluate unnamed --pictures FOLDER ...   # real pictures kept apart, whose labels are known
 """
 
 from dataclasses import replace
@@ -21,7 +22,7 @@ from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.cache.scoring import contributions, top, weighted
 from attribution.cache.stamps import collection_of
-from attribution.cache.store import open_cache
+from attribution.cache.store import loaded_as, open_cache
 from attribution.cache.weights import read_weights
 from attribution.concepts import captioned, combinations
 from attribution.errors import InputError
@@ -29,7 +30,7 @@ from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection
+from attribution.pictures.collection import Collection, load_collection
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
@@ -51,15 +52,32 @@ def measure(config: EvaluateConfig) -> list[dict]:
     model = DiffusionModel.from_pretrained(
         config.pretrained_model_name_or_path, config.device, **loaded_as(config.cache_dir)
     )
-    wanted, prompts = styleless(collection, config.queries or QUERIES, config.seed)
-    queries = draw_queries(model, collection, wanted, "unnamed", prompts)
+    if config.pictures:
+        apart = load_collection(config.pictures)
+        every = range(len(apart))[: config.queries or len(apart)]
+        queries = [Query(apart.image(n), {}, apart.captions[n]) for n in every]
+        shown = {f: [apart.labels[n].get(f) for n in every] for f in (STYLE, HAND)}
+        words = "real pictures kept apart from training"
+    else:
+        wanted, prompts = styleless(collection, config.queries or QUERIES, config.seed)
+        queries = draw_queries(model, collection, wanted, "unnamed", prompts)
+        judges = {f: judge_for(f, collection, model, Path(config.work_dir)) for f in (STYLE, HAND)}
+        shown = {f: judged(judge, queries) for f, judge in judges.items() if judge}
+        words = "pictures of whose {factor} the judge is sure"
     ranked = rankings(config, model, collection, queries)
-    rows = []
-    for factor in (STYLE, HAND):
-        judge = judge_for(factor, collection, model, Path(config.work_dir))
-        if judge:
-            rows += rows_of(factor, judge, collection, queries, ranked, config.seed)
-    return rows
+    return [
+        row
+        for factor, seen in shown.items()
+        for row in rows_of(factor, seen, collection, queries, ranked, words, config.seed)
+    ]
+
+
+def judged(judge: Judge, queries: list[Query]) -> list[str | None]:
+    """Give the value that the judge sees in each picture; nothing where it is not sure."""
+    [(factor, values)] = judge.values.items()
+    confidence, said = judge.confidence([q.image for q in queries])[factor].max(1)
+    pairs = zip(confidence.tolist(), said.tolist(), strict=True)
+    return [values[place] if sure >= SURE else None for sure, place in pairs]
 
 
 def styleless(
@@ -121,23 +139,25 @@ def rankings(
 
 def rows_of(
     factor: str,
-    judge: Judge,
+    shown: list[str | None],
     collection: Collection,
     queries: list[Query],
     ranked: Rankings,
+    words: str,
     seed: int,
 ) -> list[dict]:
-    """Compare the first places with what the judge is sure to see."""
-    confidence, said = judge.confidence([q.image for q in queries])[factor].max(1)
-    sure = (confidence >= SURE).nonzero()[:, 0].tolist()
+    """Compare the first places with what is known to be shown."""
+    sure = [place for place, value in enumerate(shown) if value is not None]
     if not sure:
-        raise InputError(f"the judge is sure of no picture's {factor}; train the model for longer")
-    seen = [judge.values[factor][said[i]] for i in sure]
+        raise InputError(
+            f"of no picture is it known whose {factor} it shows; train the model for longer"
+        )
+    seen = [shown[place] for place in sure]
     column = np.array([row[factor] for row in collection.labels])
     chance = float(np.mean([(column == value).mean() for value in seen]))
     clusters = np.array([queries[i].prompt for i in sure])
     rows = []
-    for (method, weights, words), places in ranked.items():
+    for (method, weights, asked), places in ranked.items():
         hits = (column[places[torch.tensor(sure)].numpy()] == np.array(seen)[:, None]).mean(1)
         low, high = bootstrap(hits, clusters, seed)
         rows.append(
@@ -146,13 +166,12 @@ def rows_of(
                 "factor": factor,
                 "method": method,
                 "weights": weights,
-                "words": words,
+                "words": asked,
                 "precision_at_10": round(float(hits.mean()), 4),
                 "low": low,
                 "high": high,
                 "chance": round(chance, 4),
-                "judge": round(judge.right[factor], 4),
-                "measured_on": f"{len(sure)} of {len(queries)} pictures of whose {factor} the judge is sure",
+                "measured_on": f"{len(sure)} of {len(queries)} {words.format(factor=factor)}",
             }
         )
     return rows
