@@ -125,6 +125,28 @@ def test_a_mix_is_convex_and_bad_amounts_are_refused(cache, small_model, small_c
         attributor.attribute(attributor.collection.image(3), "x" * 10_000)
 
 
+def test_real_pictures_kept_apart_are_asked_about_by_their_own_labels(
+    cache, small_model, small_collection, tmp_path, capsys
+):
+    apart = tmp_path / "apart"
+    (apart / "images").mkdir(parents=True)
+    rows = [json.loads(x) for x in (small_collection / "metadata.jsonl").read_text().splitlines()]
+    for row in rows[:3]:
+        shutil.copy(small_collection / row["file_name"], apart / row["file_name"])
+    (apart / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    names = ["--pretrained_model_name_or_path", str(small_model), "--cache_dir", str(cache)]
+    names += ["--train_data_dir", str(small_collection), "--results", str(tmp_path / "rows.json")]
+    assert main(["evaluate", "unnamed", "--json", "--pictures", str(apart), *names]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["factor"] for row in found} == {"style", "artist"}
+    assert {row["words"] for row in found} == {"guessed", "none"}
+    for row in found:
+        assert row["measured_on"] == "3 of 3 real pictures kept apart from training"
+        assert 0 <= row["low"] <= row["precision_at_10"] <= row["high"] <= 1
+    [own] = [r for r in found if (r["factor"], r["method"]) == ("style", "latents")]
+    assert own["precision_at_10"] >= 0.1  # each finds itself among its ten
+
+
 @pytest.mark.slow
 def test_evaluate_prints_one_json_list_and_keeps_the_other_methods_rows(
     cache, small_model, small_collection, tmp_path, capsys

@@ -52,6 +52,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     model = DiffusionModel.from_pretrained(
         config.pretrained_model_name_or_path, config.device, **loaded_as(config.cache_dir)
     )
+    right = {}
     if config.pictures:
         apart = load_collection(config.pictures)
         every = range(len(apart))[: config.queries or len(apart)]
@@ -63,10 +64,11 @@ def measure(config: EvaluateConfig) -> list[dict]:
         queries = draw_queries(model, collection, wanted, "unnamed", prompts)
         judges = {f: judge_for(f, collection, model, Path(config.work_dir)) for f in (STYLE, HAND)}
         shown = {f: judged(judge, queries) for f, judge in judges.items() if judge}
+        right = {f: {"judge": round(judge.right[f], 4)} for f, judge in judges.items() if judge}
         words = "pictures of whose {factor} the judge is sure"
     ranked = rankings(config, model, collection, queries)
     return [
-        row
+        row | right.get(factor, {})
         for factor, seen in shown.items()
         for row in rows_of(factor, seen, collection, queries, ranked, words, config.seed)
     ]
