@@ -74,6 +74,7 @@ def test_features_do_not_depend_on_the_batch_and_come_twice_the_same(
     assert torch.equal(extractor(pictures, prompts_of(name), 4), together)
 
 
+@pytest.mark.slow
 def test_half_the_memory_gives_nearly_the_same_features_and_draws(name, folder, pictures, together):
     narrow = DiffusionModel.from_pretrained(folder, side=side_of(name), precision="bf16")
     assert (narrow.precision, narrow.dtype) == ("bf16", torch.bfloat16)
