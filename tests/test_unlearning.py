@@ -97,11 +97,10 @@ def shipped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [100, 300])
-def test_the_shipped_model_loses_as_much_as_retraining_showed_and_controls_less(shipped, count):
+def test_the_shipped_model_loses_as_much_as_retraining_showed_and_controls_less(shipped):
     [image] = shipped.model.generate([PROMPT], [7])
     scores = shipped.attribute(image, PROMPT).scores[GENERAL]
-    rows = scores.topk(count).indices.tolist()
+    rows = scores.topk(100).indices.tolist()
     found = what_if(
         shipped.model, shipped.collection, PROMPT, rows, scores, 7, config=UnlearnConfig(steps=40)
     )
