@@ -93,8 +93,11 @@ class Endpoints:
         ticked = [desk.visible.shown(row) for row in rows(left_out or [], len(desk.collection))]
         chosen = desk.left_out(ticked, artist)
         found = desk.without(session, chosen, self.hall.steps(request, limit=self.hall.limit))
-        figures = {name: v for name, v in vars(found).items() if isinstance(v, float | list)}
-        return found.before, found.after, found.control, figures
+        drawn = [found.before, found.after, *found.controls]
+        shown = [{"loss": d.loss, "apart": d.apart, "rows": d.rows} for d in drawn if d]
+        figures = {"share": found.share, "aim": found.aim and vars(found.aim), "drawn": shown}
+        first = [drawn[n].image if n < len(drawn) and drawn[n] else None for n in range(3)]
+        return *first, figures | {"seconds": found.seconds}
 
     def look(self, session: Session | None, row: object, mix: Mix) -> dict:
         """Tell which layers and noise levels spoke for one training image of the last answer."""
