@@ -70,6 +70,19 @@ def test_stop_answers_within_a_second_and_changes_nothing(browser, url):  # noqa
     page.close()
 
 
+def test_stop_counts_even_before_the_drawing_was_asked_for(browser, url):  # noqa: F811
+    page = opened(browser, url)
+    before = verdict(page), caption(page).inner_text()
+    page.get_by_label("Describe a picture").fill(PROMPT)
+    page.evaluate("document.querySelector('#make').click()")
+    page.evaluate("document.querySelector('#halt').click()")  # no answer came in between
+    expect(page.locator("#told")).to_have_text("Stopped. Nothing was changed.")
+    expect(page.locator("#make")).to_be_visible(timeout=1000)
+    page.wait_for_timeout(3000)
+    assert (verdict(page), caption(page).inner_text()) == before
+    page.close()
+
+
 def test_what_belonged_to_the_picture_before_goes_with_it(browser, url):  # noqa: F811
     page = opened(browser, url)
     tab(page, "What if")

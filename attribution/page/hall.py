@@ -91,9 +91,9 @@ class Hall:
 
     def take_back(self, request: gr.Request, turn: object) -> bool:
         """Overtake the question before this one; False where its answer was on its way."""
-        before = self.turns.get(request.session_hash or "")
         self.newest(request, turn)
-        return before is None or self.answered.get(request.session_hash or "") != before
+        visitor = request.session_hash or ""
+        return self.answered.get(visitor) != self.turns[visitor] - 1
 
     def asking(
         self, request: gr.Request, turn: object, progress: gr.Progress

@@ -2,7 +2,8 @@
 // pasted, the drawer of a closer look, the page's link, and what is read out.
 window.page = {
   opening: false, // whether a training image of the collection was asked for: its heading gets the focus
-  turn: 0, // the newest question's number
+  turn: 0, // of the newest question, or of taking one back
+  asked: 0, // the newest question's number
   pending: 0, overtaken: 0, // questions that are not answered yet, and how many of them nobody waits for
   open: {}, // what is unfolded or ticked of an answer, by name
   returning: false, // to an address that the browser knows
@@ -149,9 +150,10 @@ window.page = {
     page.overtaken = page.pending++;
     page.open = {};
     page.busy();
-    return [...given.slice(0, -1), ++page.turn];
+    page.asked = ++page.turn;
+    return [...given.slice(0, -1), page.asked];
   },
-  again(given) { return [...given.slice(0, -1), page.turn]; },
+  again(given) { return [...given.slice(0, -1), page.asked]; }, // which is refused where it was taken back meanwhile
   stopped(given) {
     page.overtaken = page.pending;
     page.busy();
