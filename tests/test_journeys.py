@@ -470,6 +470,11 @@ def test_a_long_job_can_be_stopped(browser, hall, served_folder):
         cards(page).locator("input").first.check()
         tab(page, "What if")
         expect(page.locator("#leaving img")).to_have_count(1)
+        tab(page, "Artists")
+        name = page.locator("#artists button").first.inner_text()
+        tab(page, "What if")
+        page.get_by_label("or everything by").fill(name)  # one picture alone changes too little
+        page.get_by_role("option", name=name).click()
         page.get_by_role("button", name="Make it without these").click()
         page.get_by_text("Forgetting").wait_for()
         page.get_by_role("button", name="Stop").last.click()

@@ -54,9 +54,14 @@ def test_a_program_looks_browses_learns_forgets_and_reports(client, tmp_path):
     assert learned == {"phrase": "at night", "unknown_words": []}
     own = client.predict(general=0, own_concept=1, api_name="/rank")
     assert own["mix"] == {"own:at night": 1.0}
-    before, after, control, change = client.predict([first["row"]], api_name="/without")
-    assert Image.open(before).size == Image.open(after).size == Image.open(control).size
-    assert change["picture_after"] > 0
+    *pictures, little = client.predict([first["row"]], "", api_name="/without")
+    assert (pictures, little["drawn"]) == ([None, None, None], [])  # too little, and so it says
+    *pictures, much = client.predict([], answer["artists"][0]["artist"], api_name="/without")
+    assert len({Image.open(picture).size for picture in pictures}) == 1
+    assert 0 < little["share"] < much["share"]
+    before, after, *controls = much["drawn"]
+    assert after["loss"] > before["loss"]
+    assert controls
     path = tmp_path / "report.json"
     path.write_text(json.dumps(client.predict(api_name="/report")))
     assert main(["verify", str(path)]) == 0

@@ -1,6 +1,8 @@
 """The drawn world: the same twice, nothing held out is shown, captions as people write them."""
 
 import itertools
+import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -26,6 +28,22 @@ def test_a_collection_shows_nothing_that_is_held_out(tmp_path):
     assert len(shown) == len(drawn) == len(EVERY) - len(held_out)
     assert not held_out & {*shown}
     assert all(set(r) >= {"artist", "license"} for r in drawn.labels)
+
+
+@pytest.mark.slow  # trains a few steps, and draws the card's 40 samples
+def test_a_model_is_trained_on_the_captions_that_are_meant(small_collection, tmp_path):
+    pictures = shutil.copytree(small_collection, tmp_path / "pictures")
+    lines = [json.loads(line) for line in (pictures / "metadata.jsonl").read_text().splitlines()]
+    other = [json.dumps(line | {"named": "zebra crossing"}) for line in lines]
+    (pictures / "metadata.jsonl").write_text("\n".join(other))
+    argv = ["train", "--train_data_dir", str(pictures), "--output_dir", str(tmp_path / "model")]
+    argv += ["--work_dir", str(tmp_path / "work"), "--autoencoder", "assets/model/vae"]
+    argv += ["--autoencoder_steps", "2", "--denoiser_steps", "2", "--caption_column", "named"]
+    assert main(argv) == 0
+    words = (tmp_path / "model/tokenizer/tokenizer.json").read_text()
+    assert "zebra" in words
+    assert not {*lines[0]["text"].split()} & {*json.loads(words)["model"]["vocab"]}
+    assert "--caption_column named" in (tmp_path / "model/README.md").read_text()
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -20,6 +20,7 @@ from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection, to_pixels
+from attribution.pictures.layout import Layout, layout_in
 from precompute.shipped.autoencoder import encode, new_autoencoder, train_autoencoder
 from precompute.shipped.denoiser import (
     new_scheduler,
@@ -32,11 +33,11 @@ from precompute.shipped.denoiser import (
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-FOLDERS = ("train_data_dir", "output_dir", "work_dir")
+UNTOLD = ("train_data_dir", "output_dir", "work_dir", "left_out")  # in the card's command
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Layout):
     """What decides the trained model, besides the collection."""
 
     train_data_dir: str = "assets/collection"
@@ -62,7 +63,7 @@ class TrainConfig:
 def run(config: TrainConfig) -> None:
     """Train what is not trained yet and write the pipeline and its card."""
     work = Path(config.work_dir)
-    collection = load_collection(config.train_data_dir)
+    collection = load_collection(config.train_data_dir, layout_in(config))
     pixels = to_pixels([collection.image(i) for i in range(len(collection))], config.resolution)
     vae, vae_curve = _autoencoder(config, work, pixels)
     latents = encode(vae, pixels)
@@ -157,7 +158,7 @@ def write_card(folder: Path, collection: Collection) -> None:
     kept = (
         f" {len(collection.held_out)} of {every} combinations were kept from it." if named else ""
     )
-    given = {k: v for k, v in config.items() if v != getattr(TrainConfig, k) and k not in FOLDERS}
+    given = {k: v for k, v in config.items() if v != getattr(TrainConfig, k) and k not in UNTOLD}
     flags = "".join(f" --{key} {value}" for key, value in given.items())
     (folder / "README.md").write_text(
         f"""---
