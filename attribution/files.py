@@ -37,11 +37,11 @@ class Wanted:
     high: float = MOST_NUMBER
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file beside and rename it, so that it is never seen half written."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file beside and rename it, so that it is never seen half written; text as UTF-8."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
         _rename(part, path)
     except OSError as error:
         raise _not_written(part, path, error) from error

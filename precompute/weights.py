@@ -4,6 +4,7 @@ In: a model, its collection and its cache, whose kernel's strength is chosen fir
 `weights.png`, a plot over the network's depth. No label of a training image is read.
 """
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import loaded_as, read_header
 from attribution.cache.weights import Fitted
-from attribution.files import ensure_writable
+from attribution.files import ensure_writable, write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.network import Anatomy, block_of
 
@@ -76,5 +77,7 @@ def plot_depth(path: Path, groups: list[str], fitted: dict[str, Fitted], anatomy
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
     axes[-1].set_xticks(starts, [blocks[i] for i in starts], rotation=40, ha="right", fontsize=7)
     figure.suptitle("weight of each layer (1 = as much as every other)")
-    figure.savefig(path, dpi=80)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=80)
+    write_whole(path, png.getvalue())
     pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""A step that is killed leaves the old result, the new one, or one that is refused; run again, it ends as if unbroken.
+"""A step that is killed, or finds the disk full, leaves the old result, the new one, or one that is refused; run again, it ends as if unbroken.
 
 Half of the kills fall at random moments after the step began, half upon a file event of its own (a file is opened for
 writing, renamed or removed in its folder), so that each hits. KILLS, an environment variable, says how many there are of
@@ -6,8 +6,11 @@ each step: 3 by default, to be quick; `KILLS=16 pytest -s tests/test_doors_kills
 fell.
 """
 
+import io
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import sys
@@ -27,14 +30,18 @@ from precompute.__main__ import main
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KILLS", "3"))
-STEPS = ("weights", "calibrate", "index", "examples")
+STEPS = ("weights", "calibrate", "index", "examples", "likeness", "remove")
+FULL = 700  # bytes of a file at most, on a disk that is full
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([f"precompute.{step}" for step in STEPS])
 EVENTS = {"open", "os.rename", "os.remove"}
 
 
-def _run(argv, folder, deadly, parent):
-    """Run a step; be killed upon this file event in the folder, counted from 1, or tell how many there were."""
+def _run(argv, folder, deadly, parent, full=False):
+    """Run a step; be killed upon this file event in the folder, counted from 1, or tell how many there were.
+
+    Where the disk is full, what it says is told instead.
+    """
     torch.set_num_threads(1)
     seen = 0
 
@@ -50,8 +57,11 @@ def _run(argv, folder, deadly, parent):
 
     sys.addaudithook(listen)
     parent.send("begun")
+    if full:
+        sys.stderr = io.StringIO()  # a file of it would be too large, too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
     code = main(argv)
-    parent.send(seen)
+    parent.send(sys.stderr.getvalue() if full else seen)
     sys.exit(code)
 
 
@@ -62,13 +72,29 @@ class Step:
         self.name, self.attributor, self.folder = name, attributor, folder
         self.cache = folder / "cache" if name == "examples" else folder
         shutil.copytree(attributor.cache.folder, self.cache)
+        self.pictures = attributor.collection.folder
+        if name == "remove":
+            self.pictures = shutil.copytree(self.pictures, folder / "pictures")
+
+    def begin(self):
+        """Make an older result, which is to be replaced; of likeness there is but one."""
+        if self.name == "likeness":
+            for path in self.folder.glob("rows-*"):
+                path.unlink()
+        else:
+            assert main(self.argv(1)) == 0
 
     def argv(self, seed):
-        model, collection = self.attributor.model.name, self.attributor.collection.folder
+        model, collection = self.attributor.model.name, self.pictures
         names = ["--cache_dir", str(self.cache)]
         if self.name == "index":
             return ["index", *names, "--force", "--cells", str(3 + seed)]
-        names += ["--pretrained_model_name_or_path", model, "--train_data_dir", str(collection)]
+        names += ["--train_data_dir", str(collection)]
+        if self.name == "remove":
+            return ["remove", *names, "--file", self.attributor.collection.files[3 * seed]]
+        names += ["--pretrained_model_name_or_path", model]
+        if self.name == "likeness":
+            return ["likeness", *names]
         more = {
             "weights": ["--queries", "2", "--top_k", "3"],
             "calibrate": ["--unrelated", "19", "--draws", "19", "--lists", "0"],
@@ -76,10 +102,10 @@ class Step:
         }
         return [self.name, *names, *more[self.name], "--seed", str(seed)]
 
-    def start(self, deadly=0):
+    def start(self, deadly=0, full=False):
         ours, its = CONTEXT.Pipe()
         folder = str(self.folder / "e") if self.name == "examples" else str(self.folder)
-        process = CONTEXT.Process(target=_run, args=(self.argv(0), folder, deadly, its))
+        process = CONTEXT.Process(target=_run, args=(self.argv(0), folder, deadly, its, full))
         process.start()
         its.close()
         assert ours.recv() == "begun"
@@ -101,6 +127,20 @@ class Step:
             if p.is_file()
         }
 
+    def made(self):
+        """Give all that a run to the end made; of a removal what the cache holds, as a shard's number is used but once."""
+        if self.name != "remove":
+            return self.files()
+        cache = open_cache(self.folder, {})
+        order = cache.order_in(
+            [row for row in self.attributor.collection.rows if row in {*cache.rows}]
+        )
+        return [
+            cache.features()[order.argsort()].tolist(),
+            cache.kernel.tolist(),
+            len(self.files()),
+        ]
+
     def result(self):
         """Give what can be read of the step's result; InputError where it is refused."""
         if self.name == "index":
@@ -111,7 +151,13 @@ class Step:
             return [
                 (e.prompt, e.image.tobytes(), e.answer.scores["general"].tolist()) for e in found
             ]
+        if self.name == "remove":
+            its = Attributor.from_pretrained(self.attributor.model.name, self.folder, self.pictures)
+            return sorted(its.visible.file(row) for row in its.visible.rows())
         opened = self.attributor.with_cache(self.folder)
+        if self.name == "likeness":
+            known, small = opened.look_alikes, opened.thumbnails
+            return [known and known.codes.tolist(), small and small.grey.tolist()]
         if self.name == "weights":
             return [weights.tolist() for weights in opened.weights.values()]
         return opened.calibration and opened.calibration.unrelated.tolist()
@@ -137,11 +183,11 @@ def plain(attributor, tmp_path_factory):
 @pytest.mark.parametrize("name", STEPS)
 def test_a_killed_step_loses_nothing_and_mixes_nothing(plain, tmp_path, name):
     step = Step(name, plain, tmp_path / "work")
-    assert main(step.argv(1)) == 0  # an older result, to be replaced
+    step.begin()
     older = step.result()
     shutil.copytree(step.folder, tmp_path / "older")
     seconds, events = step.finish()
-    want, newer = step.files(), step.result()
+    want, newer = step.made(), step.result()
     assert older != newer
     chance, kills, left = random.Random(0), 0, []
     for attempt in range(10 * KILLS):
@@ -158,7 +204,7 @@ def test_a_killed_step_loses_nothing_and_mixes_nothing(plain, tmp_path, name):
         assert process.exitcode == -signal.SIGKILL
         left.append(step.state(older, newer))
         step.finish()
-        assert step.files() == want
+        assert step.made() == want
         kills += 1
         if kills == KILLS:
             break
@@ -167,3 +213,24 @@ def test_a_killed_step_loses_nothing_and_mixes_nothing(plain, tmp_path, name):
     assert all(f"run python -m precompute {name}" in said for said in refusals)
     left = ["refused" if state in refusals else state for state in left]
     print(f"\n{name}: {kills} kills in {seconds:.2f} s and {events} file events; left: {left}")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_full_disk_is_one_sentence_and_costs_nothing(plain, tmp_path, name):
+    step = Step(name, plain, tmp_path / "work")
+    step.begin()
+    before, older = step.files(), step.result()
+    process, its = step.start(full=True)
+    *_, last = its.recv().strip().splitlines()
+    process.join()
+    assert process.exitcode == 2
+    assert re.fullmatch(
+        f"python -m precompute {name}: .*could not be written.*; free some space.*", last
+    ), last
+    left = step.files()
+    assert {*left} == {*before}
+    asked = {"pictures/opt_out.json"}  # is small enough, and holds from then on
+    assert {file for file in before if before[file] != left[file]} <= asked
+    assert step.result() == older or name == "remove"
+    step.finish()
+    assert step.result() != older

@@ -6,6 +6,7 @@ phrases and evidence. In: such a folder and an attributor. Out: `Example`s, scor
 and the reverse question, which of them lean on a training image. It draws nothing and takes no gradient.
 """
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from attribution.cache.store import Cache
 from attribution.cache.weights import belongs_to
 from attribution.described import read_about, read_described, write_described
 from attribution.errors import BelongsElsewhere, InputError
-from attribution.files import Wanted, file_hash
+from attribution.files import Wanted, file_hash, write_whole
 from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
 
@@ -86,7 +87,9 @@ def write_examples(
     entries = []
     for number, example in enumerate(drawn):
         path = picture_path(folder, number)
-        example.image.save(path, optimize=True)
+        png = io.BytesIO()
+        example.image.save(png, "PNG", optimize=True)
+        write_whole(path, png.getvalue())
         entry = {key: value for key, value in vars(example).items() if key != "image"}
         entries.append(entry | {"checksum": file_hash(path)})
     told = {"settings": settings, "examples": entries, "wordless": WORDLESS in features}
