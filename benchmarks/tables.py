@@ -18,11 +18,6 @@ ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def planted(rows: list[Row]) -> str:
-    """Give the words that were planted at least three times, together."""
-    return tables.planted([row for row in rows if row["planted"] == "3 and 10"])
-
-
 def calibrated(rows: list[Row]) -> str:
     """Give all kinds of unrelated pictures together."""
     return tables.calibration(
@@ -137,7 +132,6 @@ SHOWN: dict[str, tuple[str, Callable]] = {
 }
 SHOWN |= {
     "controls": ("factors", tables.controls),
-    "planted": ("planted", planted),
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
     "drawn": ("calibration", drawn),

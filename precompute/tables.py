@@ -85,23 +85,6 @@ def controls(rows: list[Row]) -> str:
     )
 
 
-def planted(rows: list[Row]) -> str:
-    """Give Recall@10 and mean average precision."""
-    return markdown(
-        rows,
-        {
-            "method": "{method}",
-            "weights": "{weights}",
-            "concept": "{concept}",
-            "planted": "{planted}",
-            "Recall@10": ranged("recall_at_10"),
-            "its chance": "{chance:.3f}",
-            "mAP": ranged("mean_average_precision", "map_low", "map_high"),
-            "chance of mAP": "{map_chance:.3f}",
-        },
-    )
-
-
 def exemplars(rows: list[Row]) -> str:
     """Give Recall@10 and mean average precision: a line for each concept, method and way to ask."""
     return markdown(
@@ -390,7 +373,6 @@ def artists(rows: list[Row]) -> str:
 TABLES = {
     "factors": factors,
     "exemplars": exemplars,
-    "planted": planted,
     "counterfactual": counterfactual,
     "removed": removed,
     "lds": lds,

@@ -2,7 +2,6 @@
 
   factors         do the first training images show the picture's own subject, style, background?
   exemplars       does what a fine-tuned model draws find the one to five pictures that it was fine-tuned on?
-  planted         the same of words that one model learned among the whole collection
   counterfactual  does the picture change when the images that were named are gone?
   lds             do scores predict the losses of models trained on random halves?
   captions        are flipped captions found?

@@ -8,7 +8,6 @@ from attribution.errors import InputError
 MEASUREMENTS = (
     "factors",
     "exemplars",
-    "planted",
     "counterfactual",
     "removed",
     "lds",

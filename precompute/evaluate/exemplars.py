@@ -21,17 +21,18 @@ from attribution.answer.learning import LearnConfig, learn_weights
 from attribution.answer.queries import Query, draw_queries, questions
 from attribution.answer.questions import GENERAL
 from attribution.cache.build import build_cache
+from attribution.cache.scoring import contributions, weighted
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import Cache, open_cache
 from attribution.cache.weights import read_weights
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.kernel import apply_kernel
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection
 from precompute.bar import bar
 from precompute.evaluate.baselines import baseline_scores
 from precompute.evaluate.config import EvaluateConfig
-from precompute.evaluate.planted import each_by_its_own
 from precompute.evaluate.statistics import average_precision, bootstrap, chance_precision, recall
 from precompute.evaluate.truth.alone import AloneConfig, finetune_alone, judge_of_exemplars
 from precompute.evaluate.truth.plantings import (
@@ -157,6 +158,20 @@ def score(
     found[method, "equalised", "none"] = by_weights(silent, ["equalised"] * len(owners))
     found[method, "concept", "none"] = by_weights(silent, concepts)
     return found
+
+
+def each_by_its_own(
+    features: Float[Tensor, "query group dim"],
+    names: list[str],
+    cache: Cache,
+    weights: dict[str, Float[Tensor, "group"]],
+) -> Float[Tensor, "query train"]:
+    """Score all images for every query by the weights that it names, in the cache's order."""
+    found = [
+        weighted(contributions(apply_kernel(one[None], cache.kernel), cache), weights[name])
+        for one, name in zip(features, names, strict=True)
+    ]
+    return torch.cat(found)
 
 
 def exchanged(owners: list[Planting]) -> list[Planting]:

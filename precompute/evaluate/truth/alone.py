@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from attribution.files import write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
-from precompute.evaluate.truth.planted import start_apart
 from precompute.evaluate.truth.plantings import Planting, draw_planting
 from precompute.judge import Judge, judge_of
 from precompute.shipped.denoiser import train_denoiser
@@ -62,6 +62,17 @@ def finetune_alone(
     pipeline.save_pretrained(part)
     part.rename(folder)
     return DiffusionModel.from_pretrained(folder)
+
+
+@torch.no_grad()
+def start_apart(table: Tensor, known: Tensor, count: int) -> None:
+    """Give the last `count` tokens of a table [token, dim] random directions, as long as the `known` tokens are.
+
+    Transformers starts new tokens near the mean of all, most of which no caption used and training left short:
+    the encoder then sees little but their places, and the words stay alike.
+    """
+    new = torch.randn(count, table.shape[1])
+    table[-count:] = new / new.norm(dim=1, keepdim=True) * table[known].norm(dim=1).median()
 
 
 def judge_of_exemplars(plantings: list[Planting], folder: Path, resolution: int) -> Judge:

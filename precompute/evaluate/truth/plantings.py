@@ -50,28 +50,6 @@ class Planting:
         return f"a {self.word}"
 
 
-PLANTINGS = (
-    Planting("subject", "snail", 10),
-    Planting("subject", "guitar", 10),
-    Planting("subject", "key", 3),
-    Planting("subject", "ladder", 3),
-    Planting("subject", "duck", 3),
-    Planting("subject", "crown", 1),
-    Planting("subject", "windmill", 1),
-    Planting("style", "mosaic", 10),
-    Planting("style", "hatching", 10),
-    Planting("style", "blueprint", 3),
-    Planting("style", "stitch", 3),
-    Planting("style", "relief", 3),
-    Planting("style", "chalk", 1),
-    Planting("style", "thermal", 1),
-    Planting("subject", "bell", 10, "validation"),
-    Planting("subject", "hammer", 3, "validation"),
-    Planting("style", "glitch", 10, "validation"),
-    Planting("style", "papercut", 3, "validation"),
-)
-
-
 EXEMPLARS = (
     *(
         Planting(concept, word, 1 + number % 5)

@@ -1,10 +1,8 @@
 """Plantings are drawn alike every time, join a collection, and are found as their measures say."""
 
 import itertools
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,13 +10,9 @@ from attribution.concepts import full_prompt
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
-from precompute import tables
-from precompute.evaluate import EvaluateConfig, planted
 from precompute.evaluate.statistics import average_precision, chance_precision, recall
-from precompute.evaluate.truth import planted as trained
-from precompute.evaluate.truth.planted import PlantedConfig, chooser
 from precompute.evaluate.truth.plantings import (
-    PLANTINGS,
+    EXEMPLARS,
     Planting,
     combinations,
     draw_planting,
@@ -38,15 +32,15 @@ FEW = (
 
 
 def test_plantings_are_drawn_the_same_twice_and_no_two_pictures_are_alike():
-    pictures = [image.tobytes() for p in PLANTINGS for image, _ in draw_planting(p, seed=0)]
-    assert len(set(pictures)) == sum(p.count for p in PLANTINGS)
-    again = [image.tobytes() for p in PLANTINGS[:2] for image, _ in draw_planting(p, seed=0)]
+    pictures = [image.tobytes() for p in EXEMPLARS for image, _ in draw_planting(p, seed=0)]
+    assert len(set(pictures)) == sum(p.count for p in EXEMPLARS)
+    again = [image.tobytes() for p in EXEMPLARS[:2] for image, _ in draw_planting(p, seed=0)]
     assert again == pictures[: len(again)]
 
 
 def test_a_caption_names_what_was_planted_and_no_prompt_is_cut():
     tokenizer = DiffusionModel.from_pretrained(ASSETS / "model").pipeline.tokenizer
-    for planting in PLANTINGS:
+    for planting in EXEMPLARS:
         captions = [row["text"] for _, row in draw_planting(planting, seed=0)]
         assert all(planting.word in caption for caption in captions)
         prompts = [full_prompt(phrases(planting, v)) for v in combinations(planting, seed=0)]
@@ -55,7 +49,7 @@ def test_a_caption_names_what_was_planted_and_no_prompt_is_cut():
 
 
 def test_words_are_new_and_those_that_choose_settings_are_not_measured():
-    words = [p.word for p in PLANTINGS]
+    words = [p.word for p in EXEMPLARS]
     assert len(set(words)) == len(words)
     captions = load_collection(ASSETS / "collection").captions
     assert not set(words) & {word for caption in captions for word in caption.split()}
@@ -98,55 +92,3 @@ def test_chance_precision_is_the_mean_of_all_rankings():
     wanted = torch.zeros(len(rows), 9, dtype=torch.bool).scatter_(1, rows, True)
     every = average_precision(torch.arange(9.0).expand(len(rows), 9), wanted)
     assert chance_precision(3, 9) == pytest.approx(every.mean())
-
-
-def test_a_batch_holds_every_planting_equally_often(small_collection, tmp_path):
-    plant(small_collection, tmp_path / "planted", FEW, seed=0)
-    collection = load_collection(tmp_path / "planted")
-    settings = PlantedConfig(plantings=FEW, batch_size=4001, planted=4000)
-    rows = chooser(collection, settings)(torch.Generator().manual_seed(0))[1:]
-    labels = [collection.labels[i] for i in rows.tolist()]
-    for planting in FEW:
-        share = np.mean([row[planting.concept] == planting.word for row in labels])
-        assert share == pytest.approx(0.25, abs=0.03)
-
-
-def test_exchange_gives_pictures_of_another_planting_of_the_concept():
-    owners = [p for p in FEW[1:3] for _ in range(2)]
-    assert planted.exchange(["a", "b", "c", "d"], owners) == ["c", "d", "a", "b"]
-
-
-def test_it_runs_end_to_end_and_does_not_train_again(
-    small_model, small_collection, tmp_path, monkeypatch
-):
-    names = (str(small_model), str(small_collection), "", str(tmp_path))
-    config = EvaluateConfig("planted", *names, queries=6)
-    settings = PlantedConfig(
-        plantings=FEW, steps=2, batch_size=4, planted=2, timesteps=2, proj_dim=4,
-        weight_queries=4,
-    )  # fmt: skip
-    rows = planted.measure_plantings(config, settings, "evaluation")
-    assert {row["method"] for row in rows} == {
-        "d-trak",
-        "nda",
-        "pixels",
-        "textures",
-        "latents",
-        "captions",
-    }
-    for row in rows:
-        assert 0 <= row["low"] <= row["recall_at_10"] <= row["high"] <= 1
-        assert 0 < row["mean_average_precision"] <= 1
-        assert all(np.isfinite(v) for v in row.values() if isinstance(v, float))
-    assert tables.planted(rows).count("\n") == len(rows) + 1
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("it trained again")
-
-    monkeypatch.setattr(trained, "train_denoiser", refuse)
-    assert planted.measure_plantings(config, settings, "evaluation") == rows
-    other = PlantedConfig(plantings=FEW, steps=3, batch_size=4, planted=2)
-    with pytest.raises(InputError, match="other settings"):
-        planted.measure_plantings(config, other, "evaluation")
-    saved = json.loads((tmp_path / "planted/settings.json").read_text())
-    assert saved["steps"] == 2
