@@ -261,20 +261,6 @@ def test_what_it_is_said_to_say_it_says():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WORLDS)
-def test_the_way_in_is_followed_literally(name, tmp_path, monkeypatch, served_folder):
-    model, images = WORLDS[name](tmp_path)
-    given = [followed(each, model, images, tmp_path / "cache") for each in commands("The way in")]
-    assert [bool(each) for each in given] == [False, False, False, True]
-    for variable, value in given[-1].items():
-        monkeypatch.setenv(variable, value)
-    with served(load(Settings.from_environment())) as address:
-        answer = Client(f"http://{address}", verbose=False).predict(api_name="/rank")
-    assert len(answer["sources"]) == 12
-    assert answer["model"]["name"] == "model"
-
-
-@pytest.mark.slow
 def test_a_model_with_an_adapter_is_served_by_its_cache_alone(tmp_path):
     model, images = WORLDS["concepts"](tmp_path)
     lora = train_lora(model, tmp_path / "lora", 1)
@@ -283,11 +269,3 @@ def test_a_model_with_an_adapter_is_served_by_its_cache_alone(tmp_path):
     desk = load(Settings(cache=(str(tmp_path / "cache"),))).desk
     assert (desk.choices.model["name"], desk.choices.model["adapter"]) == ("model", "lora")
     assert "with lora" in desk.views.verdict(desk.first())
-
-
-@pytest.mark.slow
-def test_the_single_steps_are_followed_literally(tmp_path):
-    model, images = WORLDS["concepts"](tmp_path)
-    for each in commands("Step by step"):
-        followed(each, model, images, tmp_path / "cache")
-    assert load(Settings(cache=(str(tmp_path / "cache"),))).desk.examples
