@@ -443,7 +443,7 @@ def test_a_folder_with_the_name_of_a_hub_id_is_a_folder(folder, tmp_path, monkey
 
 
 def test_a_single_file_is_refused_with_what_to_do(folder):
-    refused(folder / UNET, "is one file", "from_single_file")
+    refused(folder / UNET, "is one file", "--config")
 
 
 # Devices

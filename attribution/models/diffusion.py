@@ -30,8 +30,8 @@ from attribution.models.families import FAMILIES, Family
 from attribution.models.parts import check, load
 from attribution.models.precision import PRECISIONS
 from attribution.models.schedule import Flow, Schedule, schedule_of
+from attribution.models.single_file import located
 from attribution.pictures.collection import Collection, to_pixels
-from attribution.pictures.hub import model_folder
 from attribution.progress import OnStep
 
 MAX_PROMPT = 1000  # characters
@@ -60,7 +60,7 @@ class DiffusionModel:
         side: int | None = None,
         precision: str = "fp32",
     ) -> "DiffusionModel":
-        """Load a folder or a Hub id, with its adapters (MODEL+ADAPTER), onto a device; parts.py says what is refused.
+        """Load a folder, a Hub id or a file (FILE@CONFIG), with its adapters (MODEL+ADAPTER); parts.py says what is refused.
 
         In bf16 or fp16 parameters take half the memory. Those that were not saved so are rounded, which is another model.
         """
@@ -70,7 +70,8 @@ class DiffusionModel:
             )
         usable(device)
         base, added = adapters.split_name(name)
-        pipeline = load(model_folder(base, check), precision, device)
+        folder, file = located(base, check)
+        pipeline = load(folder, precision, device, file)
         model = cls(pipeline, str(name), side=side)
         adapters.add(model.pipeline, added)
         multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)

@@ -30,7 +30,7 @@ from attribution.models.configs import (
 )
 from attribution.models.families import FAMILIES
 from attribution.models.precision import PRECISIONS
-from attribution.pictures.hub import model_folder
+from attribution.models.single_file import SingleFile, located
 from attribution.quiet import without_bars
 
 ADDED = {
@@ -55,21 +55,28 @@ def check(folder: Path) -> None:
 
 def class_named(name: str | Path) -> str:
     """Name the class of a model's pipeline, by its folder or its Hub id, once its configs were checked."""
-    folder = model_folder(split_name(name)[0], check)
+    folder, _ = located(split_name(name)[0], check)
     check(folder)
     return class_of(folder)
 
 
-def load(folder: Path, precision: str = "fp32", device: str = "cpu") -> DiffusionPipeline:
-    """Load a folder's parts by the classes that are supported; every parameter must be there, and find room."""
+def load(
+    folder: Path, precision: str = "fp32", device: str = "cpu", file: SingleFile | None = None
+) -> DiffusionPipeline:
+    """Load a folder's parts by the classes that are supported; every parameter must be there, and find room.
+
+    What a single file holds of them is taken from it.
+    """
     check(folder)
     index, name = read_config(folder / "model_index.json"), class_of(folder)
     family = FAMILIES[name]
     classes = {part: index[part][1] for part in family.classes if (index.get(part) or [None])[0]}
     networks = {part: kind for part, kind in classes.items() if part in family.networks}
-    _check_room(folder, _check_parameters(folder, networks), precision, device)
+    _check_room(folder, _check_parameters(folder, networks, file), precision, device)
     found: dict[str, Any] = dict.fromkeys(family.classes)
-    found |= {part: _network(folder / part, kind, precision) for part, kind in networks.items()}
+    for part, kind in networks.items():
+        held = file if file and file.holds(part, kind) else None
+        found[part] = _network(folder / part, kind, precision, held)
     try:
         sampler = getattr(diffusers, index["scheduler"][1])
         found["scheduler"] = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -116,8 +123,17 @@ def _tokenizer(folder: Path, kind: Any, encoder: torch.nn.Module) -> Any:
     return tokenizer
 
 
-def _network(folder: Path, kind: str, precision: str) -> torch.nn.Module:
+def _network(
+    folder: Path, kind: str, precision: str, file: SingleFile | None = None
+) -> torch.nn.Module:
     """Load a network's parameters, every one of them."""
+    if file:
+        try:
+            return file.network(folder.name, kind, folder.parent, precision)
+        except InputError:
+            raise
+        except Exception as error:  # whatever the libraries make of any file
+            raise _not_loaded(file.path, error) from error
     options = {
         "use_safetensors": True,
         "local_files_only": True,
@@ -193,11 +209,15 @@ def _check_links(folder: Path, paths: list[Path]) -> None:
             raise InputError(f"{path} is no regular file; save the pipeline again")
 
 
-def _check_parameters(folder: Path, networks: dict[str, str]) -> dict[str, int]:
+def _check_parameters(
+    folder: Path, networks: dict[str, str], file: SingleFile | None
+) -> dict[str, int]:
     """Count each part's parameters; refuse what is pickled, elsewhere or fewer than the config describes."""
     counts = {}
     for part, kind in networks.items():
-        held = sum(path.stat().st_size for path in _parameter_files(folder / part, _stem(kind)))
+        own = not (file and file.holds(part, kind))
+        paths = _parameter_files(folder / part, _stem(kind)) if own else [file.path]
+        held = sum(path.stat().st_size for path in paths)
         try:
             with torch.device("meta"):  # no memory
                 network = _described(folder / part, _class(kind))
