@@ -30,6 +30,7 @@ from attribution.models.precision import PRECISIONS
 from attribution.pictures.check import check_collection
 from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in
+from attribution.pictures.size import size_of
 from precompute.bar import bar
 
 
@@ -40,8 +41,11 @@ class GradientsConfig(CacheConfig, Layout):
     pretrained_model_name_or_path: str = "assets/model"
     train_data_dir: str = "assets/collection"
     output_dir: str = "assets/cache"
-    resolution: int = field(
-        default=0, metadata={"help": "the pictures' side in pixels; 0: the model's own"}
+    resolution: str = field(
+        default="",
+        metadata={
+            "help": "the pictures' side in pixels (512), or width and height (768x512), if not the model's own"
+        },
     )
     precision: str = field(
         default="fp32",
@@ -98,8 +102,9 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
     )
     device = config.device if state.num_processes == 1 else str(state.device)
     model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, device, config.resolution or None, config.precision
-    )
+        config.pretrained_model_name_or_path, device,
+        size_of(config.resolution) if config.resolution else None, config.precision,
+    )  # fmt: skip
     model.only_when_needed = config.offload_encoders
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:

@@ -286,9 +286,9 @@ FAMILIES = {
 LARGE = ("flux", "qwen", "z image")  # whose own pictures have 1024 pixels
 
 
-def side_of(name):
-    """Give the side that a tiny pipeline's pictures have in the tests; None for its own."""
-    return 16 if name.startswith(LARGE) else None
+def size_for(name):
+    """Give the size that a tiny pipeline's pictures have in the tests; None for its own."""
+    return (16, 16) if name.startswith(LARGE) else None
 
 
 def saved(name, folder):

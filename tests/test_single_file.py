@@ -7,7 +7,7 @@ import pytest
 import torch
 from checkpoints import configs_of, original
 from conftest import served
-from families import prompts_of, saved, sdxl, side_of
+from families import prompts_of, saved, sdxl, size_for
 from gradio_client import Client
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -52,7 +52,7 @@ def pictures():
 
 
 def features(name, pictures, family="sd"):
-    model = DiffusionModel.from_pretrained(name, side=side_of(family))
+    model = DiffusionModel.from_pretrained(name, size=size_for(family))
     return FeatureExtractor(model, CONFIG)(pictures, prompts_of(family)[:2])
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attribution.errors import InputError
 from attribution.gradients.ekfac import Preconditioner, read_factors
+from attribution.gradients.grid import Grid
 from attribution.gradients.methods import (
     OBJECTIVES,
     SAME,
@@ -107,12 +108,12 @@ class FeatureExtractor:
         return self._joined(make, seen, prompts, batch_size)
 
     def query(
-        self, seen: Encoded, prompts: list[str], batch_size: int = 8, grid: int = 0
+        self, seen: Encoded, prompts: list[str], batch_size: int = 8, grid: Grid | None = None
     ) -> Float[Tensor, "image group *cell dim"]:
         """Make the features of queries as the method wants them; most want those of a training image.
 
-        With a `grid`, features come in parts that sum to them: one for each of grid x grid cells of the
-        picture, row by row, and one for what has no place in it.
+        With a `grid`, features come in parts that sum to them: one for each of its cells over the picture, row by
+        row, and one for what has no place in it.
         """
         objective = self.rule.objective or self.objective
 
@@ -144,7 +145,7 @@ class FeatureExtractor:
         return torch.cat(parts).flatten(1, 2).float().cpu()
 
     def _project(
-        self, trials: Trials, objective: Objective, grid: int = 0
+        self, trials: Trials, objective: Objective, grid: Grid | None = None
     ) -> tuple[
         Float[Tensor, "image range layer *cell dim"],
         Float[Tensor, "image range"],  # root mean square residual

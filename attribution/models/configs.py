@@ -227,7 +227,7 @@ def _check_inputs(paths: dict[str, Path], unet: dict, text: dict) -> None:
 
 
 def _check_channels(paths: dict[str, Path], unet: dict, vae: dict) -> None:
-    """Refuse denoisers of anything but a square picture's latents."""
+    """Refuse denoisers of anything but a picture's latents."""
     latent = vae.get("latent_channels", 4)
     read, wrote = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if (read, wrote) != (latent, latent):
@@ -243,10 +243,10 @@ def _check_channels(paths: dict[str, Path], unet: dict, vae: dict) -> None:
             f"{paths['vae']} has block_out_channels {blocks!s:.60}; a list was expected"
         )
     most = MOST_PIXELS // 2 ** (len(blocks) - 1)
-    if not _whole(size, 1, most):
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]  # height, width
+    if not all(_whole(side, 1, most) for side in sides):
         raise InputError(
-            f"{paths['unet']} has sample_size {size!s:.60}; only square pictures, given as one whole number "
-            f"up to {most}, are supported"
+            f"{paths['unet']} has sample_size {size!s:.60}; one or two whole numbers up to {most} are supported"
         )
 
 

@@ -32,6 +32,7 @@ from attribution.models.precision import PRECISIONS
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.models.single_file import located
 from attribution.pictures.collection import Collection, to_pixels
+from attribution.pictures.size import Size, written
 from attribution.progress import OnStep
 
 MAX_PROMPT = 1000  # characters
@@ -49,7 +50,7 @@ class DiffusionModel:
     pipeline: DiffusionPipeline
     name: str
     mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
-    side: int | None = None  # of the pictures, in pixels; None: what the pipeline draws
+    asked_size: Size | None = None  # of the pictures; None: what the pipeline draws
     only_when_needed: bool = False  # whether encoders are on the device within `encoding` alone
 
     @classmethod
@@ -57,7 +58,7 @@ class DiffusionModel:
         cls,
         name: str | Path,
         device: str = "cpu",
-        side: int | None = None,
+        size: Size | None = None,
         precision: str = "fp32",
     ) -> "DiffusionModel":
         """Load a folder, a Hub id or a file (FILE@CONFIG), with its adapters (MODEL+ADAPTER); parts.py says what is refused.
@@ -72,11 +73,9 @@ class DiffusionModel:
         base, added = adapters.split_name(name)
         folder, file = located(base, check)
         pipeline = load(folder, precision, device, file)
-        model = cls(pipeline, str(name), side=side)
+        model = cls(pipeline, str(name), asked_size=size)
         adapters.add(model.pipeline, added)
-        multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
-        if side is not None and (side < 1 or side % multiple):
-            raise InputError(f"resolution is {side}; it must be a multiple of {multiple} pixels")
+        model._check_size()
         model.pipeline.set_progress_bar_config(disable=True)
         for part in model.networks:
             part.requires_grad_(False).eval().to(device)
@@ -118,31 +117,40 @@ class DiffusionModel:
         return next(name for name, kind in PRECISIONS.items() if kind == self.dtype)
 
     @property
-    def resolution(self) -> int:
-        """Give the side of the pictures, in pixels."""
-        return self.side or self._own_side()
+    def size(self) -> Size:
+        """Give the width and height of the pictures."""
+        return self.asked_size or self._own_size()
 
-    def _own_side(self) -> int:
-        """Give the side that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
+    def _check_size(self) -> None:
+        """Refuse a size that latents cannot have, or that the pipeline cannot draw."""
+        width, height = self.size
+        multiple = 2 * getattr(self.pipeline, "vae_scale_factor", 4)
+        if self.asked_size and (width % multiple or height % multiple):
+            raise InputError(
+                f"resolution is {written(self.size)}; it must be a multiple of {multiple} pixels"
+            )
+        drawn = inspect.signature(type(self.pipeline).__call__).parameters
+        if width != height and self.asked_size and "height" not in drawn:
+            raise InputError(
+                f"resolution is {written(self.size)}, and a {type(self.pipeline).__name__} draws pictures of its network's "
+                "own shape alone; give one number, or leave --resolution out"
+            )
+
+    def _own_size(self) -> Size:
+        """Give the size that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
         factor = getattr(self.pipeline, "vae_scale_factor", 1)
         if self.family.reads == "label":
             factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
-        size = self.denoiser.config.get("sample_size") or 1024 // factor
-        if not isinstance(size, int):
-            if len(set(size)) > 1:
-                raise InputError(
-                    f"{self.name} draws {size[1] * factor} x {size[0] * factor} pixels; only square pictures are "
-                    "supported, so say which with --resolution"
-                )
-            size = size[0]
-        return size * factor
+        side = self.denoiser.config.get("sample_size") or 1024 // factor
+        height, width = (side, side) if isinstance(side, int) else side
+        return width * factor, height * factor
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """Give the channels, height and width of a picture's latents."""
         if self.family.together:  # known without running the autoencoder
-            side = self.resolution // self.pipeline.vae_scale_factor
-            return self.pipeline.vae.config.latent_channels, side, side
+            width, height = (side // self.pipeline.vae_scale_factor for side in self.size)
+            return self.pipeline.vae.config.latent_channels, height, width
         channels, height, width = self.latents([Image.new("RGB", (8, 8))]).shape[1:]
         return channels, height, width
 
@@ -178,8 +186,8 @@ class DiffusionModel:
             vae = getattr(self.pipeline, "vae", None)
             constants = [vae.config.get(key) for key in self.family.encoding.constants if vae]
             digest.update(repr((constants, self.schedule)).encode())
-        if self.side:
-            digest.update(f"{self.side} pixels".encode())
+        if self.asked_size:
+            digest.update(f"{written(self.asked_size)} pixels".encode())
         if found := adapters.strengths(self.networks):
             digest.update(repr(found).encode())
         return digest.hexdigest()[:16]
@@ -187,7 +195,7 @@ class DiffusionModel:
     @torch.no_grad()
     def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
         """Encode pictures as the denoiser expects them."""
-        pixels = to_pixels(images, self.resolution).to(self.device)
+        pixels = to_pixels(images, self.size).to(self.device)
         with self._autoencoder() as kind:
             return self.family.encoding.encode(self.pipeline, pixels.to(kind)).float()
 
@@ -310,7 +318,7 @@ class DiffusionModel:
             return given[-1]
 
         given: dict[str, Any] = {
-            "prompt": prompt, "height": self.resolution, "width": self.resolution,
+            "prompt": prompt, "height": self.size[1], "width": self.size[0],
             "num_inference_steps": steps, "guidance_scale": guidance,
             "generator": torch.Generator().manual_seed(seed), "callback_on_step_end": report,
             "use_resolution_binning": False,

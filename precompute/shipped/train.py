@@ -20,6 +20,7 @@ from attribution.concepts import combinations
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection, to_pixels
+from attribution.pictures.size import size_of
 from precompute.shipped.autoencoder import encode, new_autoencoder, train_autoencoder
 from precompute.shipped.denoiser import (
     new_scheduler,
@@ -63,7 +64,9 @@ def run(config: TrainConfig) -> None:
     """Train what is not trained yet and write the pipeline and its card."""
     work = Path(config.work_dir)
     collection = load_collection(config.train_data_dir)
-    pixels = to_pixels([collection.image(i) for i in range(len(collection))], config.resolution)
+    pixels = to_pixels(
+        [collection.image(i) for i in range(len(collection))], size_of(config.resolution)
+    )
     vae, vae_curve = _autoencoder(config, work, pixels)
     latents = encode(vae, pixels)
 

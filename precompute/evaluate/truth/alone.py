@@ -14,6 +14,7 @@ import torch
 from attribution.files import write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
+from attribution.pictures.size import Size
 from precompute.evaluate.truth.planted import start_apart
 from precompute.evaluate.truth.plantings import Planting, draw_planting
 from precompute.judge import Judge, judge_of
@@ -64,7 +65,7 @@ def finetune_alone(
     return DiffusionModel.from_pretrained(folder)
 
 
-def judge_of_exemplars(plantings: list[Planting], folder: Path, resolution: int) -> Judge:
+def judge_of_exemplars(plantings: list[Planting], folder: Path, size: Size) -> Judge:
     """Train a judge on other drawings of every exemplar, or open it."""
     metadata = folder / "pictures/metadata.jsonl"
     if not metadata.is_file():
@@ -81,4 +82,4 @@ def judge_of_exemplars(plantings: list[Planting], folder: Path, resolution: int)
         write_whole(folder / "pictures/concepts.json", json.dumps(concepts))
         write_whole(metadata, "\n".join(lines) + "\n")
     collection = load_collection(folder / "pictures")
-    return judge_of(collection, resolution, folder / "judge.safetensors")
+    return judge_of(collection, size, folder / "judge.safetensors")
