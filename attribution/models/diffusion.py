@@ -29,6 +29,7 @@ from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
 from attribution.models.parts import check, load
 from attribution.models.precision import PRECISIONS
+from attribution.models.quantised import is_quantised, plain_tensors
 from attribution.models.schedule import Flow, Schedule, schedule_of
 from attribution.models.single_file import located
 from attribution.pictures.collection import Collection, to_pixels
@@ -180,8 +181,9 @@ class DiffusionModel:
         for part in self.networks:
             for key, value in sorted(part.state_dict().items()):
                 digest.update(key.encode())
-                flat = value.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy().tobytes())
+                for tensor in plain_tensors(value):
+                    flat = tensor.detach().cpu().contiguous().flatten()
+                    digest.update(flat.view(torch.uint8).numpy().tobytes())
         if not self.family.together:
             vae = getattr(self.pipeline, "vae", None)
             constants = [vae.config.get(key) for key in self.family.encoding.constants if vae]
@@ -366,9 +368,15 @@ def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
 
 
 def moving_names(model: DiffusionModel) -> list[str]:
-    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them."""
+    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them.
+
+    None of a quantised denoiser, whose whole numbers no small step moves.
+    """
     endings = tuple(f"{layer}.weight" for layer in model.family.anatomy.keys)
-    named = [(name, adapters.plain(name)) for name, _ in model.denoiser.named_parameters()]
+    parameters = dict(model.denoiser.named_parameters())
+    if any(map(is_quantised, parameters.values())):
+        return []
+    named = [(name, adapters.plain(name)) for name in parameters]
     return [name for name, plain in named if plain.endswith(endings) and not adapters.is_own(name)]
 
 

@@ -30,6 +30,7 @@ from attribution.models.configs import (
 )
 from attribution.models.families import FAMILIES
 from attribution.models.precision import PRECISIONS
+from attribution.models.quantised import KEY
 from attribution.models.single_file import SingleFile, located
 from attribution.quiet import without_bars
 
@@ -236,7 +237,11 @@ def _check_parameters(
 def _check_room(folder: Path, counts: dict[str, int], precision: str, device: str) -> None:
     """Refuse a model whose parameters alone do not fit into the device's memory, and say what would."""
     free = _free(device)
-    needed = {name: sum(counts.values()) * kind.itemsize for name, kind in PRECISIONS.items()}
+    narrow = {part for part in counts if read_config(folder / part / "config.json", quantised=True).get(KEY)}
+    needed = {
+        name: sum(n * (1 if part in narrow else kind.itemsize) for part, n in counts.items())
+        for name, kind in PRECISIONS.items()
+    }
     if needed[precision] <= free:
         return
     parts = ", ".join(f"{part} {count / 1e6:,.0f} M" for part, count in counts.items())
