@@ -66,6 +66,8 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
             "several times"
         )
         parser.add_argument("--adapter", action="append", default=argparse.SUPPRESS, help=text)
+        text = "where the model is one .safetensors file: a folder or a Hub id that has the configs of its kind of model"
+        parser.add_argument("--config", default=argparse.SUPPRESS, help=text)
     for field in dataclasses.fields(config):
         if field.metadata.get("hidden"):
             continue
@@ -83,6 +85,17 @@ def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
             text = f"{text} (default: {field.default})".strip()
             parser.add_argument(f"--{field.name}", type=kind, default=argparse.SUPPRESS, help=text,
                                 choices=field.metadata.get("choices"))  # fmt: skip
+
+
+def name_model(given: dict, config: type) -> None:
+    """Name a model with its configs and adapters by one text, as everywhere but on the command line."""
+    configs, adapters = given.pop("config", None), given.pop("adapter", [])
+    if configs or adapters:
+        from attribution.models.adapters import joined
+        from attribution.models.single_file import with_config
+
+        model = given.get(MODEL, getattr(config, MODEL))
+        given[MODEL] = joined(with_config(model, configs) if configs else model, adapters)
 
 
 def step_named(name: str) -> tuple[types.ModuleType, type]:
@@ -112,8 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     name = given.pop("step")
     module, config = step_named(name)
     try:
-        if adapters := given.pop("adapter", []):
-            given[MODEL] = "+".join([given.get(MODEL, getattr(config, MODEL)), *adapters])
+        name_model(given, config)
         wanted = config(**given)
         refuse_implied(name, config, given)
         return module.run(wanted) or 0

@@ -79,5 +79,7 @@ def lacking(world: World) -> list[str]:
     if not world.model.family.maps:
         said.append("no maps: where its layers' positions lie in the picture is not known")
     if not moving_names(world.model):
-        said.append("no what-if: the model has no keys and values of words, which unlearning moves")
+        said.append(
+            "no what-if: the model has no keys and values of words that unlearning could move"
+        )
     return said

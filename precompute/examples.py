@@ -104,7 +104,7 @@ def best_recognised(
     config: ExamplesConfig,
 ) -> list[int]:
     """Draw each prompt under several seeds, and give those whose pictures a judge is surest of, in its least sure concept."""
-    judge, chosen = judge_of(collection, model.resolution, Path(config.judge)), []
+    judge, chosen = judge_of(collection, model.size, Path(config.judge)), []
     shown = counted(wanted, "drawing to choose among", "prompt")
     for number, (prompt, values, _) in enumerate(shown):
         seeds = [number * TRIES + n for n in range(TRIES)]

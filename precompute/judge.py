@@ -17,6 +17,7 @@ from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
 from attribution.files import Wanted
 from attribution.pictures.collection import Collection, to_pixels
+from attribution.pictures.size import Size, written
 from attribution.seeds import generator
 
 WIDTHS = (24, 48, 96, 128)  # channels; a quarter of the places each time
@@ -58,13 +59,13 @@ class Judge:
 
     network: Network
     values: dict[str, list[str]]
-    resolution: int
+    size: Size
     right: dict[str, float]  # of pictures of combinations that it never saw
 
     @torch.no_grad()
     def confidence(self, images: list[Image.Image]) -> dict[str, Float[Tensor, "image value"]]:
         """Give each value's probability."""
-        parts = to_pixels(images, self.resolution).split(AT_ONCE)
+        parts = to_pixels(images, self.size).split(AT_ONCE)
         logits = [self.network(part) for part in parts]
         return {c: torch.cat([each[c] for each in logits]).softmax(1) for c in self.values}
 
@@ -76,7 +77,7 @@ class Judge:
         }
 
 
-def judge_of(collection: Collection, resolution: int, path: Path, seed: int = 0) -> Judge:
+def judge_of(collection: Collection, size: Size, path: Path, seed: int = 0) -> Judge:
     """Read the judge of a collection, or train it and keep it; some minutes on one core."""
     values = {concept: list(named) for concept, named in collection.concepts.items()}
     if not values or any(concept not in row for row in collection.labels for concept in values):
@@ -84,7 +85,7 @@ def judge_of(collection: Collection, resolution: int, path: Path, seed: int = 0)
             f"{collection.folder} does not say of every picture what it shows; a judge learns from a "
             "concepts.json and a column of the metadata for each of its concepts"
         )
-    belongs_to = {"collection": collection.fingerprint(), "resolution": resolution, "seed": seed}
+    belongs_to = {"collection": collection.fingerprint(), "resolution": written(size), "seed": seed}
     belongs_to |= {"blur": MOST_BLUR, "noise": MOST_NOISE}
     network = Network({concept: len(named) for concept, named in values.items()})
     if path.is_file():
@@ -92,15 +93,15 @@ def judge_of(collection: Collection, resolution: int, path: Path, seed: int = 0)
         wanted = {k: Wanted(torch.float16, tuple(v.shape)) for k, v in network.state_dict().items()}
         tensors = read_described(path, about, wanted, ADVICE)
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
-        return Judge(network.eval().requires_grad_(False), values, resolution, about["right"])
+        return Judge(network.eval().requires_grad_(False), values, size, about["right"])
     torch.manual_seed(seed)
     network = Network({concept: len(named) for concept, named in values.items()})
     apart = kept_apart(collection)
     train(network, collection, [n for n in range(len(collection)) if n not in apart], values,
-          resolution, seed)  # fmt: skip
+          size, seed)  # fmt: skip
     tensors = {k: v.half() for k, v in network.state_dict().items()}
     network.load_state_dict({k: v.float() for k, v in tensors.items()})
-    judge = Judge(network.eval().requires_grad_(False), values, resolution, {})
+    judge = Judge(network.eval().requires_grad_(False), values, size, {})
     judge.right.update(accuracy(judge, collection, sorted(apart)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_described(path, tensors, belongs_to, right=judge.right)
@@ -131,11 +132,11 @@ def train(
     collection: Collection,
     rows: list[int],
     values: dict[str, list[str]],
-    resolution: int,
+    size: Size,
     seed: int,
 ) -> None:
     """Train in place by cross-entropy, on mirrored, shifted, blurred and noisy pictures."""
-    pixels = to_pixels([collection.image(n) for n in rows], resolution)
+    pixels = to_pixels([collection.image(n) for n in rows], size)
     labels = {
         c: torch.tensor([named.index(collection.labels[n][c]) for n in rows])
         for c, named in values.items()

@@ -1,7 +1,7 @@
 """Draw pictures that no training image explains, the null that scores are calibrated against.
 
-In: a number, a seed and a side. Out: RGB pictures of so many pixels a side; lengths are in 64ths of it, so that a larger
-picture is the same one with more detail. Noise, gradients, blank pages, patterns and scribbles have nothing to do with
+In: a number, a seed and a size. Out: RGB pictures; they are drawn square and cut to the size, and lengths are in 64ths of the longer
+side, so that a larger picture is the same one with more detail. Noise, gradients, blank pages, patterns and scribbles have nothing to do with
 the collection; photographs are crops of those that gradio and matplotlib bring along; and FOREIGN families show the
 collection's own scenes in styles that it does not have, the hardest to tell from it.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from attribution.pictures.collection import open_image
+from attribution.pictures.collection import cropped, open_image
+from attribution.pictures.size import Size
 from precompute.shipped.backgrounds import BACKGROUNDS
 from precompute.shipped.canvas import SCALE, SIZE, blur, finish, outlines, paint, pixel_grid, tone
 from precompute.shipped.scenes import compose
@@ -213,12 +214,12 @@ FOREIGN: dict[str, Family] = {
 }
 
 
-def draw_unrelated(count: int, seed: int, side: int) -> tuple[list[Image.Image], list[str]]:
+def draw_unrelated(count: int, seed: int, size: Size) -> tuple[list[Image.Image], list[str]]:
     """Draw `count` pictures, every family about equally often, and name each one's family."""
     families = FAMILIES | FOREIGN
     names = [list(families)[i % len(families)] for i in range(count)]
     images = [
-        families[name](np.random.default_rng([seed, number]), side)
+        cropped(families[name](np.random.default_rng([seed, number]), max(size)), size)
         for number, name in enumerate(names)
     ]
     return images, names

@@ -95,16 +95,16 @@ def sd(**settings):
     )  # fmt: skip
 
 
-def sdxl(**settings):
+def sdxl(first=32, **settings):
     unet = diffusers.UNet2DConditionModel(
         sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=64,
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=32 + first,
         attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=8, projection_class_embeddings_input_dim=80,
     )  # fmt: skip
     return diffusers.StableDiffusionXLPipeline(
-        vae=vae(**settings), text_encoder=clip(), text_encoder_2=clip(projected=True),
+        vae=vae(**settings), text_encoder=clip(width=first), text_encoder_2=clip(projected=True),
         tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(), unet=unet, scheduler=scheduled(),
     )  # fmt: skip
 
@@ -286,9 +286,9 @@ FAMILIES = {
 LARGE = ("flux", "qwen", "z image")  # whose own pictures have 1024 pixels
 
 
-def side_of(name):
-    """Give the side that a tiny pipeline's pictures have in the tests; None for its own."""
-    return 16 if name.startswith(LARGE) else None
+def size_for(name):
+    """Give the size that a tiny pipeline's pictures have in the tests; None for its own."""
+    return (16, 16) if name.startswith(LARGE) else None
 
 
 def saved(name, folder):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers
-from families import exact, saved, side_of
+from families import exact, saved, size_for
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
@@ -58,7 +58,7 @@ def pictures():
 
 
 def opened(*names):
-    return DiffusionModel.from_pretrained("+".join(map(str, names)), side=side_of("sd"))
+    return DiffusionModel.from_pretrained("+".join(map(str, names)), size=size_for("sd"))
 
 
 def outputs(model):
@@ -71,7 +71,7 @@ def test_a_lora_counts_as_it_does_in_plain_diffusers(base, lora):
     alone, model = opened(base), opened(base, lora)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(base)
     pipeline.load_lora_weights(lora)
-    plainly = DiffusionModel(pipeline, "plain", side=side_of("sd"))
+    plainly = DiffusionModel(pipeline, "plain", asked_size=size_for("sd"))
     assert torch.allclose(outputs(model), outputs(plainly), atol=1e-6)
     assert not torch.allclose(outputs(model), outputs(alone), atol=1e-3)
     assert len({m.fingerprint for m in (alone, model, opened(base, lora))}) == 2

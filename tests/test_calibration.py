@@ -175,10 +175,10 @@ def test_a_null_that_is_not_finite_is_refused(tmp_path):
 
 def test_unrelated_pictures_come_from_every_family_and_only_their_seed_decides():
     count = len(FAMILIES | FOREIGN)
-    images, names = draw_unrelated(2 * count, 1, 64)
+    images, names = draw_unrelated(2 * count, 1, (64, 64))
     assert names == 2 * list(FAMILIES | FOREIGN)
     assert {(image.size, image.mode) for image in images} == {((64, 64), "RGB")}
-    again, other = draw_unrelated(count, 1, 64)[0], draw_unrelated(count, 2, 64)[0]
+    again, other = draw_unrelated(count, 1, (64, 64))[0], draw_unrelated(count, 2, (64, 64))[0]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(images, again, strict=False))
     assert all(a.tobytes() != b.tobytes() for a, b in zip(again, other, strict=True))
 

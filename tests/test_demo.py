@@ -207,7 +207,7 @@ def test_where_the_evidence_lies_is_drawn_as_by_the_server(browser, mapped, worl
         )
         row = rows(page)[1]
         page.close()
-    wanted = blend(image, its.regions(image, answer).map(row, **mix))
+    wanted = blend(image, its.regions(image, answer).map(row, **mix), its.model.size)
     found = torch.tensor(data).view(*image.size, 4)[..., :3].float()
     wanted = torch.tensor(list(wanted.tobytes())).view(*image.size, 3).float()
     assert (found - wanted).abs().mean() < 2  # of 255 shades: a map is kept in 127 steps

@@ -82,8 +82,8 @@ def test_a_pipeline_of_another_class_is_named_and_refused(kind, folder, unread):
         ("unet", {"addition_embed_type": "text_time"}, "addition_embed_type"),
         ("unet", {"encoder_hid_dim_type": "image_proj"}, "encoder_hid_dim_type"),
         ("unet", {"time_cond_proj_dim": 256}, "time_cond_proj_dim"),
-        ("unet", {"sample_size": [8, 16]}, "only square pictures"),
-        ("unet", {"sample_size": None}, "only square pictures"),
+        ("unet", {"sample_size": [8, 16, 8]}, "one or two whole numbers"),
+        ("unet", {"sample_size": None}, "one or two whole numbers"),
         ("unet", {"sample_size": 10**5}, "up to 512"),
         ("unet", {"cross_attention_dim": 768}, "reads prompts 768 wide"),
         ("unet", {"_class_name": "UNet2DModel"}, "UNet2DModel"),
@@ -443,7 +443,7 @@ def test_a_folder_with_the_name_of_a_hub_id_is_a_folder(folder, tmp_path, monkey
 
 
 def test_a_single_file_is_refused_with_what_to_do(folder):
-    refused(folder / UNET, "is one file", "from_single_file")
+    refused(folder / UNET, "is one file", "--config")
 
 
 # Devices

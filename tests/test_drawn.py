@@ -25,7 +25,7 @@ from precompute.unrelated import draw_unrelated
 def test_what_goes_unchanged_through_the_autoencoder_has_a_trace(desk):
     """On the shipped model: a drawn example's is stronger than that of every unrelated picture's."""
     model = desk.attributor.model
-    unrelated, _ = draw_unrelated(16, 1, model.resolution)
+    unrelated, _ = draw_unrelated(16, 1, model.size)
     drawn = [trace(model, example.image) for example in desk.examples[:8]]
     assert min(drawn) > max(trace(model, image) for image in unrelated)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from families import FAMILIES, exact, prompts_of, saved, side_of
+from families import FAMILIES, exact, prompts_of, saved, size_for
 from PIL import Image
 
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
@@ -33,7 +33,7 @@ def folder(name, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(name, folder):
-    return DiffusionModel.from_pretrained(folder, side=side_of(name))
+    return DiffusionModel.from_pretrained(folder, size=size_for(name))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_features_do_not_depend_on_the_batch_and_come_twice_the_same(
 
 @pytest.mark.slow
 def test_half_the_memory_gives_nearly_the_same_features_and_draws(name, folder, pictures, together):
-    narrow = DiffusionModel.from_pretrained(folder, side=side_of(name), precision="bf16")
+    narrow = DiffusionModel.from_pretrained(folder, size=size_for(name), precision="bf16")
     assert (narrow.precision, narrow.dtype) == ("bf16", torch.bfloat16)
     narrow.only_when_needed = True
     features = FeatureExtractor(narrow, CONFIG)(pictures, prompts_of(name), 4)
@@ -85,7 +85,7 @@ def test_half_the_memory_gives_nearly_the_same_features_and_draws(name, folder, 
     if name == "pixart told sizes":  # which the pipeline tells to networks of 1024 pixels alone
         return
     [drawn] = narrow.generate(prompts_of(name)[:1], [1], 2)
-    assert drawn.width == narrow.resolution
+    assert drawn.size == narrow.size
 
 
 def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model, monkeypatch):
@@ -105,7 +105,7 @@ def test_the_denoiser_gives_what_the_pipelines_own_drawing_is_given(name, model,
         name, 1.0
     )  # that asks for no second prediction
     [drawn] = model.generate([prompt], [5], 3, guidance, lambda *done: told.append(done))
-    assert drawn.size == (model.resolution,) * 2
+    assert drawn.size == model.size
     assert told[-1] == (3, 3)
     output, timestep, sample = taken[0]
     like = torch.zeros(1, *model.latent_shape)

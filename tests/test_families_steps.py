@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from families import saved, side_of
+from families import saved, size_for
 from PIL import Image
 
 from attribution.attributor import Attributor
@@ -39,7 +39,7 @@ NARROW = ["--precision", "bf16", "--offload_encoders"]
 )  # fmt: skip
 def test_a_family_goes_through_every_step(name, more, collection, tmp_path):
     model, cache = saved(name, tmp_path / "model"), tmp_path / "cache"
-    side = ["--resolution", str(side_of(name))] if side_of(name) else []
+    side = ["--resolution", "16"] if size_for(name) else []
     names = ["--pretrained_model_name_or_path", str(model), "--train_data_dir", str(collection)]
     there = ["--cache_dir", str(cache)]
     made = ["--output_dir", str(cache), "--timesteps", "2", "--proj_dim", "4", *side]
@@ -67,9 +67,9 @@ def test_a_family_goes_through_every_step(name, more, collection, tmp_path):
     assert main(["verify", str(tmp_path / "report.json"), *names, *there]) == 0
 
 
-def refused(folder, side, *words):
+def refused(folder, size, *words):
     with pytest.raises(InputError) as caught:
-        DiffusionModel.from_pretrained(folder, side=side)
+        DiffusionModel.from_pretrained(folder, size=size)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
 
@@ -105,7 +105,7 @@ def edit(path, **changes):
 
 def test_what_a_family_cannot_do_is_refused_by_its_class_in_one_sentence(tmp_path):
     folder = saved("sdxl", tmp_path / "sdxl")
-    refused(folder, 15, "resolution is 15", "multiple of")
+    refused(folder, (15, 15), "resolution is 15", "multiple of")
     config = folder / "unet/config.json"
     before = config.read_text()
     edit(config, in_channels=9)
@@ -125,7 +125,7 @@ def test_what_a_family_cannot_do_is_refused_by_its_class_in_one_sentence(tmp_pat
 def test_the_fingerprint_covers_networks_constants_and_resolution(tmp_path):
     folder = saved("sdxl", tmp_path / "sdxl")
     found = {DiffusionModel.from_pretrained(folder).fingerprint}
-    found.add(DiffusionModel.from_pretrained(folder, side=32).fingerprint)
+    found.add(DiffusionModel.from_pretrained(folder, size=(32, 32)).fingerprint)
     model = DiffusionModel.from_pretrained(folder)
     model.pipeline.text_encoder_2.half()
     found.add(model.fingerprint)

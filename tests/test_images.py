@@ -99,7 +99,7 @@ def test_bad_files_give_one_sentence(data, message):
 
 def test_pictures_of_any_shape_become_squares_in_range():
     pixels = to_pixels(
-        [Image.new("RGB", (200, 50), "white"), Image.new("RGB", (3, 9), "black")], 64
+        [Image.new("RGB", (200, 50), "white"), Image.new("RGB", (3, 9), "black")], (64, 64)
     )
     assert pixels.shape == (2, 3, 64, 64)
     assert pixels.min() == -1

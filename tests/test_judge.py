@@ -42,7 +42,7 @@ def squares(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judged(squares, tmp_path_factory):
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
-    return judge_of(squares, 32, path), path
+    return judge_of(squares, (32, 32), path), path
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_probabilities_sum_to_one_and_the_likeliest_is_said(squares, judged):
 def test_it_is_trained_once_and_read_afterwards(squares, judged, monkeypatch):
     judge, path = judged
     monkeypatch.setattr(judges, "train", None)  # would fail if it were called
-    again = judge_of(squares, 32, path)
+    again = judge_of(squares, (32, 32), path)
     images = [squares.image(n) for n in range(6)]
     assert again.says(images) == judge.says(images)
     assert again.right == judge.right
@@ -80,11 +80,11 @@ def test_it_is_trained_once_and_read_afterwards(squares, judged, monkeypatch):
 def test_another_collections_judge_is_refused(squares, judged):
     _, path = judged
     with pytest.raises(InputError, match="another resolution"):
-        judge_of(squares, 64, path)
+        judge_of(squares, (64, 64), path)
 
 
 def test_a_collection_without_labels_is_refused(squares, tmp_path: Path):
     (tmp_path / "1.png").write_bytes((squares.folder / "1.png").read_bytes())
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "text": "a square"}\n')
     with pytest.raises(InputError, match="does not say of every picture"):
-        judge_of(load_collection(tmp_path), 32, tmp_path / "judge.safetensors")
+        judge_of(load_collection(tmp_path), (32, 32), tmp_path / "judge.safetensors")

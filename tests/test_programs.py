@@ -22,7 +22,7 @@ def client(url, tmp_path):
 
 def test_a_program_generates_and_ranks_anew(client, desk):
     picture, answer = client.predict(PROMPT, 3, api_name="/generate")
-    assert Image.open(picture).size == (desk.attributor.model.resolution,) * 2
+    assert Image.open(picture).size == desk.attributor.model.size
     assert answer["stands_out"]
     assert [source["rank"] for source in answer["sources"]] == list(range(1, COUNT + 1))
     by_style = client.predict(general=0, style=1, count=5, api_name="/rank")

@@ -14,7 +14,7 @@ from attribution.answer.answer import standardise
 from attribution.cache.scoring import weighted
 from attribution.errors import InputError
 from attribution.gradients.features import unit
-from attribution.gradients.grid import cell_parts
+from attribution.gradients.grid import Grid, cell_parts
 from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.projector import GradientProjector
 from attribution.looks.regions import blend, cell_features, heat
@@ -24,6 +24,7 @@ from precompute.__main__ import main
 from precompute.evaluate.regions import composites, join, judge, maps_of, row_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
+SQUARE, FINER = Grid(4, 4, 4, 4), Grid(8, 8, 8, 8)
 
 
 @pytest.mark.parametrize("parameters", ["weights", "all"])
@@ -37,7 +38,7 @@ def test_the_shares_of_all_cells_sum_to_the_feature(kind, parameters):
     def objective():
         return network(inputs).square().flatten(1).sum(1)
 
-    want, cells = projector(objective, 2), projector(objective, 2, grid=4)
+    want, cells = projector(objective, 2), projector(objective, 2, grid=SQUARE)
     assert cells.shape == (2, len(projector.layers), 4 * 4 + 1, DIM)
     assert (cells.sum(2) - want).abs().max() <= 2e-5 * want.abs().max()
 
@@ -66,7 +67,7 @@ def test_a_cells_share_is_the_whole_feature_of_an_objective_that_reads_this_cell
         energy = energy.sum(1).flatten(1) if energy.ndim == 4 else energy.sum(2)
         return energy.sum(1) if cell is None else energy[:, cell]
 
-    cells = projector(lambda: read(None), 2, grid=4)
+    cells = projector(lambda: read(None), 2, grid=SQUARE)
     for cell in (0, 6, 15):
         want = projector(lambda cell=cell: read(cell), 2)
         assert (cells[:, :, cell] - want).abs().max() <= 2e-5 * want.abs().max()
@@ -75,7 +76,7 @@ def test_a_cells_share_is_the_whole_feature_of_an_objective_that_reads_this_cell
 
 @pytest.mark.parametrize("layout", [(4, 4), (16, 16), (3, 5), (16,), (7,), (1,), ()])
 def test_what_is_shared_out_keeps_its_sum(layout):
-    share = cell_parts(layout, 8)
+    share = cell_parts(layout, FINER)
     assert share.shape == (65, int(np.prod(layout)))
     assert torch.allclose(share.sum(0), torch.ones(share.shape[1]))
     placed = layout in ((4, 4), (16, 16), (3, 5), (16,))
@@ -83,10 +84,10 @@ def test_what_is_shared_out_keeps_its_sum(layout):
 
 
 def test_coarse_positions_cover_the_cells_under_them():
-    share = cell_parts((4, 4), 8)
+    share = cell_parts((4, 4), FINER)
     lit = share[:64, 5].view(8, 8).nonzero().tolist()  # the second row's second position
     assert lit == [[2, 2], [2, 3], [3, 2], [3, 3]]
-    assert torch.equal(cell_parts((16,), 8), share)
+    assert torch.equal(cell_parts((16,), FINER), share)
 
 
 def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
@@ -131,19 +132,19 @@ def test_evidence_for_every_image_alike_is_no_heat():
     torch.manual_seed(0)
     cells = torch.randn(65, 20)
     common = torch.randn(65, 1)
-    assert torch.allclose(heat(cells).map, heat(cells + common).map, atol=1e-5)
+    assert torch.allclose(heat(cells, FINER).map, heat(cells + common, FINER).map, atol=1e-5)
 
 
 def test_a_blend_is_lightest_where_the_heat_is_and_grey_where_there_is_none():
     image = Image.new("RGB", (60, 40), (90, 30, 30))
     warm = torch.full((8, 8), -1.0)
     warm[1, 6] = 3
-    drawn = np.asarray(blend(image, warm)).astype(int)
+    drawn = np.asarray(blend(image, warm, (64, 64))).astype(int)
     assert drawn.shape == (40, 40, 3)
     row, column = np.unravel_index(drawn.sum(2).argmax(), (40, 40))
     assert (row // 5, column // 5) == (1, 6)
     assert np.ptp(drawn[:, :20], axis=2).max() == 0
-    blank = np.asarray(blend(image, -torch.ones(8, 8)))
+    blank = np.asarray(blend(image, -torch.ones(8, 8), (64, 64)))
     assert np.ptp(blank, axis=2).max() == 0
 
 
@@ -156,7 +157,7 @@ def test_composites_join_images_that_differ_and_purposes_share_none():
     for one in found[:2]:
         pixels = np.asarray(one.image)
         for which, row in enumerate(one.rows):
-            own = one.half(which, 64).numpy()
+            own = one.half(which, 64, 64).numpy()
             assert (pixels[own] == np.asarray(collection.image(row))[own]).all()
     assert {one.stacked for one in found} == {False, True}
     others = composites(collection, 40, 1, "validation")
@@ -166,7 +167,7 @@ def test_composites_join_images_that_differ_and_purposes_share_none():
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_map_is_judged_by_its_peak_and_its_evidence(attributor, stacked):
     one = join(attributor.collection, (0, 1), stacked)
-    right = torch.stack([one.half(which, 8).float() for which in (0, 1)])
+    right = torch.stack([one.half(which, 8, 8).float() for which in (0, 1)])
     assert judge(one, right) == (1, 1)
     assert judge(one, right.flip(0)) == (0, 0)
     assert judge(one, right[[0, 0]]) == (0.5, 0.5)

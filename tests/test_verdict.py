@@ -85,7 +85,7 @@ def test_the_page_without_a_server_has_the_same_steps():
 
 def pictures(desk):
     """Forty pictures of all kinds: what it drew, uploads, training pictures, near copies, other things; many p-values."""
-    its, size = desk.attributor, desk.attributor.model.resolution
+    its, size = desk.attributor, desk.attributor.model.size[0]
     made = [desk.opened(n) for n in range(16)]
     brought = [
         replace(each, seed=None, answer=replace(each.answer, drawn=its.drawn(each.image)))

@@ -1,8 +1,8 @@
 """Keep how all training pictures look, small, so that a copy of one is found without opening any.
 
 In: a collection. Out: `Thumbnails`, and `rows-thumbnails.safetensors` in the cache folder, in the order of the files' names:
-brightness and colour apart, as JPEG keeps them (2.6 kB a picture). A picture that is not square is there twice, whole and
-as the centred square that a model sees. It compares nothing.
+brightness and colour apart, as JPEG keeps them (2.6 kB a picture). A picture of another shape than the model's own (a square, mostly) is
+there twice, whole and as the middle that the model sees. It compares nothing.
 """
 
 from collections.abc import Iterable
@@ -23,11 +23,13 @@ from attribution.errors import InputError
 from attribution.files import Wanted
 from attribution.pictures.collection import Collection
 from attribution.pictures.registration import pool
+from attribution.pictures.size import Size
 
 GREY, COLOUR = 48, 12  # pixels a side of brightness, and of each of two colour channels
 COARSE, COARSE_COLOUR = 8, 4  # the same of a picture's middle
 MIDDLE = np.array([0.2, 0.2, 0.6, 0.6], np.float32)  # which every near copy shows
-TALL = 0.02  # by which the sides of a picture that counts as square may differ
+TALL = 0.02  # by which a picture may be wider or higher and still count as one of the model's shape
+SQUARE: Size = (1, 1)
 LARGE = 256  # pixels of a side beyond which it is shrunk by whole pixels first
 AT_ONCE = 4096  # pictures widened together
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
@@ -75,20 +77,21 @@ def split(
     return brightness, np.stack(colours)
 
 
-def views(image: Image.Image) -> list[Image.Image]:
-    """Give a picture as a whole and, where that is no square, its centred square."""
-    short, long = sorted(image.size)
-    if long <= (1 + TALL) * short:
+def views(image: Image.Image, shape: Size = SQUARE) -> list[Image.Image]:
+    """Give a picture as a whole and, where that has not the shape of what the model sees, its middle that has."""
+    fits = [has / seen for has, seen in zip(image.size, shape, strict=True)]
+    if max(fits) <= (1 + TALL) * min(fits):
         return [image]
-    return [image, ImageOps.fit(image, (short, short), Image.Resampling.LANCZOS)]
+    size = (round(shape[0] * min(fits)), round(shape[1] * min(fits)))
+    return [image, ImageOps.fit(image, size, Image.Resampling.LANCZOS)]
 
 
-def make_thumbnails(images: Iterable[Image.Image]) -> Thumbnails:
+def make_thumbnails(images: Iterable[Image.Image], shape: Size = SQUARE) -> Thumbnails:
     """Shrink pictures, in a collection's order."""
     found = [
         (row, *map(as_bytes, split(view, GREY, COLOUR)))
         for row, image in enumerate(images)
-        for view in views(image)
+        for view in views(image, shape)
     ]
     rows, grey, colour = zip(*found, strict=True)
     return Thumbnails(np.stack(grey), np.stack(colour), np.array(rows))
@@ -99,11 +102,13 @@ def as_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     return np.round(255 * values).astype(np.uint8)
 
 
-def write_thumbnails(folder: Path, collection: Collection, fingerprints: dict[str, str]) -> None:
+def write_thumbnails(
+    folder: Path, collection: Collection, fingerprints: dict[str, str], shape: Size = SQUARE
+) -> None:
     """Write `rows-thumbnails.safetensors`."""
     order = by_name(collection).tolist()
     shown = tqdm(order, "thumbnails", unit="picture")
-    made = make_thumbnails(collection.image(row) for row in shown)  # rows: places by name
+    made = make_thumbnails((collection.image(row) for row in shown), shape)  # rows: places by name
     tensors = {"grey": made.grey, "colour": made.colour, "rows": made.rows.astype(np.int32)}
     tensors = {name: torch.from_numpy(values) for name, values in tensors.items()}
     write_described(path_of_rows(folder, "thumbnails"), tensors, fingerprints, views=len(made.rows))

@@ -23,14 +23,14 @@ TILES = 4  # along a side
 
 
 def shuffled(image: Image.Image) -> Image.Image:
-    """Put the tiles of a square picture into another order, always the same; what is over at the edges stays."""
+    """Put the tiles of a picture into another order, always the same; what is over at the edges stays."""
     pixels = np.array(image)
-    side = len(pixels) // TILES
-    places = [(y * side, x * side) for y in range(TILES) for x in range(TILES)]
+    height, width = (side // TILES for side in pixels.shape[:2])
+    places = [(y * height, x * width) for y in range(TILES) for x in range(TILES)]
     order = torch.randperm(len(places), generator=generator("tiles")).tolist()
-    tiles = [pixels[y : y + side, x : x + side].copy() for y, x in places]
+    tiles = [pixels[y : y + height, x : x + width].copy() for y, x in places]
     for (y, x), source in zip(places, order, strict=True):
-        pixels[y : y + side, x : x + side] = tiles[source]
+        pixels[y : y + height, x : x + width] = tiles[source]
     return Image.fromarray(pixels)
 
 
@@ -46,8 +46,10 @@ CHANGES = (
 
 def known_as_it_is(seen: Encoded) -> float:
     """Give the evidence of a picture for which there are no words."""
-    image = cropped(seen.images[0], seen.model.resolution)
+    image = cropped(seen.images[0], seen.model.size)
     own = denoising_losses(seen, [""]).log().mean()
-    others = [Encoded(seen.model, [change(image)]) for change in CHANGES]
+    changes = [change(image) for change in CHANGES]
+    # A picture that is not square would lose some of what it shows where it lies on its side.
+    others = [Encoded(seen.model, [each]) for each in changes if each.size == image.size]
     changed = torch.stack([denoising_losses(other, [""]).log().mean() for other in others])
     return float(changed.mean() - own)

@@ -45,6 +45,7 @@ from attribution.gradients.projector import GradientProjector
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, fingerprint_of
 from attribution.pictures.layout import Layout
+from attribution.pictures.size import written
 from attribution.progress import OnStep
 
 SHOWN = 3  # names of images that would go
@@ -260,8 +261,8 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
             "groups": site.extractor.groups,
         }
         model = site.extractor.model
-        if model.side:
-            about["resolution"] = model.side
+        if model.asked_size:
+            about["resolution"] = written(model.asked_size)
         if model.precision != "fp32":
             about["precision"] = model.precision
         changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))

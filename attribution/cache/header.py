@@ -16,6 +16,7 @@ from attribution.gradients.methods import METHODS, FeatureConfig
 from attribution.models.precision import PRECISIONS
 from attribution.pictures.collection import MAX_SIDE
 from attribution.pictures.layout import Layout
+from attribution.pictures.size import Size, size_of, written
 from attribution.shape import check_shape
 
 VERSION = 2
@@ -48,7 +49,7 @@ SHAPE = {
         "dataset_config_name?": str,
         "left_out?": [str],
     },
-    "resolution?": int,  # of the pictures, where it is not the model's own
+    "resolution?": int | str,  # of the pictures, where it is not the model's own: 512, or 768x512
     "precision?": str,  # of the model's parameters, where it is not fp32
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
@@ -93,7 +94,7 @@ def _check_content(header: dict) -> None:
         == (config.objective, config.each_timestep, config.residual),
         "its damping": header["damping"] >= 0,
         "its precision": header.get("precision", "fp32") in PRECISIONS,
-        "its resolution": 0 < header.get("resolution", 1) <= MAX_SIDE,
+        "its resolution": _is_size(header.get("resolution", 1)),
         "its dtype": header["dtype"] in DTYPES,
         "its groups": groups
         and len(set(groups)) == len(groups)
@@ -110,6 +111,15 @@ def _check_content(header: dict) -> None:
         wrong = ["its next number"]
     if wrong:
         raise ValueError(f"{wrong[0]} cannot be so")
+
+
+def _is_size(resolution: int | str) -> bool:
+    """Tell whether a size is one, written as it would be."""
+    try:
+        size = size_of(resolution)
+    except InputError:
+        return False
+    return max(size) <= MAX_SIDE and written(size) == resolution
 
 
 def kernel_name(revision: int) -> str:
@@ -157,11 +167,12 @@ def recorded(layout: Layout) -> dict:
 class Loaded(TypedDict):
     """How a model is loaded, beside its name and device."""
 
-    side: int | None  # of the pictures, in pixels; None: the model's own
+    size: Size | None  # of the pictures; None: the model's own
     precision: str
 
 
 def loaded_as(folder: str | Path) -> Loaded:
     """Give how a cache's model was loaded; as it is by itself where there is no cache."""
     header = read_header(Path(folder)) or {}
-    return {"side": header.get("resolution"), "precision": header.get("precision", "fp32")}
+    size = size_of(header["resolution"]) if "resolution" in header else None
+    return {"size": size, "precision": header.get("precision", "fp32")}

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from attribution.files import read_json, write_whole
 from attribution.models.adapters import joined, split_name
+from attribution.models.single_file import split_config
 from attribution.pictures.hub import is_hub_id
 
 FILE = "made_from.json"
+SHAPE = {"model": str, "config?": str, "adapters": [str], "collection": str}
 ADVICE = "remove it and run the gradients step again"
 
 
@@ -21,15 +23,17 @@ ADVICE = "remove it and run the gradients step again"
 class Origin:
     """Where a model, its adapters and its collection are: folders, files or Hub ids."""
 
-    model: str  # MODEL+ADAPTER+ADAPTER, as everywhere
+    model: str  # MODEL+ADAPTER+ADAPTER, as everywhere, or FILE@CONFIG+ADAPTER
     collection: str
 
 
 def write_origin(folder: Path, origin: Origin) -> None:
     """Write down what a cache was made from."""
     model, adapters = split_name(origin.model)
+    model, config = split_config(model)
     told = {
         "model": _from(folder, model),
+        **({"config": _from(folder, config)} if config else {}),
         "adapters": [_from(folder, adapter) for adapter in adapters],
         "collection": _from(folder, origin.collection),
     }
@@ -44,9 +48,11 @@ def read_origin(cache: str | Path) -> Origin | None:
     folder = Path(cache)
     if is_hub_id(cache) or not (folder / FILE).is_file():
         return None
-    told = read_json(folder / FILE, ADVICE, {"model": str, "adapters": [str], "collection": str})
+    told = read_json(folder / FILE, ADVICE, SHAPE)
     adapters = [_seen(folder, place) for place in told["adapters"]]
     model, collection = (_seen(folder, told[name]) for name in ("model", "collection"))
+    if "config" in told:
+        model = f"{model}@{_seen(folder, told['config'])}"
     return Origin(joined(model, adapters), collection)
 
 

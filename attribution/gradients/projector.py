@@ -14,7 +14,6 @@ autograd hands the probe as its gradient is the layer's feature. So checkpointin
 twice and layers that are never called need no code here. It knows nothing of diffusion.
 """
 
-import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from attribution.errors import InputError
-from attribution.gradients.grid import cell_parts
+from attribution.gradients.grid import Grid, cell_parts
 from attribution.gradients.layers import LayerProjection, NormProjection
 from attribution.models.adapters import is_own
 
@@ -36,7 +35,7 @@ def features_by_cell(
     kept: Tensor,
     gradient: Tensor,
     examples: int,
-    grid: int,
+    grid: Grid,
 ) -> list[Float[Tensor, "example cell proj_dim"]]:
     """Share the features out among the cells of a grid; the last cell gets what has no place."""
     layer = projection.layer
@@ -60,11 +59,11 @@ class _Tap(torch.autograd.Function):
         output: Tensor,
         kept: Tensor,
         projection: LayerProjection | NormProjection,
+        grid: Grid | None,
         *probes: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(kept)
-        ctx.projection, ctx.examples = projection, len(probes[0])
-        ctx.grid = math.isqrt(probes[0].shape[1]) if probes[0].ndim == 3 else 0
+        ctx.projection, ctx.examples, ctx.grid = projection, len(probes[0]), grid
         return output.data
 
     @staticmethod
@@ -74,7 +73,7 @@ class _Tap(torch.autograd.Function):
         device = gradient.device.type
         sums_in_float32 = (
             torch.autocast(device, enabled=False)
-            if torch.is_autocast_enabled(device)
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
             else nullcontext()
         )
         with sums_in_float32:
@@ -83,7 +82,7 @@ class _Tap(torch.autograd.Function):
                 features = features_by_cell(ctx.projection, *asked, ctx.grid)
             else:
                 features = ctx.projection.features(*asked)
-        return gradient, None, None, *features
+        return gradient, None, None, None, *features
 
 
 class PackedRows(InputError):
@@ -96,6 +95,7 @@ class _Listener:
     def __init__(self, projection: LayerProjection | NormProjection) -> None:
         self.projection = projection
         self.probes: list[Tensor] = []
+        self.grid: Grid | None = None
         self.rows: set[int] = set()  # that it saw in its calls
 
     def after_forward(
@@ -111,7 +111,7 @@ class _Listener:
         self.rows.add(rows)
         with torch.no_grad():
             kept = self.projection.keep(inputs.detach())
-        return _Tap.apply(output, kept, self.projection, *self.probes)
+        return _Tap.apply(output, kept, self.projection, self.grid, *self.probes)
 
 
 def chosen(layers: str) -> Callable[[str], object]:
@@ -197,18 +197,18 @@ class GradientProjector:
         ]
 
     def __call__(
-        self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: int = 0
+        self, objective: Callable[[], Float[Tensor, "row"]], examples: int, grid: Grid | None = None
     ) -> Float[Tensor, "example layer *cell proj_dim"]:
         """Run the closure and give the projected gradient of the sum of each example's objectives.
 
         Rows come first in every layer's input, an example's rows together; a layer called several times
-        adds up, one that is never called gives zeros. With a `grid`, each of its grid x grid cells has its
-        share of the gradient, and one more cell has the share that has no place in the picture.
+        adds up, one that is never called gives zeros. With a `grid`, each of its cells has its share of the
+        gradient, and one more cell has the share that has no place in the picture.
         """
         device = self.projections[0].layer.weight.device
-        cells = (grid * grid + 1,) if grid else ()
+        cells = (grid.cells,) if grid else ()
         for listener in self.listeners:
-            listener.rows = set()
+            listener.rows, listener.grid = set(), grid
             listener.probes = [
                 torch.zeros(examples, *cells, self.proj_dim, device=device, requires_grad=True)
                 for _ in listener.projection.names

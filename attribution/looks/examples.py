@@ -28,6 +28,7 @@ from attribution.errors import BelongsElsewhere, InputError
 from attribution.files import Wanted, file_hash, write_whole
 from attribution.gradients.kernel import apply_kernel
 from attribution.pictures.collection import open_image
+from attribution.pictures.size import Size
 
 FILE = "features.safetensors"
 ADVICE = "run python -m precompute examples"
@@ -124,7 +125,7 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
             answer = replace(answer, list_p_values=attributor.lists.p_values(alike))
         picture = picture_path(folder, number)
         about = entry["prompt"], entry["seed"], answer, entry["held_out"]
-        examples.append(Example(_picture(picture, attributor.model.resolution), *about, picture))
+        examples.append(Example(_picture(picture, attributor.model.size), *about, picture))
     return examples
 
 
@@ -154,15 +155,15 @@ def _read(folder: Path, attributor: Attributor) -> tuple[list[dict], dict[str, T
     return entries, features
 
 
-def _picture(path: Path, side: int) -> Image.Image:
+def _picture(path: Path, size: Size) -> Image.Image:
     """Open an example's picture, which is as large as the model draws."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            fits = image.size == (side, side)
+            fits = image.size == size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is no readable PNG; {ADVICE}") from error
     if not fits:
-        raise InputError(f"{path} is not {side} pixels wide and high; {ADVICE}")
+        raise InputError(f"{path} is not {size[0]} x {size[1]} pixels; {ADVICE}")
     return open_image(path)
 
 

@@ -29,9 +29,11 @@ from attribution.cache.scoring import sums
 from attribution.cache.store import Cache
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
+from attribution.gradients.grid import Grid
 from attribution.models.encoded import Encoded
+from attribution.pictures.size import Size
 
-GRID = 16  # a map's side is that of the latents, but no finer than this
+GRID = 16  # a map's sides are those of the latents, but the longer is no finer than this
 SMOOTHING = (
     0.25,
     0.5,
@@ -59,11 +61,16 @@ class Heat:
     elsewhere: Float[Tensor, "row"]
 
 
+def grid_of(extractor: FeatureExtractor) -> Grid:
+    """Give the cells of the pictures' maps."""
+    return Grid.over(*extractor.model.latent_shape[1:], GRID)
+
+
 def cell_features(
     extractor: FeatureExtractor, image: Image.Image, phrases: list[str]
 ) -> Float[Tensor, "phrase group cell dim"]:
     """Make a picture's unit features under each phrase, in parts: one for each cell, the last for elsewhere."""
-    grid = min(*extractor.model.latent_shape[1:], GRID)
+    grid = grid_of(extractor)
     seen = Encoded(extractor.model, [image]).at([0] * len(phrases))
     # In larger batches the blocks of all positions leave the memory that is used again and again.
     found = extractor.query(seen, phrases, batch_size=2, grid=grid)
@@ -74,7 +81,7 @@ def cell_features(
         for group in extractor.groups
     ]
     whole = found.sum(2, keepdim=True)
-    found[:, placeless] = functional.pad(whole[:, placeless], (0, 0, grid * grid, 0))
+    found[:, placeless] = functional.pad(whole[:, placeless], (0, 0, grid.cells - 1, 0))
     return found / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
@@ -86,12 +93,11 @@ def cell_scores(
     return torch.cat([sums(asked, stored) for _, stored in cache.stream()], 1)
 
 
-def heat(cells: Float[Tensor, "cell train"]) -> Heat:
+def heat(cells: Float[Tensor, "cell train"], grid: Grid) -> Heat:
     """Standardise every training image's cells over all of them, and smooth its map."""
     centred = cells - cells.mean(1, keepdim=True)
     centred = centred / centred.sum(0).square().mean().sqrt().clamp_min(1e-12)
-    side = round((len(cells) - 1) ** 0.5)
-    maps = centred[:-1].T.reshape(-1, 1, side, side)
+    maps = centred[:-1].T.reshape(-1, 1, grid.rows, grid.columns)
     kernel = torch.tensor(SMOOTHING)
     padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
     return Heat(
@@ -113,10 +119,11 @@ def find_regions(
     concepts = [name for name in phrases if name != GENERAL]
     words = ["", *(phrases[c] for c in concepts)] if concepts else [phrases[GENERAL]]
     wordless, *asked = cell_features(extractor, image, words)
+    grid = grid_of(extractor)
     if not concepts:
-        return {GENERAL: heat(cell_scores(wordless, weights[GENERAL], cache))}
+        return {GENERAL: heat(cell_scores(wordless, weights[GENERAL], cache), grid)}
     return {
-        concept: heat(cell_scores((features + wordless) / 2, weights[concept], cache))
+        concept: heat(cell_scores((features + wordless) / 2, weights[concept], cache), grid)
         for concept, features in zip(concepts, asked, strict=True)
     }
 
@@ -145,15 +152,16 @@ class Regions:
         return sum(self.heats[name].map[row] * (share / total) for name, share in shares.items())
 
 
-def blend(image: Image.Image, heat: Float[Tensor, "height width"]) -> Image.Image:
+def blend(image: Image.Image, heat: Float[Tensor, "height width"], size: Size) -> Image.Image:
     """Draw evidence for a training image over the picture: the more, the lighter; evidence against is left out.
 
-    The picture turns grey, so that all colour is evidence; it is cut to the square that the model sees.
+    The picture turns grey, so that all colour is evidence; it is cut to what the model sees, which has the size's shape.
     """
-    side = min(image.size)
-    grey = np.asarray(ImageOps.fit(image, (side, side)).convert("L"), dtype=np.float32)[..., None]
+    part = min(has / seen for has, seen in zip(image.size, size, strict=True))
+    shown = (round(size[0] * part), round(size[1] * part))
+    grey = np.asarray(ImageOps.fit(image, shown).convert("L"), dtype=np.float32)[..., None]
     part = (heat.clamp_min(0) / heat.max().clamp_min(1e-12)).numpy()
-    amount = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BILINEAR))
+    amount = np.asarray(Image.fromarray(part).resize(shown, Image.Resampling.BILINEAR))
     steps = np.linspace(0, 1, len(COLOURS))
     colour = np.stack([np.interp(amount, steps, c) for c in zip(*COLOURS, strict=True)], -1)
     return Image.fromarray(np.uint8(grey + (colour - grey) * amount[..., None] * OPACITY))

@@ -300,5 +300,5 @@ def encoded(
 
 def difference(first: Image.Image, second: Image.Image) -> float:
     """Give the root mean square difference of two pictures of one size, in [0, 1]."""
-    one, other = to_pixels([first, second], first.width)
+    one, other = to_pixels([first, second], first.size)
     return ((one - other) / 2).square().mean().sqrt().item()

@@ -8,6 +8,7 @@ from pathlib import Path
 from attribution.errors import InputError
 from attribution.files import read_json
 from attribution.models.families import FAMILIES, Family
+from attribution.models.quantised import KEY, check_quantised
 
 SUPPORTED = (
     "a StableDiffusionPipeline of UNet2DConditionModel, AutoencoderKL and CLIPTextModel "
@@ -96,7 +97,7 @@ def _check_family(folder: Path, index: dict, kind: str, family: Family) -> None:
         if part in family.optional and index.get(part) in (None, [None, None]):
             continue
         path, classes = folder / part / "config.json", family.classes[part]
-        config = configs[part] = read_config(path)
+        config = configs[part] = read_config(path, quantised=part == family.networks[0])
         _check_numbers(path, config, LARGEST_ELSEWHERE, MOST_ENTRIES)
         _check_attention(path, config)
         listed = config.get("architectures")
@@ -119,8 +120,8 @@ def _check_family(folder: Path, index: dict, kind: str, family: Family) -> None:
         )
 
 
-def read_config(path: Path, most: int = MOST_BYTES) -> dict:
-    """Read a config; refuse one that is huge or asks for code or loaders of its own."""
+def read_config(path: Path, most: int = MOST_BYTES, quantised: bool = False) -> dict:
+    """Read a config; refuse one that is huge or asks for code or loaders of its own, which a denoiser's `quantised` may."""
     if not path.is_file():
         raise InputError(f"the model has no {path}; save the whole pipeline")
     if path.stat().st_size > most:
@@ -130,7 +131,9 @@ def read_config(path: Path, most: int = MOST_BYTES) -> dict:
         raise InputError(
             f"{path} asks for code of its own ({asked[0]}), which is never run; {SUPPORTED}"
         )
-    if found.get("quantization_config"):
+    if found.get(KEY) and quantised:
+        check_quantised(path, found)
+    elif found.get(KEY):
         raise InputError(f"{path} is of a quantised network; save the pipeline in full precision")
     return found
 
@@ -193,7 +196,7 @@ def _check_attention(path: Path, config: dict) -> None:
 def _check_networks(folder: Path) -> None:
     """Refuse networks of other classes, that want other inputs, or that do not fit together."""
     paths = {part: folder / part / "config.json" for part in NETWORKS}
-    configs = {part: read_config(path) for part, path in paths.items()}
+    configs = {part: read_config(path, quantised=part == "unet") for part, path in paths.items()}
     for part, config in configs.items():
         _check_numbers(paths[part], config)
         listed = config.get("architectures")
@@ -227,7 +230,7 @@ def _check_inputs(paths: dict[str, Path], unet: dict, text: dict) -> None:
 
 
 def _check_channels(paths: dict[str, Path], unet: dict, vae: dict) -> None:
-    """Refuse denoisers of anything but a square picture's latents."""
+    """Refuse denoisers of anything but a picture's latents."""
     latent = vae.get("latent_channels", 4)
     read, wrote = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if (read, wrote) != (latent, latent):
@@ -243,10 +246,10 @@ def _check_channels(paths: dict[str, Path], unet: dict, vae: dict) -> None:
             f"{paths['vae']} has block_out_channels {blocks!s:.60}; a list was expected"
         )
     most = MOST_PIXELS // 2 ** (len(blocks) - 1)
-    if not _whole(size, 1, most):
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]  # height, width
+    if not all(_whole(side, 1, most) for side in sides):
         raise InputError(
-            f"{paths['unet']} has sample_size {size!s:.60}; only square pictures, given as one whole number "
-            f"up to {most}, are supported"
+            f"{paths['unet']} has sample_size {size!s:.60}; one or two whole numbers up to {most} are supported"
         )
 
 

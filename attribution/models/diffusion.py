@@ -10,7 +10,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,13 @@ from attribution.errors import InputError
 from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.parts import check, load
+from attribution.models.parts import check, described, load
 from attribution.models.precision import PRECISIONS
+from attribution.models.quantised import is_quantised, plain_tensors
 from attribution.models.schedule import Flow, Schedule, schedule_of
+from attribution.models.single_file import located
 from attribution.pictures.collection import Collection, to_pixels
-from attribution.pictures.hub import model_folder
+from attribution.pictures.size import Size, written
 from attribution.progress import OnStep
 
 MAX_PROMPT = 1000  # characters
@@ -49,7 +51,7 @@ class DiffusionModel:
     pipeline: DiffusionPipeline
     name: str
     mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
-    side: int | None = None  # of the pictures, in pixels; None: what the pipeline draws
+    asked_size: Size | None = None  # of the pictures; None: what the pipeline draws
     only_when_needed: bool = False  # whether encoders are on the device within `encoding` alone
 
     @classmethod
@@ -57,10 +59,10 @@ class DiffusionModel:
         cls,
         name: str | Path,
         device: str = "cpu",
-        side: int | None = None,
+        size: Size | None = None,
         precision: str = "fp32",
     ) -> "DiffusionModel":
-        """Load a folder or a Hub id, with its adapters (MODEL+ADAPTER), onto a device; parts.py says what is refused.
+        """Load a folder, a Hub id or a file (FILE@CONFIG), with its adapters (MODEL+ADAPTER); parts.py says what is refused.
 
         In bf16 or fp16 parameters take half the memory. Those that were not saved so are rounded, which is another model.
         """
@@ -70,15 +72,28 @@ class DiffusionModel:
             )
         usable(device)
         base, added = adapters.split_name(name)
-        pipeline = load(model_folder(base, check), precision, device)
-        model = cls(pipeline, str(name), side=side)
+        folder, file = located(base, check)
+        pipeline = load(folder, precision, device, file)
+        model = cls(pipeline, str(name), asked_size=size)
         adapters.add(model.pipeline, added)
-        multiple = 2 * getattr(model.pipeline, "vae_scale_factor", 4)
-        if side is not None and (side < 1 or side % multiple):
-            raise InputError(f"resolution is {side}; it must be a multiple of {multiple} pixels")
+        model._check_size()
         model.pipeline.set_progress_bar_config(disable=True)
         for part in model.networks:
             part.requires_grad_(False).eval().to(device)
+        return model
+
+    @classmethod
+    def described(
+        cls, name: str | Path, size: Size | None = None, precision: str = "fp32"
+    ) -> "DiffusionModel":
+        """Describe a model that holds no numbers (on torch's meta device), as it would be loaded."""
+        base, added = adapters.split_name(name)
+        folder, _ = located(base, check)
+        model = cls(described(folder, precision), str(name), asked_size=size)
+        adapters.add(model.pipeline, added)
+        model._check_size()
+        for part in model.networks:
+            part.requires_grad_(False).eval().to("meta")
         return model
 
     def save(self, folder: Path) -> None:
@@ -117,31 +132,40 @@ class DiffusionModel:
         return next(name for name, kind in PRECISIONS.items() if kind == self.dtype)
 
     @property
-    def resolution(self) -> int:
-        """Give the side of the pictures, in pixels."""
-        return self.side or self._own_side()
+    def size(self) -> Size:
+        """Give the width and height of the pictures."""
+        return self.asked_size or self._own_size()
 
-    def _own_side(self) -> int:
-        """Give the side that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
+    def _check_size(self) -> None:
+        """Refuse a size that latents cannot have, or that the pipeline cannot draw."""
+        width, height = self.size
+        multiple = 2 * getattr(self.pipeline, "vae_scale_factor", 4)
+        if self.asked_size and (width % multiple or height % multiple):
+            raise InputError(
+                f"resolution is {written(self.size)}; it must be a multiple of {multiple} pixels"
+            )
+        drawn = inspect.signature(type(self.pipeline).__call__).parameters
+        if width != height and self.asked_size and "height" not in drawn:
+            raise InputError(
+                f"resolution is {written(self.size)}, and a {type(self.pipeline).__name__} draws pictures of its network's "
+                "own shape alone; give one number, or leave --resolution out"
+            )
+
+    def _own_size(self) -> Size:
+        """Give the size that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
         factor = getattr(self.pipeline, "vae_scale_factor", 1)
         if self.family.reads == "label":
             factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
-        size = self.denoiser.config.get("sample_size") or 1024 // factor
-        if not isinstance(size, int):
-            if len(set(size)) > 1:
-                raise InputError(
-                    f"{self.name} draws {size[1] * factor} x {size[0] * factor} pixels; only square pictures are "
-                    "supported, so say which with --resolution"
-                )
-            size = size[0]
-        return size * factor
+        side = self.denoiser.config.get("sample_size") or 1024 // factor
+        height, width = (side, side) if isinstance(side, int) else side
+        return width * factor, height * factor
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """Give the channels, height and width of a picture's latents."""
         if self.family.together:  # known without running the autoencoder
-            side = self.resolution // self.pipeline.vae_scale_factor
-            return self.pipeline.vae.config.latent_channels, side, side
+            width, height = (side // self.pipeline.vae_scale_factor for side in self.size)
+            return self.pipeline.vae.config.latent_channels, height, width
         channels, height, width = self.latents([Image.new("RGB", (8, 8))]).shape[1:]
         return channels, height, width
 
@@ -171,14 +195,15 @@ class DiffusionModel:
         for part in self.networks:
             for key, value in sorted(part.state_dict().items()):
                 digest.update(key.encode())
-                flat = value.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy().tobytes())
+                for tensor in plain_tensors(value):
+                    flat = tensor.detach().cpu().contiguous().flatten()
+                    digest.update(flat.view(torch.uint8).numpy().tobytes())
         if not self.family.together:
             vae = getattr(self.pipeline, "vae", None)
             constants = [vae.config.get(key) for key in self.family.encoding.constants if vae]
             digest.update(repr((constants, self.schedule)).encode())
-        if self.side:
-            digest.update(f"{self.side} pixels".encode())
+        if self.asked_size:
+            digest.update(f"{written(self.asked_size)} pixels".encode())
         if found := adapters.strengths(self.networks):
             digest.update(repr(found).encode())
         return digest.hexdigest()[:16]
@@ -186,7 +211,7 @@ class DiffusionModel:
     @torch.no_grad()
     def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
         """Encode pictures as the denoiser expects them."""
-        pixels = to_pixels(images, self.resolution).to(self.device)
+        pixels = to_pixels(images, self.size).to(self.device)
         with self._autoencoder() as kind:
             return self.family.encoding.encode(self.pipeline, pixels.to(kind)).float()
 
@@ -251,7 +276,8 @@ class DiffusionModel:
             ]
             return torch.cat(parts)
         level = self.schedule.level(timesteps)
-        with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
+        mixed = self.mixed_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext():
             seen = noisy.to(self.dtype)
             predicted = self.family.output(self.pipeline, seen, level, conditions.tensors)
         if predicted.shape[1] > noisy.shape[1]:  # the rest is a learned variance
@@ -309,7 +335,7 @@ class DiffusionModel:
             return given[-1]
 
         given: dict[str, Any] = {
-            "prompt": prompt, "height": self.resolution, "width": self.resolution,
+            "prompt": prompt, "height": self.size[1], "width": self.size[0],
             "num_inference_steps": steps, "guidance_scale": guidance,
             "generator": torch.Generator().manual_seed(seed), "callback_on_step_end": report,
             "use_resolution_binning": False,
@@ -357,9 +383,15 @@ def copy_of(model: DiffusionModel, moving: bool = False) -> DiffusionModel:
 
 
 def moving_names(model: DiffusionModel) -> list[str]:
-    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them."""
+    """Name the parameters that read the prompt, attention's keys and values of words; unlearning moves them.
+
+    None of a quantised denoiser, whose whole numbers no small step moves.
+    """
     endings = tuple(f"{layer}.weight" for layer in model.family.anatomy.keys)
-    named = [(name, adapters.plain(name)) for name, _ in model.denoiser.named_parameters()]
+    parameters = dict(model.denoiser.named_parameters())
+    if any(map(is_quantised, parameters.values())):
+        return []
+    named = [(name, adapters.plain(name)) for name in parameters]
     return [name for name, plain in named if plain.endswith(endings) and not adapters.is_own(name)]
 
 

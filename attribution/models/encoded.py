@@ -47,8 +47,8 @@ class Encoded:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Identify the pictures by their pixels at the model's resolution (SHA-256)."""
-        pixels = ((to_pixels(self.images, self.model.resolution) + 1) * 127.5).round().byte()
+        """Identify the pictures by their pixels at the model's size (SHA-256)."""
+        pixels = ((to_pixels(self.images, self.model.size) + 1) * 127.5).round().byte()
         return [hashlib.sha256(p.numpy().tobytes()).hexdigest() for p in pixels]
 
     def conditions(self, prompts: list[str]) -> Conditions:

@@ -50,13 +50,20 @@ def block_of(layer: str) -> str:
     return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
 
 
-def sides(layout: tuple[int, ...]) -> tuple[int, int] | None:
+def sides(layout: tuple[int, ...], picture: tuple[int, int]) -> tuple[int, int] | None:
     """Give (height, width) of positions that lie in the picture; None where they do not.
 
-    A layout is (height, width) or a number of tokens, which are a square picture's where they are a square
-    number above one.
+    A layout is (height, width) or a number of tokens. These are a square picture's where they are a square
+    number above one; another picture's, whose latents are (height, width), where they are as many as these or as these halved again
+    and again, as a UNet does.
     """
-    side = math.isqrt(math.prod(layout))
-    if len(layout) == 1 and side * side == layout[0]:
-        layout = (side, side)
+    if len(layout) == 1:
+        height, width = picture
+        if height == width:
+            side = math.isqrt(layout[0])
+            halves = [(side, side)]
+        else:
+            powers = (2**power for power in range(max(picture).bit_length()))
+            halves = [(math.ceil(height / power), math.ceil(width / power)) for power in powers]
+        layout = next((each for each in halves if math.prod(each) == layout[0]), layout)
     return layout if len(layout) == 2 and math.prod(layout) > 1 else None

@@ -12,6 +12,7 @@ from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.models.adapters import split_name
 from attribution.models.diffusion import moving_names
+from attribution.models.single_file import split_config
 from attribution.pictures.hub import is_hub_id
 from attribution.pictures.vocabulary import OWN
 
@@ -98,5 +99,6 @@ class Choices:
 
 
 def name_of(model: str) -> str:
-    """Name a model or an adapter to visitors: its Hub id, or its folder or file without what lies above it."""
+    """Name a model or an adapter to visitors: its Hub id, or its folder or file without what lies above it or beside it."""
+    model, _ = split_config(model)
     return model if is_hub_id(model) else Path(model).resolve().name

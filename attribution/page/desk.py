@@ -295,7 +295,8 @@ class Desk:
                 lambda seat: self.at(seat, seen.method).regions(seen.image, seen.answer)
             )
             seen.regions.append(found)
-        return self.views.heat(row, blend(seen.image, seen.regions[0].map(row, **seen.mix)))
+        evidence = seen.regions[0].map(row, **seen.mix)
+        return self.views.heat(row, blend(seen.image, evidence, self.attributor.model.size))
 
     def left_out(self, ticked: list[int], artist: object) -> list[int]:
         """Give the rows that are ticked, or those of an artist; none that was withheld meanwhile."""

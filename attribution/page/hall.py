@@ -17,6 +17,7 @@ from attribution.cache.origin import Origin, read_origin
 from attribution.errors import BelongsElsewhere, InputError
 from attribution.looks.examples import Example, load_examples
 from attribution.models.adapters import split_name
+from attribution.models.single_file import split_config
 from attribution.page.desk import Desk
 from attribution.page.figures import error_rates
 from attribution.page.guards import wanted
@@ -150,11 +151,12 @@ def load(settings: Settings) -> Hall:
     first, *rest = settings.cache
     told = read_origin(first)
     origin = told or SHIPPED
+    parts = [part for part in split_config(split_name(origin.model)[0]) if part]
     for what, place, given in (
-        ("model", split_name(origin.model)[0], settings.model),
+        *(("model", part, settings.model) for part in parts),
         ("collection", origin.collection, settings.collection),
     ):
-        if told and not given and not is_hub_id(place) and not Path(place).is_dir():
+        if told and not given and not is_hub_id(place) and not Path(place).exists():
             raise InputError(
                 f"{first} was made from the {what} {place}, which is not there; say with "
                 f"ATTRIBUTION_{what.upper()} where it is now"

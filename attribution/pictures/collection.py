@@ -25,6 +25,7 @@ from attribution.files import read_bytes
 from attribution.pictures.hub import local_folder
 from attribution.pictures.layout import Layout
 from attribution.pictures.listing import Stamp
+from attribution.pictures.size import Size
 from attribution.pictures.sources import MOST_PICTURE, find_source
 from attribution.pictures.vocabulary import check_shown, read_concepts, read_held_out
 
@@ -190,14 +191,13 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def cropped(image: Image.Image, resolution: int) -> Image.Image:
-    """Crop a picture to the centred square of `resolution` pixels that the model sees."""
-    square = (resolution, resolution)
-    fits = image.size == square
-    return image if fits else ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+def cropped(image: Image.Image, size: Size) -> Image.Image:
+    """Resize and crop a picture to what the model sees of it: the most of its middle that has the size's shape."""
+    fits = image.size == size
+    return image if fits else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
-def to_pixels(images: list[Image.Image], resolution: int) -> Float[Tensor, "batch 3 height width"]:
-    """Crop pictures to centred squares of `resolution` pixels and scale them to [-1, 1]."""
-    pixels = torch.from_numpy(np.stack([np.asarray(cropped(i, resolution)) for i in images]))
+def to_pixels(images: list[Image.Image], size: Size) -> Float[Tensor, "batch 3 height width"]:
+    """Crop pictures to a size and scale them to [-1, 1]."""
+    pixels = torch.from_numpy(np.stack([np.asarray(cropped(i, size)) for i in images]))
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -88,8 +88,8 @@ def model_folder(name: str | Path, check: Callable[[Path], None]) -> Path:
         shown = str(name) if str(name).isprintable() else repr(str(name))
         if one:
             raise InputError(
-                f"{shown:.300} is one file; make a folder of it by StableDiffusionPipeline.from_single_file and "
-                "save_pretrained"
+                f"{shown:.300} is one file; say with --config (or FILE@CONFIG) which folder or Hub id in diffusers' format "
+                "has the configs of its kind of model, or save the whole pipeline as a folder"
             )
         raise InputError(f"there is no model folder {shown:.300}; check the path")
     check(fetched(name, "model", PATTERNS["model"]))

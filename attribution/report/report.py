@@ -25,6 +25,7 @@ from attribution.errors import InputError
 from attribution.files import hash_of, parse_json
 from attribution.models.diffusion import GUIDANCE, STEPS
 from attribution.pictures.collection import cropped, open_image
+from attribution.pictures.size import Size
 from attribution.report.signature import ARTIST, REMOVED
 from attribution.shape import check_shape
 
@@ -116,7 +117,7 @@ def make_report(
     """
     mix = mix or {GENERAL: 1.0}
     header = attributor.cache.header
-    picture = cropped(image.convert("RGB"), attributor.model.resolution)
+    picture = cropped(image.convert("RGB"), attributor.model.size)
     drawn = attributor.drawn(picture)
     listed = _of_the_cache(attributor, answer.list_p_values)
     rows, copies = attributor.collection.rows, attributor.copies(picture)
@@ -227,14 +228,14 @@ def picture_hash(picture: Image.Image) -> str:
     return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
 
 
-def picture_of(report: Report, side: int) -> Image.Image:
-    """Decode a report's picture, a PNG that is so many pixels wide and high."""
+def picture_of(report: Report, size: Size) -> Image.Image:
+    """Decode a report's picture, a PNG of that size."""
     try:
         data = base64.b64decode(report["picture"]["png"], validate=True)
     except ValueError as error:
         raise _damaged("its picture is no base64") from error
-    if data[:16] != PNG_START or data[16:24] != struct.pack(">II", side, side):
-        raise _damaged(f"its picture is no PNG of {side} x {side} pixels")
+    if data[:16] != PNG_START or data[16:24] != struct.pack(">II", *size):
+        raise _damaged(f"its picture is no PNG of {size[0]} x {size[1]} pixels")
     return open_image(data)
 
 

@@ -49,7 +49,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     reasons = [*differences(report["fingerprints"], fingerprints(attributor), "fingerprints")]
     if any(reason.path[-1] == "model" for reason in reasons):
         return reasons
-    image = picture_of(report, attributor.model.resolution)
+    image = picture_of(report, attributor.model.size)
     origin, questions = report["origin"], report["questions"]
     answer = attributor.ask(
         Encoded(attributor.model, [image]),
@@ -90,7 +90,7 @@ def drawn_otherwise(model: DiffusionModel, image: Image.Image, origin: dict) -> 
         return []
     prompt, settings = origin["prompt"], (origin["steps"], origin["guidance"])
     [drawn] = model.generate([prompt], [origin["seed"]], *settings)
-    pair = [np.asarray(cropped(each, model.resolution), dtype=np.int16) for each in (image, drawn)]
+    pair = [np.asarray(cropped(each, model.size), dtype=np.int16) for each in (image, drawn)]
     furthest = int(abs(pair[0] - pair[1]).max())
     if furthest <= SHADES:
         return []

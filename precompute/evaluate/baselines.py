@@ -31,7 +31,7 @@ def baseline_scores(
     """Score with every baseline in turn."""
     images = [collection.image(i) for i in range(len(collection))]
     asked = [q.image for q in queries]
-    pixels = [to_pixels(some, model.resolution) for some in (asked, images)]
+    pixels = [to_pixels(some, model.size) for some in (asked, images)]
     spacing = model.num_timesteps / TIMESTEPS
     timesteps = ((torch.arange(TIMESTEPS) + 0.5) * spacing).long()
     yield "nda", nda_scores(*pixels, model.schedule.signal.cpu()[timesteps])

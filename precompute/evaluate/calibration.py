@@ -141,7 +141,7 @@ def kept(config: EvaluateConfig, belongs_to: dict, name: str, ask: Callable) -> 
 
 def ask_unrelated(model: DiffusionModel, collection: Collection, count: int) -> Found:
     """Guess what unrelated pictures show, as an upload's words are guessed."""
-    images, _ = draw_unrelated(count, FIRST_SEED["evaluation"], model.resolution)
+    images, _ = draw_unrelated(count, FIRST_SEED["evaluation"], model.size)
     return [evidence_as_upload(model, collection, i) for i in tqdm(images, "unrelated pictures")]
 
 

@@ -60,9 +60,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     known, families = calibration.traces, list(FAMILIES | FOREIGN)
     traced = lambda images, what: [trace(model, image) for image in tqdm(images, what)]  # noqa: E731
 
-    images, _ = draw_unrelated(
-        config.queries or UNRELATED, FIRST_SEED["evaluation"], model.resolution
-    )
+    images, _ = draw_unrelated(config.queries or UNRELATED, FIRST_SEED["evaluation"], model.size)
     unrelated = traced(images, "unrelated pictures")
     rows = shares("false alarms", "unrelated pictures", unrelated, known)
     for number, family in enumerate(families):

@@ -97,7 +97,7 @@ def learned(
         wanted = [combinations(planting, settings.seed)[place] for place in places]
         prompts = [captions[place] for place in places]
         drawn = draw_queries(model, collection, wanted, planting.purpose, prompts)
-        judge = judge_of_exemplars(list(plantings), folder, model.resolution)
+        judge = judge_of_exemplars(list(plantings), folder, model.size)
         named = judge.says([query.image for query in drawn])["word"]
         if named.count(planting.word) >= RECOGNISED:
             queries += drawn

@@ -68,7 +68,7 @@ def sets(
     """Name sets of pictures, how one of a number is asked, and how many there are."""
     model, collection, first = attributor.model, attributor.collection, FIRST_SEED["evaluation"]
     count = config.queries or PICTURES
-    unrelated, _ = draw_unrelated(count, first, model.resolution)
+    unrelated, _ = draw_unrelated(count, first, model.size)
     wanted = [
         values
         for pair in zip(

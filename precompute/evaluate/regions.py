@@ -18,7 +18,7 @@ from tqdm import tqdm
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.errors import InputError
-from attribution.looks.regions import cell_features, cell_scores, heat
+from attribution.looks.regions import cell_features, cell_scores, grid_of, heat
 from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
@@ -36,11 +36,11 @@ class Composite:
     rows: tuple[int, int]  # of the collection: the first half's image, the second's
     stacked: bool
 
-    def half(self, which: int, side: int) -> Bool[Tensor, "side side"]:
+    def half(self, which: int, height: int, width: int) -> Bool[Tensor, "height width"]:
         """Mark the cells of one of the halves of a map."""
-        cells = torch.arange(side).expand(side, side)
-        cells = cells.T if self.stacked else cells
-        return (cells < side / 2) == (which == 0)
+        row, column = torch.arange(height)[:, None], torch.arange(width)
+        first = row < height / 2 if self.stacked else column < width / 2
+        return (first == (which == 0)).expand(height, width)
 
 
 def composites(collection: Collection, count: int, seed: int, purpose: str) -> list[Composite]:
@@ -86,7 +86,7 @@ def join(collection: Collection, rows: tuple[int, int], stacked: bool) -> Compos
 
 def maps_of(
     attributor: Attributor, composite: Composite
-) -> dict[tuple[str, str], Float[Tensor, "half side side"]]:
+) -> dict[tuple[str, str], Float[Tensor, "half height width"]]:
     """Give both halves' maps for every set of weights, as drawn and, to compare, of the scores themselves."""
     collection, cache = attributor.collection, attributor.cache
     concepts = [c for c in collection.concepts if c in attributor.weights]
@@ -108,7 +108,7 @@ def maps_of(
             if name != GENERAL:
                 features = features - parts[0] if scored else (features + parts[0]) / 2
             cells = cell_scores(features, attributor.weights[name], cache)
-            found.append(heat(cells).map[place[row]])
+            found.append(heat(cells, grid_of(attributor.extractor)).map[place[row]])
         return torch.stack(found)
 
     maps = {(name, "drawn"): both(name) for name in (GENERAL, *concepts)}
@@ -116,9 +116,9 @@ def maps_of(
     return maps | {(name, "of the difference"): both(name, scored=True) for name in concepts}
 
 
-def judge(composite: Composite, maps: Float[Tensor, "half side side"]) -> tuple[float, float]:
+def judge(composite: Composite, maps: Float[Tensor, "half height width"]) -> tuple[float, float]:
     """Give the share of maps that peak in their own half, and the share of positive evidence there."""
-    halves = torch.stack([composite.half(which, maps.shape[-1]) for which in (0, 1)]).flatten(1)
+    halves = torch.stack([composite.half(which, *maps.shape[-2:]) for which in (0, 1)]).flatten(1)
     flat = maps.flatten(1)
     hits = halves.gather(1, flat.argmax(1, keepdim=True))
     positive = flat.clamp_min(0)

@@ -108,7 +108,7 @@ def judge_for(
         return None
     alone = replace(collection, concepts={factor: {name: name for name in named}})
     path = work / f"judges/{collection.fingerprint()}-{factor}.safetensors"
-    return judge_of(alone, model.resolution, path)
+    return judge_of(alone, model.size, path)
 
 
 def rankings(

@@ -35,7 +35,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     )
     shipped = not world_of(config)
     path = JUDGE if shipped else Path(config.work_dir) / "judge.safetensors"
-    judge = judge_of(collection, model.resolution, path)
+    judge = judge_of(collection, model.size, path)
     wanted = combinations(
         collection, held_out=True, count=config.queries or QUERIES, seed=config.seed
     )

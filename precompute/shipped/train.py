@@ -21,6 +21,7 @@ from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, load_collection, to_pixels
 from attribution.pictures.layout import Layout, layout_in
+from attribution.pictures.size import size_of
 from precompute.shipped.autoencoder import encode, new_autoencoder, train_autoencoder
 from precompute.shipped.denoiser import (
     new_scheduler,
@@ -64,7 +65,9 @@ def run(config: TrainConfig) -> None:
     """Train what is not trained yet and write the pipeline and its card."""
     work = Path(config.work_dir)
     collection = load_collection(config.train_data_dir, layout_in(config))
-    pixels = to_pixels([collection.image(i) for i in range(len(collection))], config.resolution)
+    pixels = to_pixels(
+        [collection.image(i) for i in range(len(collection))], size_of(config.resolution)
+    )
     vae, vae_curve = _autoencoder(config, work, pixels)
     latents = encode(vae, pixels)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from attribution.files import write_whole
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
+from attribution.pictures.size import Size
 from precompute.evaluate.truth.plantings import Planting, draw_planting
 from precompute.judge import Judge, judge_of
 from precompute.shipped.denoiser import train_denoiser
@@ -75,7 +76,7 @@ def start_apart(table: Tensor, known: Tensor, count: int) -> None:
     table[-count:] = new / new.norm(dim=1, keepdim=True) * table[known].norm(dim=1).median()
 
 
-def judge_of_exemplars(plantings: list[Planting], folder: Path, resolution: int) -> Judge:
+def judge_of_exemplars(plantings: list[Planting], folder: Path, size: Size) -> Judge:
     """Train a judge on other drawings of every exemplar, or open it."""
     metadata = folder / "pictures/metadata.jsonl"
     if not metadata.is_file():
@@ -92,4 +93,4 @@ def judge_of_exemplars(plantings: list[Planting], folder: Path, resolution: int)
         write_whole(folder / "pictures/concepts.json", json.dumps(concepts))
         write_whole(metadata, "\n".join(lines) + "\n")
     collection = load_collection(folder / "pictures")
-    return judge_of(collection, resolution, folder / "judge.safetensors")
+    return judge_of(collection, size, folder / "judge.safetensors")

@@ -26,22 +26,20 @@ export function mixedMap(maps, amounts, whole) {
   return maps[names[0]].map((_, cell) => names.reduce((sum, name, n) => sum + (parts[n] / total) * maps[name][cell], 0));
 }
 
-// Paint evidence over a grey picture, the more, the lighter; evidence against is left out.
+// Paint evidence over a grey picture, the more, the lighter; evidence against is left out. An example is all that its model sees.
 export function paint(canvas, picture, map, [height, width]) {
-  const side = Math.min(picture.naturalWidth, picture.naturalHeight);
-  canvas.width = canvas.height = side;
+  const wide = canvas.width = picture.naturalWidth, high = canvas.height = picture.naturalHeight;
   const context = canvas.getContext("2d");
-  const left = (picture.naturalWidth - side) / 2, up = (picture.naturalHeight - side) / 2;
-  context.drawImage(picture, left, up, side, side, 0, 0, side, side);
-  const pixels = context.getImageData(0, 0, side, side), most = Math.max(...map, 1e-12);
+  context.drawImage(picture, 0, 0);
+  const pixels = context.getImageData(0, 0, wide, high), most = Math.max(...map, 1e-12);
   const amount = (row, column) => Math.max(map[row * width + column], 0) / most;
-  for (let y = 0; y < side; y++) {
-    const [top, bottom, down] = between(y, side, height);
-    for (let x = 0; x < side; x++) {
-      const [before, after, along] = between(x, side, width);
+  for (let y = 0; y < high; y++) {
+    const [top, bottom, down] = between(y, high, height);
+    for (let x = 0; x < wide; x++) {
+      const [before, after, along] = between(x, wide, width);
       const upper = amount(top, before) * (1 - along) + amount(top, after) * along;
       const lower = amount(bottom, before) * (1 - along) + amount(bottom, after) * along;
-      tint(pixels.data, 4 * (y * side + x), upper * (1 - down) + lower * down);
+      tint(pixels.data, 4 * (y * wide + x), upper * (1 - down) + lower * down);
     }
   }
   context.putImageData(pixels, 0, 0);
