@@ -42,7 +42,7 @@ def test_only_known_words_can_be_pressed(desk):
 
 
 def test_words_that_no_caption_holds_are_named_in_the_answer(desk):
-    assert desk.unknown("a Dinosaur, a cat on Mars") == ("dinosaur", "mars")
+    assert desk.unknown("a Dinosaur, a cat on Mars") == ("Dinosaur", "Mars")
     session = replace(desk.first(), unknown=desk.unknown("a dinosaur"))
     assert "Not in its training: dinosaur" in desk.views.asked(session)
 

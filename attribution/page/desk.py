@@ -4,6 +4,8 @@ In: an `Attributor` and what a visitor sent, which is checked here. Out: session
 desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,6 +28,7 @@ from attribution.looks.stability import stability
 from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
 from attribution.page.choices import OWN, Choices
 from attribution.page.inputs import MAX_PROMPT, whole, words
+from attribution.page.language import say
 from attribution.page.line import Easel, Line, OnWait, unheard
 from attribution.page.session import COUNT, LAST_SEED, LEVEL, SEED, Marks, Session, as_mix
 from attribution.page.views import Views, as_data
@@ -35,9 +38,10 @@ from attribution.progress import OnStep
 from attribution.report.document import report_html, sources_csv
 from attribution.report.report import make_report
 from attribution.report.signature import REPORT, Signer
+from attribution.sentence import Sentence
 
 ANY = "(any)"
-NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
+NOBODY = Sentence("nobody who is shown")  # stands for a name that is withheld or unknown
 PAGE_SIZE = 24  # training images on a page of the collection
 FORGETTING = 40  # steps of what-if, at most
 LITTLE = {
@@ -177,7 +181,9 @@ class Desk:
         prompt = words(prompt, "the prompt", self.max_prompt)
         if self.choices.reads != "prompt":
             return ()
-        return tuple(w for w in unknown_words(prompt, self.known_words) if len(w) >= SHORTEST)
+        typed = {word.lower(): word for word in re.findall(r"[^\W_]+", prompt)}
+        found = unknown_words(prompt, self.known_words)
+        return tuple(typed.get(word, word) for word in found if len(word) >= SHORTEST)
 
     def known_example(self, prompt: object, seed: object, method: object) -> int | None:
         """Find the example that a prompt and a seed would draw."""
@@ -208,7 +214,7 @@ class Desk:
         prompt = words(prompt, "the prompt", self.max_prompt)
         method = method or self.attributor.method
         if method not in self.by_method:
-            raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
+            raise no_method(method, self.by_method)
         answer = self.line.compute(
             lambda seat: self.at(seat, method).attribute(image, prompt), on_wait
         )
@@ -288,8 +294,8 @@ class Desk:
         self.visible.shown(row)
         if not self.choices.maps:
             family = self.choices.model["family"]
-            unknown = f"Where in the picture its evidence lies is not known for a {family}."
-            return self.views.heat(row, None, unknown)
+            unknown = "Where in the picture its evidence lies is not known for a {family}."
+            return self.views.heat(row, None, say(unknown, family=family))
         if not seen.regions:
             found = self.line.compute(
                 lambda seat: self.at(seat, seen.method).regions(seen.image, seen.answer)
@@ -314,9 +320,8 @@ class Desk:
         if session is None:
             raise InputError("make or upload a picture first")
         if not self.choices.forgets:
-            raise InputError(
-                f"a {self.choices.model['network']} has no cross-attention; unlearning moves nothing else"
-            )
+            told = "a {network} has no cross-attention; unlearning moves nothing else"
+            raise InputError(Sentence(told, network=self.choices.model["network"]))
         self.line.take_all_cores()
         return what_if(
             self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
@@ -330,7 +335,7 @@ class Desk:
         """
         wanted = words(text, "the search", 200).lower().split()
         artist, column = words(artist, "the artist", 200), self.choices.column
-        kind = words(kind, f"the {column or 'label'}", 200)
+        kind = words(kind, "the kind", 200)
         found = []
         for row, caption, about in self.visible.described():
             everything = " ".join([caption, *about.values()]).lower()
@@ -433,3 +438,9 @@ class Desk:
             name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()
         }
         return about | {"blocks": parts}
+
+
+def no_method(came: object, known: Iterable[str]) -> InputError:
+    """Say that there is no such method."""
+    told = "there is no method {came}; known: {known}"
+    return InputError(Sentence(told, came=repr(came), known=", ".join(known)))

@@ -10,6 +10,7 @@ from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
 from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, plainly, sent
 from attribution.page.hall import Hall
+from attribution.page.language import say
 from attribution.page.states import States
 
 
@@ -61,14 +62,25 @@ class Handlers:
 
 def lay_out(choices: Choices) -> Parts:
     """Lay out the tab; what the collection does not name cannot be chosen."""
-    with gr.Tab("Collection", id="collection"):
+    with gr.Tab(say("Collection"), id="collection"):
         with gr.Row():
-            text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
-            artist = gr.Dropdown([ANY], label="Artist", min_width=150, visible=choices.artists)
+            text = gr.Textbox(
+                label=say("Search captions"), scale=2, max_length=200, elem_id="search"
+            )
+            artist = gr.Dropdown(
+                [any_of()], label=say("Artist"), min_width=150, visible=choices.artists
+            )
             column = choices.column
-            kind = gr.Dropdown([ANY], label=headed(column), min_width=150, visible=bool(column))
+            kind = gr.Dropdown(
+                [any_of()], label=headed(column), min_width=150, visible=bool(column)
+            )
         opened = live("", "opened")
         return Parts(text, artist, kind, opened, live("", "found"))
+
+
+def any_of() -> tuple[str, str]:
+    """Name the choice of no artist or kind, and give its value."""
+    return say(ANY), ANY
 
 
 def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency:
