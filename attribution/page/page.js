@@ -170,7 +170,7 @@ window.page = {
   settled() { document.documentElement.classList.remove("arriving"); },
   busy() { document.documentElement.classList.toggle("drawing", page.pending > page.overtaken); },
 
-  // Name the words that no caption holds; desk.py says which of them count.
+  // Name the words that no caption holds; vocabulary.py says which of them count.
   unknown(prompt, known) {
     if (!known) return "";
     if (page.words?.said !== known) page.words = Object.assign(new Set(known.split(" ")), { said: known });

@@ -8,6 +8,7 @@ import gradio as gr
 
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
+from attribution.page.browsing import browse
 from attribution.page.choices import OWN, in_link
 from attribution.page.desk import no_method
 from attribution.page.events import (
@@ -52,7 +53,7 @@ class Handlers:
             answer = gr.skip(), gr.skip(), ranked, views.artists(seen), views.as_table(seen)
         else:
             answer = views.welcome(), "", "", "", ""
-        return *answer, *lists, desk.browse("", "", "", 1), desk.told_words()
+        return *answer, *lists, browse(desk, "", "", "", 1), desk.vocabulary.told()
 
     @plainly
     def arrive(self, request: gr.Request) -> list:

@@ -30,6 +30,7 @@ from attribution.page.hall import Hall
 from attribution.page.language import say
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
+from attribution.page.vocabulary import with_word
 
 STRIP = 10  # examples to choose from
 DRAW, TRACE = "Generate", "Trace"
@@ -140,7 +141,9 @@ class Handlers:
     def word(self, prompt: object, event: gr.EventData) -> str:
         """Put a word that was pressed into the prompt, or take it out."""
         said = data_of(event)
-        return self.hall.desk.with_word(prompt, said.get("concept"), said.get("word"))
+        desk = self.hall.desk
+        concept, value = said.get("concept"), said.get("word")
+        return with_word(desk.collection, prompt, concept, value, desk.max_prompt)
 
 
 def lay_out(desk: Desk) -> Parts:

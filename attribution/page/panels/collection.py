@@ -6,6 +6,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from attribution.answer.questions import GENERAL
+from attribution.page.browsing import browse, opened
 from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
 from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, plainly, sent
@@ -34,18 +35,18 @@ class Handlers:
     @plainly
     def browse(self, text: object, artist: object, kind: object) -> str:
         """Search the collection."""
-        return self.hall.desk.browse(text, artist, kind, 1)
+        return browse(self.hall.desk, text, artist, kind, 1)
 
     @plainly
     def turn(self, text: object, artist: object, kind: object, event: gr.EventData) -> str:
         """Show another page of the collection."""
-        return self.hall.desk.browse(text, artist, kind, sent(event, "page", 1_000_000))
+        return browse(self.hall.desk, text, artist, kind, sent(event, "page", 1_000_000))
 
     @plainly
     def open(self, recent: list, event: gr.EventData) -> str:
         """Show a training image and what leans on it."""
         row = sent(event, "row", len(self.hall.desk.collection))
-        return self.hall.desk.open(row, recent, {GENERAL: 1.0})
+        return opened(self.hall.desk, row, recent, {GENERAL: 1.0})
 
     @plainly
     def open_drawn(

@@ -8,6 +8,7 @@ import gradio as gr
 from attribution.page.events import LIGHT, PRIVATE, live, plainly
 from attribution.page.hall import Hall
 from attribution.page.language import say
+from attribution.page.taking import taken
 from attribution.page.views import Views
 
 
@@ -28,7 +29,7 @@ class Handlers:
     @plainly
     def report(self, *looking: Any) -> str:
         """Write the report, as links that hold it."""
-        return self.hall.desk.taken(self.hall.desk.seen(*looking))
+        return taken(self.hall.desk, self.hall.desk.seen(*looking))
 
 
 def lay_out(views: Views) -> Parts:

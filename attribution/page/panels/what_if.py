@@ -18,6 +18,7 @@ from attribution.page.events import (
 )
 from attribution.page.hall import Hall, Stopped
 from attribution.page.language import say
+from attribution.page.leaving import to_leave, without
 from attribution.page.panels.collection import any_of
 from attribution.page.session import Session
 from attribution.page.states import States
@@ -48,13 +49,13 @@ class Handlers:
     ) -> str:  # fmt: skip
         """Draw the picture again without some training images."""
         desk, limit = self.hall.desk, self.hall.limit
-        left_out = desk.left_out(ticked, artist)
+        rows = to_leave(desk, ticked, artist)
         on_step = self.hall.steps(request, progress, "Forgetting", limit)
         try:
-            found = desk.without(session, left_out, on_step)
+            found = without(desk, session, rows, on_step)
         except Stopped:
             return desk.views.message(say(STOPPED))
-        return desk.views.what_if(found, left_out)
+        return desk.views.what_if(found, rows)
 
 
 def lay_out(views: Views, choices: Choices) -> Parts:
