@@ -12,6 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from attribution.sentence import Sentence
+
 OnStep = Callable[[int, int], None]  # done, total
 TELLING = 0.04  # of the work, after which it is told how long the rest takes
 STEP: ContextVar[str] = ContextVar("step", default="")  # which of several is running
@@ -43,11 +45,11 @@ class Pace:
         return (self.clock() - self.begun) * (total - done) / done
 
 
-def said(seconds: float) -> str:
+def said(seconds: float) -> Sentence:
     """Say how long something takes yet."""
     if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    return f"about {seconds / 60:.0f} minutes left"
+        return Sentence("about {s} s left", s=max(1, round(seconds)))
+    return Sentence("about {m:.0f} minutes left", m=seconds / 60)
 
 
 @contextmanager

@@ -14,12 +14,16 @@ import app
 from attribution.described import metadata_of, write_described
 from attribution.errors import InputError
 from attribution.files import hash_of, load_tensors
+from attribution.page.browsing import search
 from attribution.page.desk import Desk
 from attribution.page.events import on_gpu
 from attribution.page.hall import Hall
+from attribution.page.inputs import MAX_PROMPT
 from attribution.page.layout import create_demo
+from attribution.page.looking import closer
 from attribution.page.panels import ask
 from attribution.page.session import as_mix
+from attribution.page.vocabulary import with_word
 
 
 @pytest.mark.parametrize(
@@ -32,18 +36,18 @@ from attribution.page.session import as_mix
     ],
 )
 def test_words_that_are_pressed_make_a_prompt(desk, prompt, word, after):
-    assert desk.with_word(prompt, *word) == after
+    assert with_word(desk.collection, prompt, *word, MAX_PROMPT) == after
 
 
 def test_only_known_words_can_be_pressed(desk):
     for word in (("subject", "dinosaur"), ("mood", "glad"), ("subject", None), (None, "cat")):
         with pytest.raises(InputError, match="no such word"):
-            desk.with_word("a cat", *word)
+            with_word(desk.collection, "a cat", *word, MAX_PROMPT)
 
 
 def test_words_that_no_caption_holds_are_named_in_the_answer(desk):
-    assert desk.unknown("a Dinosaur, a cat on Mars") == ("dinosaur", "mars")
-    session = replace(desk.first(), unknown=desk.unknown("a dinosaur"))
+    assert desk.vocabulary.unknown("a Dinosaur, a cat on Mars") == ("Dinosaur", "Mars")
+    session = replace(desk.first(), unknown=desk.vocabulary.unknown("a dinosaur"))
     assert "Not in its training: dinosaur" in desk.views.asked(session)
 
 
@@ -137,9 +141,9 @@ def test_a_withheld_picture_is_nowhere_on_the_page(desk, tmp_path):
     seen = withheld.seen(None, None, "", [], 1.0)
     assert best.index not in [source.index for source in seen.shown()]
     assert "1 withheld" in withheld.views.ranked(seen)
-    assert best.index not in withheld.search("", "", "")[0]
+    assert best.index not in search(withheld, "", "", "")[0]
     with pytest.raises(InputError, match="withheld"):
-        withheld.closer(seen, best.index)
+        closer(withheld, seen, best.index)
 
 
 def test_a_zerogpu_space_lends_its_gpu_to_the_heavy_handlers(monkeypatch):

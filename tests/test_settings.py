@@ -26,6 +26,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         "ATTRIBUTION_MAX_UPLOAD_MB": "5",
         "ATTRIBUTION_QUEUE_SIZE": "7",
         "ATTRIBUTION_TIME_LIMIT": "30",
+        "ATTRIBUTION_LANGUAGE": "de",
         "ATTRIBUTION_MCP": "True",
         "ATTRIBUTION_FOLLOW_LINKS": "1",
         "ATTRIBUTION_ABOUT": "A model of cats",
@@ -52,6 +53,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         5,
         7,
         30,
+        "de",
         True,
         True,
     )
@@ -66,7 +68,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
         ("MAX_PROMPT", "0", "is '0'; give a whole number from 1 to 1000"), ("MAX_PROMPT", "many", "is 'many'"),
         ("MAX_PROMPT", "1001", "from 1 to 1000"), ("MAX_UPLOAD_MB", "-1", "from 1 to 1000"),
         ("QUEUE_SIZE", "1e3", "is '1e3'"), ("TIME_LIMIT", "9" * 5000, "is '9{40}'; give"),
-        ("TIME_LIMIT", "٣", "from 1 to 86400"), ("MCP", "perhaps", "is 'perhaps'; give 1 or 0"),
+        ("TIME_LIMIT", "٣", "from 1 to 86400"), ("LANGUAGE", "fr", "is 'fr'; give en or de"), ("MCP", "perhaps", "is 'perhaps'; give 1 or 0"),
         ("MODLE", "assets/model", "there is no setting"),
     ],
 )  # fmt: skip

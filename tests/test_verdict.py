@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from attribution.answer.verdict import SOME, STRONG, UNLIKELY, Judged, verdict
+from attribution.page.programs import as_json
+from attribution.page.taking import written
 from attribution.report.document import report_html, sources_csv
 from precompute.site.told import EVIDENCE
 
@@ -130,7 +132,7 @@ def test_an_example_is_judged_alike_everywhere(desk):
 
 def said_everywhere(desk, seen):
     """All places that tell the verdict, as plain text."""
-    report, attributor, views = desk.report(seen), desk.attributor, desk.views
+    report, attributor, views = written(desk, seen), desk.attributor, desk.views
     pages = {
         "verdict": views.verdict(seen),
         "artists": views.artists(seen),
@@ -142,5 +144,5 @@ def said_everywhere(desk, seen):
     }  # fmt: skip
     return plain | {
         "csv": sources_csv(attributor, report).replace('""', '"'),
-        "program": desk.as_json(seen, 12)["verdict"]["sentence"],
+        "program": as_json(desk, seen, 12)["verdict"]["sentence"],
     }

@@ -17,6 +17,7 @@ from PIL import Image
 
 from attribution.answer.thumbnails import COLOUR, MIDDLE, WHOLE, Thumbnails, middles, split
 from attribution.pictures.registration import pool, register
+from attribution.sentence import Sentence
 
 SIDE = 64  # pixels a side at which a picture is looked at
 NAMED, STARTS, LAST = (
@@ -59,12 +60,16 @@ class Copy:
     off_colour: float  # root mean square difference
 
 
-def told(file: str, artist: str, same: bool, mirrored: bool) -> str:
+def told(file: str, artist: str, same: bool, mirrored: bool) -> Sentence:
     """Say in one sentence what a picture repeats."""
-    whose = f"{file} by {artist}" if artist else file
+    whose: str = Sentence("{file} by {artist}", file=file, artist=artist) if artist else file
     if same:
-        return f"This picture is in the training set: {whose}."
-    return f"This picture is a near copy of a training picture{', mirrored' * mirrored}: {whose}."
+        return Sentence("This picture is in the training set: {whose}.", whose=whose)
+    if mirrored:
+        return Sentence(
+            "This picture is a near copy of a training picture, mirrored: {whose}.", whose=whose
+        )
+    return Sentence("This picture is a near copy of a training picture: {whose}.", whose=whose)
 
 
 def find_copies(

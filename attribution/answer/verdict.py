@@ -12,18 +12,40 @@ from attribution.answer.answer import Answer
 from attribution.answer.copies import told
 from attribution.answer.questions import GENERAL
 from attribution.pictures.vocabulary import OWN
+from attribution.sentence import Sentence, in_a_row, together
 
 STRONG, SOME = 0.01, 0.05  # p-values at most; above them evidence is weak
 UNLIKELY = 0.1  # a p-value of the trace above which the model hardly drew the picture
-STEPS = (
-    f"Strong: chance does as well in at most 1 of {round(1 / STRONG)} cases. Some: in at most 1 of {round(1 / SOME)}. "
-    "Weak: all else. The list as a whole is judged, not each training picture."
-)
+STEPS = Sentence(
+    "Strong: chance does as well in at most 1 of {strong} cases. Some: in at most 1 of {some}. "
+    "Weak: all else. The list as a whole is judged, not each training picture.",
+    strong=round(1 / STRONG), some=round(1 / SOME),
+)  # fmt: skip
+# what a list is, by whether the model has just drawn the picture
+NO_EVIDENCE = {
+    True: "What pushed {its} most cannot be told: something always comes first.",
+    False: "Something always comes first; for {its} the order is no evidence.",
+}
+LISTED = {
+    True: "These training pictures pushed {its} most.",
+    False: "These training pictures fit {its} most.",
+}
+LISTED_BY = {
+    True: "Of the training pictures by {by}, these pushed {its} most.",
+    False: "Of the training pictures by {by}, these fit {its} most.",
+}
+CONNECTED = "The list says what the model would connect with {its}, not where it comes from."
+KNOWN = {  # evidence -> its sentence
+    "strong": Sentence("Evidence: strong."),
+    "some": Sentence("Evidence: some."),
+    "weak": Sentence("Evidence: weak."),
+    "unknown": Sentence("Evidence: not measured."),
+}
 ORIGINS = {
-    "made": "This model drew this picture.",
-    "likely": "Probably made by this model, or by a hand that it learned from.",
-    "unclear": "Nobody can tell whether this model made it.",
-    "unlikely": "Probably not made by this model, unless it was changed much since.",
+    "made": Sentence("This model drew this picture."),
+    "likely": Sentence("Probably made by this model, or by a hand that it learned from."),
+    "unclear": Sentence("Nobody can tell whether this model made it."),
+    "unlikely": Sentence("Probably not made by this model, unless it was changed much since."),
     "copy": "",  # the sentence on the training picture says it all
 }
 
@@ -56,24 +78,22 @@ class Verdict:
     sure: tuple[str, ...]  # how sure that is, as frequencies
 
     @property
-    def sentence(self) -> str:
+    def sentence(self) -> Sentence:
         """Give all of it, without how sure it is."""
-        return " ".join((*self.copies, *self.said))
+        return together((*self.copies, *self.said))
 
 
 def verdict(judged: Judged) -> Verdict:
     """Judge."""
     origin, p = origin_of(judged), p_value_of(judged)
     evidence = strength(p, bool(judged.phrases.get(GENERAL)))
-    known = "not measured" if evidence == "unknown" else evidence
-    said = (ORIGINS[origin], listed(judged, origin, evidence), f"Evidence: {known}.")
+    said = ORIGINS[origin], listed(judged, origin, evidence), KNOWN[evidence]
     words, by_list = p_of_words(judged), p_of_list(judged)
-    sure = [] if words is None else [f"{frequency(words)} as well."]
+    sure = [] if words is None else [fitting(words)]
     if by_list is not None:
         sure.append(cases(by_list))
     if not judged.made and judged.drawn is not None:
-        much = frequency(judged.drawn, "looks", "look")
-        sure.append(f"{much} as much as if this model had drawn it.")
+        sure.append(looking(judged.drawn))
     return Verdict(origin, evidence, judged.copies, tuple(filter(None, said)), tuple(sure))
 
 
@@ -118,40 +138,58 @@ def p_of_list(judged: Judged) -> float | None:
     return None if None in found or not found else max(found)
 
 
-def listed(judged: Judged, origin: str, evidence: str) -> str:
+def listed(judged: Judged, origin: str, evidence: str) -> Sentence:
     """Say what the list is."""
-    its = asked(judged.mix)
+    its, made = asked(judged.mix), origin == "made"
     if evidence == "unknown":
-        return "How far the order can be trusted was not measured."
-    if evidence == "weak" and origin == "made":
-        return f"What pushed {its} most cannot be told: something always comes first."
+        return Sentence("How far the order can be trusted was not measured.")
     if evidence == "weak":
-        return f"Something always comes first; for {its} the order is no evidence."
+        return Sentence(NO_EVIDENCE[made], its=its)
     if origin == "unlikely":
-        return f"The list says what the model would connect with {its}, not where it comes from."
-    by = f"Of the training pictures by {judged.artist}, these"
-    these = by if judged.artist else "These training pictures"
-    return f"{these} {'pushed' if origin == 'made' else 'fit'} {its} most."
+        return Sentence(CONNECTED, its=its)
+    if judged.artist:
+        return Sentence(LISTED_BY[made], its=its, by=judged.artist)
+    return Sentence(LISTED[made], its=its)
 
 
-def asked(mix: dict[str, float]) -> str:
+def asked(mix: dict[str, float]) -> Sentence:
     """Name what is asked in a sentence: it, its style, it and its subject and style."""
-    names = [f"“{n.removeprefix(OWN)}”" if n.startswith(OWN) else n for n in mix if n != GENERAL]
-    parts = ["it"] * (GENERAL in mix) + ["its " + " and ".join(names)] * bool(names)
-    return " and ".join(parts)
+    names = [
+        Sentence("“{phrase}”", phrase=n.removeprefix(OWN)) if n.startswith(OWN) else Sentence(n)
+        for n in mix
+        if n != GENERAL
+    ]
+    if not names:
+        return Sentence("it")
+    if GENERAL in mix:
+        return Sentence("it and its {names}", names=in_a_row(names))
+    return Sentence("its {names}", names=in_a_row(names))
 
 
-def frequency(p: float, one: str = "fits", several: str = "fit") -> str:
-    """Begin a sentence on how many unrelated pictures do something."""
+def fitting(p: float) -> Sentence:
+    """Say how many unrelated pictures fit as well."""
     if p > 0.5:
-        return f"More than half of all unrelated pictures {several}"
-    return f"About 1 in {round(1 / p):,} unrelated pictures {one}"
+        return Sentence("More than half of all unrelated pictures fit as well.")
+    return Sentence("About 1 in {n:,} unrelated pictures fits as well.", n=round(1 / p))
 
 
-def cases(p: float) -> str:
+def looking(p: float) -> Sentence:
+    """Say how many unrelated pictures look as much as if the model had drawn them."""
+    if p > 0.5:
+        return Sentence(
+            "More than half of all unrelated pictures look as much as if this model had drawn it."
+        )
+    return Sentence(
+        "About 1 in {n:,} unrelated pictures looks as much as if this model had drawn it.",
+        n=round(1 / p),
+    )
+
+
+def cases(p: float) -> Sentence:
     """Say how often chance makes as strong a list."""
-    often = "more than half of the time" if p > 0.5 else f"about 1 time in {round(1 / p):,}"
-    return f"Chance makes as strong a list {often}."
+    if p > 0.5:
+        return Sentence("Chance makes as strong a list more than half of the time.")
+    return Sentence("Chance makes as strong a list about 1 time in {n:,}.", n=round(1 / p))
 
 
 def verdict_of(answer: Answer, mix: dict[str, float], made: bool, artist: str = "") -> Verdict:

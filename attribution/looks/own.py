@@ -39,6 +39,7 @@ from attribution.looks.phrases import (
 from attribution.models.encoded import Encoded
 from attribution.progress import OnStep
 from attribution.seeds import FIRST_SEED
+from attribution.sentence import Sentence
 
 MAX_QUERIES = 1000  # so many seeds are kept for every `seed`
 BATCH = 8
@@ -193,9 +194,8 @@ def asked_pictures(
         seen = Encoded(attributor.model, images)
         asked = asked_one_by_one(attributor, seen, phrase, progress, wordless)
         if not asked[ASKED].norm(dim=-1).max() > SAME:  # NaN, too, ends here
-            raise InputError(
-                f"{phrase!r} makes no difference to the model; use words of its captions"
-            )
+            told = "{phrase} makes no difference to the model; use words of its captions"
+            raise InputError(Sentence(told, phrase=repr(phrase)))
         yield asked
 
 

@@ -10,13 +10,15 @@ from attribution.concepts import captioned, combinations, full_prompt, named_in
 from attribution.errors import InputError
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
+from attribution.sentence import Sentence
 
 
 def plain_phrase(phrase: str) -> str:
     """Refuse a phrase that asks nothing; give it with single spaces."""
     phrase = " ".join(phrase.split())
     if len(phrase) > MAX_PROMPT:
-        raise InputError(f"the phrase has {len(phrase)} characters; the limit is {MAX_PROMPT}")
+        told = "the phrase has {count} characters; the limit is {most}"
+        raise InputError(Sentence(told, count=len(phrase), most=MAX_PROMPT))
     if not words_of(phrase):
         raise InputError('the phrase has no words; describe what you look for, as in "at night"')
     return phrase

@@ -5,6 +5,7 @@ style and background, another subject." It knows no score, and not whether the p
 """
 
 from attribution.concepts import Phrases
+from attribution.sentence import Sentence, in_a_row
 
 
 def shared(
@@ -23,11 +24,18 @@ def shared(
 
 def sentence(same: list[str], others: list[str]) -> str:
     """Say it; nothing where nothing is known."""
-    pairs = (("same", same), ("another", others))
-    text = ", ".join(f"{how} {listed(names)}" for how, names in pairs if names)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    if same and others:
+        return Sentence("Same {same}, another {others}.", same=listed(same), others=listed(others))
+    if same:
+        return Sentence("Same {same}.", same=listed(same))
+    return Sentence("Another {others}.", others=listed(others)) if others else ""
 
 
-def listed(names: list[str]) -> str:
+def listed(names: list[str]) -> Sentence:
     """Write names in a row: a, b and c."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    words = [Sentence(name) for name in names]
+    return (
+        words[0]
+        if len(words) == 1
+        else in_a_row([in_a_row(words[:-1], "{some}, {name}"), words[-1]])
+    )

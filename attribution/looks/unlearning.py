@@ -26,6 +26,7 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection, to_pixels
 from attribution.progress import OnStep
 from attribution.seeds import generator
+from attribution.sentence import Sentence
 
 MOST = 500  # images that can be removed at once
 ENCODED_AT_ONCE = 32
@@ -279,7 +280,8 @@ def removable(rows: list[int | float], collection: Collection) -> list[int]:
     most = min(MOST, len(collection) // 2)
     found = sorted(set(rows))
     if not 0 < len(found) <= most:
-        raise InputError(f"{len(found)} images are to be removed; choose 1 to {most}")
+        told = "{count} images are to be removed; choose 1 to {most}"
+        raise InputError(Sentence(told, count=len(found), most=most))
     return found
 
 

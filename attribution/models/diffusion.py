@@ -35,6 +35,7 @@ from attribution.models.single_file import located
 from attribution.pictures.collection import Collection, to_pixels
 from attribution.pictures.size import Size, written
 from attribution.progress import OnStep
+from attribution.sentence import Sentence
 
 MAX_PROMPT = 1000  # characters
 STEPS, GUIDANCE = 25, 3.0  # of drawing
@@ -255,9 +256,8 @@ class DiffusionModel:
         """Encode prompts; what is longer than the tokenizer's limit is cut."""
         for prompt in prompts:
             if len(prompt) > MAX_PROMPT:
-                raise InputError(
-                    f"the prompt has {len(prompt)} characters; the limit is {MAX_PROMPT}"
-                )
+                told = "the prompt has {count} characters; the limit is {most}"
+                raise InputError(Sentence(told, count=len(prompt), most=MAX_PROMPT))
         if self.family.together:
             return Conditions(self.family.told(self.pipeline, prompts))
         return Conditions.joined(

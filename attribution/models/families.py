@@ -28,6 +28,7 @@ from attribution.models.network import (
     WORDLESS,
     Anatomy,
 )
+from attribution.sentence import Sentence
 
 Told = dict[str, Tensor]
 GUIDANCE = 3.5  # that a guidance-distilled denoiser is told in training (diffusers' train_dreambooth_lora_flux.py)
@@ -221,9 +222,8 @@ def label_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
     count, words = pipeline.transformer.config.num_embeds_ada_norm, prompt.strip()
     label = pipeline.labels.get(words, int(words) if words.isdecimal() else -1) if words else count
     if not 0 <= label <= count:
-        raise InputError(
-            f"{words!r:.60} is no class of this model; give a number from 0 to {count - 1}"
-        )
+        told = "{words} is no class of this model; give a number from 0 to {last}"
+        raise InputError(Sentence(told, words=f"{words!r:.60}", last=count - 1))
     return {"class_labels": torch.tensor([label], device=pipeline.device)}
 
 

@@ -13,6 +13,7 @@ from attribution.attributor import Attributor
 from attribution.models.adapters import split_name
 from attribution.models.diffusion import moving_names
 from attribution.models.single_file import split_config
+from attribution.page.language import say
 from attribution.pictures.hub import is_hub_id
 from attribution.pictures.vocabulary import OWN
 
@@ -30,8 +31,8 @@ def question_of(name: str) -> str:
 
 
 def headed(name: str) -> str:
-    """Name a question where a name begins with a capital."""
-    words = question_of(name)
+    """Name a question in the page's language, where a name begins with a capital."""
+    words = say(question_of(name))
     return words[:1].upper() + words[1:]
 
 

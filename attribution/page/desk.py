@@ -1,61 +1,40 @@
-"""Answer what visitors ask: attribute a picture, look closer, learn a concept, leave images out, browse, report.
+"""Answer what visitors ask: draw a picture, attribute it, learn a concept, ask again under another mix.
 
-In: an `Attributor` and what a visitor sent, which is checked here. Out: sessions, and HTML written by `views`. One
-desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
+In: an `Attributor` and what a visitor sent, which is checked here. Out: sessions. Modules that begin with a verb do more
+with them (looking, leaving, browsing, taking). One desk serves all visitors and keeps nothing of any of them. It knows no Gradio.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
 
 from PIL import Image
 
 from attribution.answer.answer import Answer
 from attribution.answer.copies import Copy
-from attribution.answer.questions import GENERAL
-from attribution.answer.shares import Share, portions
 from attribution.attributor import Attributor
-from attribution.concepts import full_prompt, named_in
+from attribution.concepts import named_in
 from attribution.errors import InputError
-from attribution.looks.depth import by_block, depth
-from attribution.looks.examples import Example, leaning_on, varied
+from attribution.looks.examples import Example, varied
 from attribution.looks.own import OwnConcept, learn_concept, with_concept
-from attribution.looks.phrases import unknown_words, words_in
-from attribution.looks.regions import Regions, blend
+from attribution.looks.regions import Regions
 from attribution.looks.stability import stability
-from attribution.looks.unlearning import UnlearnConfig, WhatIf, what_if
+from attribution.looks.unlearning import UnlearnConfig
 from attribution.page.choices import OWN, Choices
 from attribution.page.inputs import MAX_PROMPT, whole, words
 from attribution.page.line import Easel, Line, OnWait, unheard
-from attribution.page.session import COUNT, LAST_SEED, LEVEL, SEED, Marks, Session, as_mix
-from attribution.page.views import Views, as_data
+from attribution.page.session import LAST_SEED, SEED, Marks, Session, as_mix
+from attribution.page.views import Views
+from attribution.page.vocabulary import Vocabulary
 from attribution.pictures.collection import Collection
 from attribution.pictures.optout import Visible
 from attribution.progress import OnStep
-from attribution.report.document import report_html, sources_csv
-from attribution.report.report import make_report
-from attribution.report.signature import REPORT, Signer
+from attribution.report.signature import Signer
+from attribution.sentence import Sentence
 
 ANY = "(any)"
-NOBODY = "nobody who is shown"  # stands for a name that is withheld or unknown
-PAGE_SIZE = 24  # training images on a page of the collection
+NOBODY = Sentence("nobody who is shown")  # stands for a name that is withheld or unknown
 FORGETTING = 40  # steps of what-if, at most
-LITTLE = {
-    "and",
-    "the",
-    "with",
-    "for",
-    "from",
-    "into",
-    "over",
-    "under",
-    "near",
-    "its",
-    "that",
-}  # name nothing
-MOST_WORDS = 20_000  # that are sent with the page
-SHORTEST = 3  # letters of a word that may name something
-LEANING = 8  # pictures that lean on a training image
 
 
 @dataclass(frozen=True)
@@ -75,7 +54,6 @@ class Desk:
     copied: dict[int, tuple[Copy, ...] | None] = field(default_factory=dict)  # of examples
     mapped: list[Regions] = field(default_factory=list)  # of the first example
     easel: Easel = field(default_factory=Easel)
-    vocabulary: dict[bytes, frozenset[str]] = field(default_factory=dict)  # by who is withheld
     seated: dict[tuple[int, Attributor], Attributor] = field(default_factory=dict)
 
     @property
@@ -97,6 +75,11 @@ class Desk:
     def choices(self) -> Choices:
         """Say what there is to choose from."""
         return Choices.of(self.attributor)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Know the words that the model learned from."""
+        return Vocabulary(self.visible, self.choices.reads)
 
     @cached_property
     def views(self) -> Views:
@@ -142,43 +125,6 @@ class Desk:
             given=given, example=number,
         )  # fmt: skip
 
-    def with_word(self, prompt: object, concept: object, value: object) -> str:
-        """Write a prompt such as "a woodcut of a cat by the sea" with another value, or without one that it names."""
-        known, prompt = self.collection.concepts, words(prompt, "the prompt", self.max_prompt)
-        phrase = known.get(words(concept, "the concept", 200), {}).get(
-            words(value, "the word", 200)
-        )
-        if phrase is None:
-            raise InputError("there is no such word to choose; reload the page")
-        named = named_in(prompt, known)
-        chosen = {c: p for c, p in named.items() if c != concept}
-        chosen |= {} if named.get(concept) == phrase else {concept: phrase}
-        return full_prompt(chosen, self.collection.sentence)
-
-    @property
-    def known_words(self) -> frozenset[str]:
-        """Give the words of all captions that may be shown, which the model learned from, and words that name nothing."""
-        hidden = self.visible.requests.hidden().numpy().tobytes()
-        known = self.vocabulary.get(hidden)
-        if known is None:
-            captions = [caption for _, caption, _ in self.visible.described()]
-            known = frozenset(words_in(captions) | LITTLE)
-            self.vocabulary.clear()
-            self.vocabulary[hidden] = known
-        return known
-
-    def told_words(self) -> str:
-        """Give the words that a browser needs to name the others while they are typed; none where they are too many."""
-        known = self.known_words if self.choices.reads == "prompt" else ()
-        return " ".join(sorted(known)) if len(known) <= MOST_WORDS else ""
-
-    def unknown(self, prompt: object) -> tuple[str, ...]:
-        """Give the words of a prompt that the model never learned."""
-        prompt = words(prompt, "the prompt", self.max_prompt)
-        if self.choices.reads != "prompt":
-            return ()
-        return tuple(w for w in unknown_words(prompt, self.known_words) if len(w) >= SHORTEST)
-
     def known_example(self, prompt: object, seed: object, method: object) -> int | None:
         """Find the example that a prompt and a seed would draw."""
         if method not in ("", None, self.attributor.method):
@@ -208,13 +154,13 @@ class Desk:
         prompt = words(prompt, "the prompt", self.max_prompt)
         method = method or self.attributor.method
         if method not in self.by_method:
-            raise InputError(f"there is no method {method!r}; known: {', '.join(self.by_method)}")
+            raise no_method(method, self.by_method)
         answer = self.line.compute(
             lambda seat: self.at(seat, method).attribute(image, prompt), on_wait
         )
         session = Session(
             image, answer, method, prompt, seed, credentials=credentials,
-            given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.unknown(prompt),
+            given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.vocabulary.unknown(prompt),
         )  # fmt: skip
         for concept in own or []:
             session = self.asked_more(session, concept, on_wait)
@@ -278,96 +224,6 @@ class Desk:
             self.marked[session.example] = marks
         return marks
 
-    def closer(self, seen: Session, row: int) -> str:
-        """Show one training image beside the picture, with all that is known of it."""
-        found = depth(self.by_method[seen.method], seen.answer, self.visible.shown(row), **seen.mix)
-        return self.views.closer(seen, row, by_block(found))
-
-    def where(self, seen: Session, row: int) -> str:
-        """Draw where in the picture the evidence for a training image lies, or say that it is not known."""
-        self.visible.shown(row)
-        if not self.choices.maps:
-            family = self.choices.model["family"]
-            unknown = f"Where in the picture its evidence lies is not known for a {family}."
-            return self.views.heat(row, None, unknown)
-        if not seen.regions:
-            found = self.line.compute(
-                lambda seat: self.at(seat, seen.method).regions(seen.image, seen.answer)
-            )
-            seen.regions.append(found)
-        evidence = seen.regions[0].map(row, **seen.mix)
-        return self.views.heat(row, blend(seen.image, evidence, self.attributor.model.size))
-
-    def left_out(self, ticked: list[int], artist: object) -> list[int]:
-        """Give the rows that are ticked, or those of an artist; none that was withheld meanwhile."""
-        artist = words(artist, "the artist", 200)
-        if artist not in ("", ANY):
-            found = self.visible.by(artist).nonzero()[:, 0].tolist()
-        else:
-            found = sorted(set(ticked) & set(self.visible.rows()))
-        if not found:
-            raise InputError("tick some training pictures first, or choose an artist who is shown")
-        return found
-
-    def without(self, session: Session | None, rows: list[int], on_step: OnStep) -> WhatIf:
-        """Draw the picture again by a model that was made to forget some training images."""
-        session = session or self.first()
-        if session is None:
-            raise InputError("make or upload a picture first")
-        if not self.choices.forgets:
-            raise InputError(
-                f"a {self.choices.model['network']} has no cross-attention; unlearning moves nothing else"
-            )
-        self.line.take_all_cores()
-        return what_if(
-            self.attributor.model, self.collection, session.prompt or session.answer.phrases[GENERAL],
-            rows, session.answer.scores[GENERAL], session.seed, session.image, self.unlearning, on_step,
-        )  # fmt: skip
-
-    def search(self, text: object, artist: object, kind: object) -> tuple[list[int], int]:
-        """Find the rows whose caption, artist or labels hold all words of a text; `kind` is of `choices.column`.
-
-        Counted beside are all that are withheld: how many of them fit would tell what they hold.
-        """
-        wanted = words(text, "the search", 200).lower().split()
-        artist, column = words(artist, "the artist", 200), self.choices.column
-        kind = words(kind, f"the {column or 'label'}", 200)
-        found = []
-        for row, caption, about in self.visible.described():
-            everything = " ".join([caption, *about.values()]).lower()
-            fits = all(word in everything for word in wanted)
-            fits = fits and artist in ("", ANY, about.get("artist"))
-            if fits and kind in ("", ANY, about.get(column)):
-                found.append(row)
-        return found, self.visible.withheld()
-
-    def browse(self, text: object, artist: object, kind: object, page: object) -> str:
-        """Show a page of what a search finds."""
-        found, hidden = self.search(text, artist, kind)
-        pages = max(1, -(-len(found) // PAGE_SIZE))
-        page = whole(page, "the page", 1, pages)
-        some = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-        return self.views.browsed(some, page, pages, len(found), hidden)
-
-    def open(self, row: int, recent: list[Session], mix: dict[str, float]) -> str:
-        """Show one training image, and which of the model's pictures lean on it."""
-        self.visible.shown(row)
-        answers = [e.answer for e in self.examples] + [s.answer for s in recent]
-        pictures = [(e.image, e.prompt) for e in self.examples] + [(s.image, s.prompt) for s in recent]  # fmt: skip
-        leaning = [
-            {"number": n, "score": score, "picture": as_data(pictures[n][0], 160), "prompt": pictures[n][1]}
-            for n, score in leaning_on(answers, row, LEANING, **mix)
-        ]  # fmt: skip
-        return self.views.opened(row, leaning)
-
-    def report(self, seen: Session) -> dict:
-        """Write down a session's picture, settings and results."""
-        report = make_report(
-            self.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
-            mix=seen.mix, count=COUNT, date=datetime.now(UTC), measured=self.measured,
-        )  # fmt: skip
-        return self.signed(report, REPORT)
-
     def signed(self, document: dict, kind: str) -> dict:
         """Sign a document where the host has a key."""
         return self.signer.signed(document, kind) if self.signer else document
@@ -377,60 +233,8 @@ class Desk:
         """Give the fingerprint of the host's key; nothing without one."""
         return self.signer.fingerprint if self.signer else ""
 
-    def taken(self, seen: Session) -> str:
-        """Offer the report, the ranking and the link."""
-        report = self.report(seen)
-        page = report_html(self.by_method[seen.method], report)
-        return self.views.taken(
-            report, page, sources_csv(self.by_method[seen.method], report), seen.link()
-        )
 
-    def as_json(self, seen: Session, count: int) -> dict:
-        """Give an answer to a program."""
-        answer, share = seen.answer, portions(seen.answer.mix(**seen.mix))
-        hidden = answer.hidden_among(count, **seen.mix)
-        sources = [
-            {"rank": s.rank, "score": round(s.score, 4), "share": round(float(share[s.index]), 4)} | self.row_json(s.index)
-            for s in seen.shown(count)
-        ]  # fmt: skip
-        return {
-            "method": seen.method, "phrases": answer.phrases, "mix": seen.mix,
-            "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
-            "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
-            "artists": [vars(share) for share in self.shares(seen)], "model": self.choices.model,
-            "copies": self.copies_json(seen), "verdict": self.verdict_json(seen),
-            "drawn": {"known": seen.seed is not None, "p_value": answer.drawn},
-        }  # fmt: skip
-
-    def verdict_json(self, seen: Session) -> dict:
-        """Give the verdict to a program, in the page's words."""
-        said = seen.verdict
-        return {
-            "origin": said.origin, "evidence": said.evidence, "sentence": said.sentence,
-            "sure": " ".join(said.sure),
-        }  # fmt: skip
-
-    def copies_json(self, seen: Session) -> list[dict] | None:
-        """Give the training images that a picture is or nearly copies; None where nobody looked."""
-        if seen.answer.copies is None:
-            return None
-        return [vars(copy) | self.row_json(copy.row) for copy in seen.answer.originals()]
-
-    def shares(self, seen: Session) -> list[Share]:
-        """Give the artists' shares; none where the collection names no artist."""
-        return seen.answer.artists(**seen.mix) if self.visible.has("artist") else []
-
-    def row_json(self, row: int) -> dict:
-        """Give what is known of a training image to a program."""
-        visible = self.visible
-        about = {"row": row, "file": visible.file(row), "caption": visible.caption(row)}
-        return about | visible.labels(row)
-
-    def spoken(self, seen: Session, row: int) -> dict:
-        """Give what each block of the network adds to a training image's score, from little noise to much."""
-        about = self.row_json(row)
-        blocks = by_block(depth(self.by_method[seen.method], seen.answer, row, **seen.mix))
-        parts = {
-            name: [round(value, 4) for value in part.tolist()] for name, part in blocks.items()
-        }
-        return about | {"blocks": parts}
+def no_method(came: object, known: Iterable[str]) -> InputError:
+    """Say that there is no such method."""
+    told = "there is no method {came}; known: {known}"
+    return InputError(Sentence(told, came=repr(came), known=", ".join(known)))

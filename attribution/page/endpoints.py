@@ -14,14 +14,18 @@ import gradio as gr
 
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
+from attribution.page.browsing import search
 from attribution.page.choices import Choices, as_argument
 from attribution.page.events import HEAVY, LIGHT, LONG, RAW, on_gpu, plainly
 from attribution.page.hall import Hall
 from attribution.page.inputs import rows, whole
+from attribution.page.leaving import to_leave, without
 from attribution.page.line import OnWait
 from attribution.page.panels.own import SLOTS
+from attribution.page.programs import as_json, row_json, spoken
 from attribution.page.session import COUNT, SEED, Session
 from attribution.page.states import States
+from attribution.page.taking import written
 from attribution.page.work import by_name, by_picture, report_of
 from attribution.progress import OnStep
 
@@ -42,7 +46,7 @@ class Endpoints:
         on_step = self.hall.steps(request)  # tells nothing, and ends where the program left
         image, prompt, seed = desk.draw(prompt, seed, on_step, looking(on_step))
         session = desk.attribute(image, prompt, seed, [], method, on_wait=looking(on_step))
-        return session, image, desk.as_json(session, COUNT)
+        return session, image, as_json(desk, session, COUNT)
 
     def attribute(
         self, prompt: object, seed: object, method: object, request: gr.Request, mix: Mix,
@@ -60,7 +64,7 @@ class Endpoints:
         on_wait = looking(self.hall.steps(request))
         session = desk.attribute(picture.image, prompt, None, [], method, on_wait=on_wait)
         said = picture.credentials
-        return session, desk.as_json(session, COUNT) | {"credentials": said and vars(said)}
+        return session, as_json(desk, session, COUNT) | {"credentials": said and vars(said)}
 
     def rank(
         self, session: Session | None, own: list, mix: Mix, own_concept: object = 0,
@@ -71,7 +75,7 @@ class Endpoints:
             raise InputError("no concept of your own is learned yet; ask /learn first")
         amounts = [*mix.values(), *[0.0] * (len(own) - 1), own_concept]
         seen = self.hall.desk.seen(session, None, artist, own, *amounts)
-        return self.hall.desk.as_json(seen, whole(count, "the count", 1, MOST))
+        return as_json(self.hall.desk, seen, whole(count, "the count", 1, MOST))
 
     def learn(
         self, phrase: object, own: list, session: Session | None, request: gr.Request
@@ -91,8 +95,8 @@ class Endpoints:
         """Draw the last picture again by a model that was made to forget training images (their rows) or an artist."""
         desk = self.hall.desk
         ticked = [desk.visible.shown(row) for row in rows(left_out or [], len(desk.collection))]
-        chosen = desk.left_out(ticked, artist)
-        found = desk.without(session, chosen, self.hall.steps(request, limit=self.hall.limit))
+        chosen = to_leave(desk, ticked, artist)
+        found = without(desk, session, chosen, self.hall.steps(request, limit=self.hall.limit))
         drawn = [found.before, found.after, *found.controls]
         shown = [{"loss": d.loss, "apart": d.apart, "rows": d.rows} for d in drawn if d]
         figures = {"share": found.share, "aim": found.aim and vars(found.aim), "drawn": shown}
@@ -103,13 +107,13 @@ class Endpoints:
         """Tell which layers and noise levels spoke for one training image of the last answer."""
         desk = self.hall.desk
         seen = desk.seen(session, None, "", [], *mix.values())
-        return desk.spoken(seen, whole(row, "the row", 0, len(desk.collection) - 1))
+        return spoken(desk, seen, whole(row, "the row", 0, len(desk.collection) - 1))
 
     def browse(self, text: object, artist: object, kind: object, count: object = COUNT) -> list:
         """Search the collection's captions and labels."""
         desk = self.hall.desk
-        found, _ = desk.search(text, artist, kind)
-        return [desk.row_json(row) for row in found[: whole(count, "the count", 1, MOST)]]
+        found, _ = search(desk, text, artist, kind)
+        return [row_json(desk, row) for row in found[: whole(count, "the count", 1, MOST)]]
 
     def artist(self, artist: object, upload: dict | None, request: gr.Request) -> dict:
         """Tell whether an artist's work, or a picture, is here: in the set, looking alike, of influence; three answers apart."""
@@ -125,7 +129,7 @@ class Endpoints:
     def report(self, session: Session | None, mix: Mix) -> dict:
         """Write the last answer's report; `python -m precompute verify` checks it."""
         desk = self.hall.desk
-        return desk.report(desk.seen(session, None, "", [], *mix.values()))
+        return written(desk, desk.seen(session, None, "", [], *mix.values()))
 
 
 def looking(on_step: OnStep) -> OnWait:

@@ -16,6 +16,7 @@ from attribution.errors import InputError
 from attribution.page.guards import data_of
 from attribution.page.hall import Stopped, Superseded
 from attribution.page.inputs import whole
+from attribution.page.language import say
 
 HEAVY = {
     "concurrency_id": "model",
@@ -33,26 +34,32 @@ NEWEST = {"trigger_mode": "multiple"}  # a newer one overtakes (hall.py), and no
 PROGRESS = gr.Progress()  # gradio tells the calls apart
 STOPPED = "Stopped. Nothing was changed."
 # what happened -> how its message is headed
-REFUSED, ENDED = "That did not work", "Stopped"
+REFUSED, ENDED, FAILED = "That did not work", "Stopped", "A fault of this page"
+FAULT = "This is a fault of the page, not yours; what went wrong is in its log. Try again."
 KINDS = ["look", "artist", "turn", "tick", "example", "drawn", "word", "clear", "back"]
 
 
 def sentence_of(error: InputError) -> str:
     """Write a mistake in the input as a sentence of the page."""
-    return html.escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    text = say(error.args[0])
+    return html.escape(f"{text[:1].upper()}{text[1:]}.")
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a mistake in the input into a message of one sentence."""
+    """Turn a mistake in the input into a message of one sentence; a fault of ours, too, which is printed."""
     try:
         yield
     except InputError as error:
-        raise gr.Error(sentence_of(error), title=REFUSED, print_exception=False) from error
+        raise gr.Error(sentence_of(error), title=say(REFUSED), print_exception=False) from error
     except Stopped as error:
-        raise gr.Error(STOPPED, title=ENDED, print_exception=False) from error
+        raise gr.Error(say(STOPPED), title=say(ENDED), print_exception=False) from error
     except Superseded as error:  # nobody is to hear of it
-        raise gr.Error(STOPPED, visible=False, print_exception=False) from error
+        raise gr.Error(say(STOPPED), visible=False, print_exception=False) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        raise gr.Error(say(FAULT), title=say(FAILED)) from error  # which gradio prints
 
 
 def plainly(handler: Callable) -> Callable:
@@ -84,7 +91,7 @@ def on_gpu(handler: Callable) -> Callable:
 
 def sent(event: gr.EventData, name: str, count: int) -> int:
     """Read a number below `count` that came with an event."""
-    return whole(data_of(event).get(name), f"the {name}", 0, count - 1)
+    return whole(data_of(event).get(name), "what was pressed", 0, count - 1)
 
 
 def numbered(event: str, count: int) -> str:

@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from attribution.errors import InputError
+from attribution.page.language import say, spoken
 from attribution.page.uploads import Uploads
 
 VERSION = "6.31"  # of Gradio, whose routes and queue are known here
@@ -120,6 +121,7 @@ POLICY = (  # handlers that run in the browser are compiled there, hence unsafe-
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
 )
+FULL = "Too many requests are waiting; try again when yours are answered."
 DEAR = ("model", "marks", "long")  # concurrency ids whose events count; light ones never wait long
 Scope, Receive, Send = dict, Callable[[], Awaitable[dict]], Callable[[dict], Awaitable[None]]
 
@@ -182,7 +184,7 @@ class Doors:
         try:
             await answer(scope, limited(scope, receive, most), send)
         except TooLarge:
-            text = f"The request is larger than {most // 2**20} MB; make it smaller."
+            text = say("The request is larger than {most} MB; make it smaller.", most=most // 2**20)
             await PlainTextResponse(text, 413)(scope, receive, send)
 
     def is_open(self, path: str) -> bool:
@@ -201,7 +203,7 @@ class Doors:
             async with request.form(max_files=1, max_fields=1) as form:
                 files = [value for value in form.values() if isinstance(value, UploadFile)]
                 if len(files) != 1:
-                    raise HTTPException(400, "Send one picture at a time.")
+                    raise HTTPException(400, say("Send one picture at a time."))
                 data = await files[0].read()
             answer = JSONResponse([self.uploads.put(data, sender_of(request))])
         except ClientDisconnect:
@@ -209,7 +211,7 @@ class Doors:
         except HTTPException as error:
             answer = PlainTextResponse(error.detail, error.status_code)
         except InputError as error:
-            answer = PlainTextResponse(f"{error}.", 503)
+            answer = PlainTextResponse(f"{say(error.args[0])}.", 503)
         await answer(scope, receive, send)
 
 
@@ -251,13 +253,23 @@ def with_nonce(send: Send, nonce: str) -> Send:
         body.append(message.get("body", b""))
         if message.get("more_body"):
             return
-        whole = b"".join(body).replace(b"<script", f'<script nonce="{nonce}"'.encode())
+        whole = in_language(b"".join(body), spoken().name)
+        whole = whole.replace(b"<script", f'<script nonce="{nonce}"'.encode())
         kept = [(k, v) for k, v in start["headers"] if k.lower() != b"content-length"]
         start["headers"] = [*kept, (b"content-length", str(len(whole)).encode())]
         await send(start)
         await send({"type": "http.response.body", "body": whole})
 
     return sent
+
+
+def in_language(page: bytes, name: str) -> bytes:
+    """Say the page's language, and have Gradio's own words in it, which it would choose by the browser's."""
+    tongue = (
+        f'<head><script>Object.defineProperty(navigator, "language", {{value: "{name}"}});</script>'
+    )
+    page = page.replace(b'lang="en"', f'lang="{name}"'.encode(), 1)
+    return page.replace(b"<head>", tongue.encode(), 1)
 
 
 def limited(scope: Scope, receive: Receive, most: int) -> Receive:
@@ -302,12 +314,12 @@ def refused(demo: Any, body: Any, request: Any, most: int) -> tuple[str, str] | 
     """Say why an event may not wait, and in which of Gradio's words; None where it may."""
     fn = demo.fns.get(body.fn_index)
     if fn is None or not isinstance(body.data, list):
-        return "There is no such endpoint.", "error"
+        return say("There is no such endpoint."), "error"
     for number, component in enumerate(fn.inputs[: len(body.data)]):
         if component.get_block_name() == "image":
             body.data[number] = upload_name(body.data[number])
         elif names_a_file(body.data[number]):
-            return "This takes no file; upload a picture where one is asked for.", "error"
+            return say("This takes no file; upload a picture where one is asked for."), "error"
     if fn.concurrency_id not in DEAR:
         return None
     queues = demo._queue.event_queue_per_concurrency_id
@@ -317,7 +329,7 @@ def refused(demo: Any, body: Any, request: Any, most: int) -> tuple[str, str] | 
     of_session = sum(event.session_hash == body.session_hash for event in waiting)
     of_sender = sum(sender_of(event.request) == sender_of(request) for event in waiting)
     if len(waiting) >= most or of_session >= max(1, most // 5) or of_sender >= max(1, 3 * most // 4):  # fmt: skip
-        return "Too many requests are waiting; try again when yours are answered.", "queue_full"
+        return say(FULL), "queue_full"
     return None
 
 

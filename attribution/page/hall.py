@@ -22,12 +22,14 @@ from attribution.page.desk import Desk
 from attribution.page.figures import error_rates
 from attribution.page.guards import wanted
 from attribution.page.inputs import whole
+from attribution.page.language import say, speak
 from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Picture, Uploads
 from attribution.pictures.hub import is_hub_id
 from attribution.progress import OnStep, Pace, said
 from attribution.report.signature import Signer
+from attribution.sentence import Sentence
 
 LOG = logging.getLogger(__name__)
 SHIPPED = Origin("assets/model", "assets/collection")
@@ -71,10 +73,12 @@ class Hall:
             if stop.is_set() or not is_wanted():
                 raise Stopped
             if time.monotonic() > end:
-                raise InputError(f"this took longer than {limit:.0f} seconds; ask for less")
+                told = "this took longer than {limit:.0f} seconds; ask for less"
+                raise InputError(Sentence(told, limit=limit))
             if progress is not None:  # one that has told nothing is falsy
                 left = pace.left(done, total)
-                progress((done, total), desc=f"{what}, {said(left)}" if left else what)
+                yet = f", {say(said(left))}" if left else ""
+                progress((done, total), desc=f"{say(what)}{yet}")
 
         return on_step
 
@@ -109,7 +113,7 @@ class Hall:
 
         def on_step(done: int, total: int) -> None:
             check()
-            told((done, total), desc="Drawing")
+            told((done, total), desc=say("Drawing"))
 
         def on_wait(before: int, seconds: float) -> None:
             check()
@@ -142,12 +146,15 @@ class Hall:
 
 def waits(before: int, seconds: float) -> str:
     """Say how many questions come before one, and how long that takes; or, before none, how long its own turn does."""
-    what = f"{before} before you" if before else "Comparing with every training picture"
-    return f"{what}, about {max(1, round(seconds))} s"
+    about = max(1, round(seconds))
+    if before:
+        return say("{before} before you, about {s} s", before=before, s=about)
+    return say("Comparing with every training picture, about {s} s", s=about)
 
 
 def load(settings: Settings) -> Hall:
     """Load what the settings name, else what the first cache was made from, else what is shipped."""
+    speak(settings.language)
     first, *rest = settings.cache
     told = read_origin(first)
     origin = told or SHIPPED
@@ -182,10 +189,14 @@ def load(settings: Settings) -> Hall:
     desk = Desk(
         attributor, others, examples, max_prompt=settings.max_prompt, easel=easel, signer=signer, contact=settings.contact, measured=tuple(measured),
     )  # fmt: skip
-    said = OURS.format(known=len(desk.visible), artists=len(desk.visible.names("artist")))
-    return Hall(
-        desk, settings.time_limit, settings.about or (said if ours else desk.views.about_model())
-    )
+    about = settings.about or (ours_of(desk) if ours else desk.views.about_model())
+    return Hall(desk, settings.time_limit, about)
+
+
+def ours_of(desk: Desk) -> str:
+    """Say what the shipped model is."""
+    artists = len(desk.visible.names("artist"))
+    return say(OURS, known=len(desk.visible), artists=artists)
 
 
 def same_place(one: str, other: str) -> bool:

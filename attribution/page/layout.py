@@ -7,6 +7,7 @@ import gradio as gr
 
 from attribution.page.endpoints import offer
 from attribution.page.hall import Hall
+from attribution.page.language import say
 from attribution.page.panels import (
     answer,
     arrival,
@@ -32,11 +33,12 @@ TITLE = "Where does this picture come from?"
 def create_demo(hall: Hall, tools: bool = False) -> gr.Blocks:
     """Lay out the page, and connect it; `tools` says whether endpoints are offered as tools, too."""
     desk, views, choices = hall.desk, hall.desk.views, hall.desk.choices
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
+    title = say(TITLE)
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(CLEANING, HOUR)) as demo:
         states = new_states()
-        gr.HTML(views.title(TITLE, hall.about), elem_id="title")
+        gr.HTML(views.title(title, hall.about), elem_id="title")
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Trace", id="trace"):
+            with gr.Tab(say("Trace"), id="trace"):
                 way = ask.lay_out(desk)
                 with gr.Row(elem_id="answer"):
                     shown = answer.lay_out(desk)

@@ -1,5 +1,6 @@
 // What runs in the browser: which button sends which event, how many questions are open, pictures that are dropped or
-// pasted, the drawer of a closer look, the page's link, and what is read out.
+// pasted, the drawer of a closer look, the page's link, what is read out, and Gradio's own words. `texts` come from server.py.
+const text = (said, values = {}) => (window.texts?.[said] ?? said).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 window.page = {
   opening: false, // whether a training image of the collection was asked for: its heading gets the focus
   turn: 0, // of the newest question, or of taking one back
@@ -169,13 +170,13 @@ window.page = {
   settled() { document.documentElement.classList.remove("arriving"); },
   busy() { document.documentElement.classList.toggle("drawing", page.pending > page.overtaken); },
 
-  // Name the words that no caption holds; desk.py says which of them count.
+  // Name the words that no caption holds; vocabulary.py says which of them count.
   unknown(prompt, known) {
     if (!known) return "";
     if (page.words?.said !== known) page.words = Object.assign(new Set(known.split(" ")), { said: known });
     const typed = new Map((prompt.match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => [word.toLowerCase(), word]));
     const found = [...typed].filter(([word]) => [...word].length > 2 && !page.words.has(word)).map(([, word]) => word);
-    const line = Object.assign(document.createElement("p"), { textContent: `Not in its training: ${found.join(", ")}` });
+    const line = Object.assign(document.createElement("p"), { textContent: text("Not in its training: {words}", { words: found.join(", ") }) });
     line.setAttribute("role", "status");
     return found.length ? line.outerHTML : "";
   },
@@ -218,6 +219,53 @@ window.page = {
     page.last = text;
   },
 
+  // What a message of Gradio's holds, how it is headed, and what it says instead of what Gradio wrote.
+  messages: [
+    [(said) => /^Connection (to the server was lost|errored out)/.test(said), () => text("The connection is lost"), () => text("This page tries to find its server again.")],
+    [(said) => /^File\(s\) exceed/.test(said), () => text("The picture is too large"), (said) => text("It has more than {most}; make it smaller.", { most: /of ([^:]+):/.exec(said)?.[1] })],
+    [(said) => said.startsWith("Invalid file type"), () => text("This is no picture"), () => text("Choose a JPEG, PNG or WebP.")],
+    [(said) => said.startsWith("This application is currently busy"), () => text("Too much at once"), () => text("Too many requests are waiting; try again when yours are answered.")],
+    [(said) => said === text("This is a fault of the page, not yours; what went wrong is in its log. Try again."), () => text("A fault of this page")],
+    [(said) => said === text("Stopped. Nothing was changed."), () => text("Stopped")],
+    [() => true, () => text("That did not work")],
+  ],
+
+  // Gradio heads a message by its kind alone, so that every mistake is an "Error", and knows some words in English only.
+  reword() {
+    for (const toast of document.querySelectorAll("[data-testid=toast-body]")) {
+      const heads = new Set();
+      for (const said of toast.querySelectorAll("[data-testid=toast-text]")) {
+        const told = said.dataset.told ?? said.textContent.trim(), [, head, instead] = page.messages.find(([holds]) => holds(told));
+        said.dataset.told = told;
+        heads.add(head());
+        if (instead) page.reset(said, instead(told));
+      }
+      const title = toast.querySelector(".toast-title");
+      if (title && heads.size) page.reset(title, heads.size === 1 ? [...heads][0] : text("That did not work"));
+      toast.querySelector("[data-testid=toast-close]")?.setAttribute("aria-label", text("Close"));
+    }
+    document.querySelectorAll("[aria-label='More tabs']").forEach((more) => { if (text("More tabs") !== "More tabs") more.ariaLabel = text("More tabs"); });
+    for (const input of document.querySelectorAll("#sliders input")) {
+      const [, kind, name] = /^(number input|range slider) for (.*)$/.exec(input.ariaLabel) ?? [];
+      const said = kind === "number input" ? text("number input for {name}", { name }) : text("range slider for {name}", { name });
+      if (kind && input.ariaLabel !== said) input.ariaLabel = said;
+    }
+    for (const told of document.querySelectorAll(".progress-text, .progress-level-inner")) for (const node of told.childNodes) {
+      if (node.nodeType !== Node.TEXT_NODE) continue;
+      const [, place, count] = /^queue: (\d+)\/(\d+) \|$/.exec(node.data) ?? [];
+      if (place) node.data = text("place {place} of {count} |", { place, count });
+      else if (node.data === "processing |" && text(node.data) !== node.data) node.data = text("processing |");
+      else if (node.data === "-" || node.data === "0.0%") node.data = ""; // a share of nothing
+      else if (/^\d+\.\d%$/.test(node.data)) node.data = ` ${Math.round(parseFloat(node.data))} %`;
+    }
+  },
+
+  // Change what an element says first, in the node that Gradio made: it may remove it.
+  reset(element, said) {
+    const node = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+    if (node && node.data.trim() !== said) node.data = said;
+  },
+
   focus(element) {
     if (!page.opening || !element.closest("#opened")) return;
     page.opening = false;
@@ -230,6 +278,7 @@ window.page = {
 };
 // Whoever comes by a link sees its picture first, and none before it.
 if (/[?&](prompt|seed)=/.test(location.search)) document.documentElement.classList.add("arriving");
+new MutationObserver(() => page.reword()).observe(document, { childList: true, characterData: true, subtree: true });
 addEventListener("popstate", () => page.back?.());
 document.addEventListener("paste", (event) => { if (page.bring(event.clipboardData?.files)) event.preventDefault(); });
 for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => {

@@ -19,6 +19,7 @@ from attribution.errors import InputError
 from attribution.looks.regions import Regions
 from attribution.looks.stability import Stability
 from attribution.page.choices import in_link, question_of
+from attribution.sentence import Sentence, in_a_row
 
 COUNT = 12  # training images shown
 FIRST = 4  # of them, large
@@ -84,18 +85,26 @@ def as_mix(amounts: dict[str, object], answer: Answer | None = None) -> dict[str
     mix, unasked = {}, []
     for name, amount in amounts.items():
         if isinstance(amount, bool) or not isinstance(amount, int | float):
-            raise InputError(f"{name} is {type(amount).__name__}; give a number from 0 to 1")
+            raise no_amount(name, type(amount).__name__)
         if not 0 <= amount <= 1 or math.isnan(amount):
-            raise InputError(f"{name} is {amount}; give a number from 0 to 1")
+            raise no_amount(name, str(amount))
         if amount and answer and name not in answer.scores:
-            unasked.append(question_of(name))
+            unasked.append(name)
         elif amount:
             mix[name] = float(amount)
     if unasked and not mix:
-        raise InputError(
-            f"this picture was not asked about its {', '.join(unasked)}; choose another question"
-        )
+        told = "this picture was not asked about its {names}; choose another question"
+        names = in_a_row([Sentence(question_of(name)) for name in unasked], "{some}, {name}")
+        raise InputError(Sentence(told, names=names))
     if not mix:
-        one = f"give {next(iter(amounts), GENERAL)} an amount above zero"
-        raise InputError("move at least one slider above zero" if len(amounts) > 1 else one)
+        if len(amounts) > 1:
+            raise InputError("move at least one slider above zero")
+        name = next(iter(amounts), GENERAL)
+        raise InputError(Sentence("give {name} an amount above zero", name=Sentence(name)))
     return mix
+
+
+def no_amount(name: str, came: str) -> InputError:
+    """Say that a question's amount is none."""
+    told = "{name} is {came}; give a number from 0 to 1"
+    return InputError(Sentence(told, name=Sentence(name), came=came))

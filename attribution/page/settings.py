@@ -11,9 +11,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from attribution.errors import InputError
 from attribution.page.inputs import MAX_PROMPT
+from attribution.page.language import ENGLISH, languages
 
 PREFIX = "ATTRIBUTION_"
 DEVICE = r"^(cpu|cuda|mps|xpu)(:\d{1,2})?$"  # to ask torch would take seconds
+TONGUES = " or ".join(languages())
+LANGUAGE = f"^({'|'.join(languages())})$"
 
 
 def split(text: object) -> object:
@@ -55,6 +58,7 @@ class Settings(BaseSettings):
     max_upload_mb: Annotated[int, up_to(1000)] = 20
     queue_size: Annotated[int, up_to(10_000)] = 40  # people who may wait; others are to come back
     time_limit: Annotated[int, up_to(86_400)] = 120  # seconds for one job
+    language: Annotated[str, Field(pattern=LANGUAGE, description=TONGUES)] = ENGLISH  # of the page
     mcp: Switch = False  # offer the named endpoints as tools of the Model Context Protocol
     follow_links: Switch = False  # to pictures outside the collection's folder
 

@@ -13,7 +13,8 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from attribution.answer.copies import Copy, told
+from attribution.answer.copies import Copy
+from attribution.answer.copies import told as told_of
 from attribution.answer.likeness import NEAREST, ranks
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import portions
@@ -25,11 +26,13 @@ from attribution.looks.shared import sentence, shared
 from attribution.looks.unlearning import RETRAINED, WhatIf
 from attribution.page.choices import OWN, Choices, question_of
 from attribution.page.figures import figures
+from attribution.page.language import marked, number, say, told
 from attribution.page.session import COUNT, FIRST, Session
 from attribution.report.artist import Work, artist_html, removal
 from attribution.report.credentials import Credentials
 from attribution.report.document import plot
 from attribution.report.signature import FIELD
+from attribution.sentence import Sentence, in_a_row
 
 SMALLEST = 0.01  # share of an artist that is shown
 THUMBNAIL = 160  # pixels, at most
@@ -42,6 +45,8 @@ TEMPLATES = Environment(
     loader=PackageLoader("attribution.page"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
+TEMPLATES.globals["_"] = marked  # "_('...')" says a text, with its HTML
+TEMPLATES.filters |= {"said": say, "told": told, "number": number}
 
 
 def render(name: str, /, **values: object) -> str:
@@ -85,7 +90,8 @@ class Views:
     def about(self, row: int) -> dict:
         """Give what is said of one training image wherever it is shown."""
         labels = self.visible.labels(row)  # which refuses, and a thumbnail that is kept would not
-        column, nobody = self.choices.column, "unknown" if self.choices.artists else ""
+        column, unknown = self.choices.column, say("unknown")
+        nobody = unknown if self.choices.artists else ""
         return {
             "row": row,
             "file": self.visible.file(row),
@@ -93,7 +99,7 @@ class Views:
             "caption": self.visible.caption(row),
             "artist": labels.get("artist", nobody),
             "kind": labels.get(column, "") if column else "",
-            "license": labels.get("license", "unknown" if self.visible.has("license") else ""),
+            "license": labels.get("license", unknown if self.visible.has("license") else ""),
         }
 
     def facts(self, row: int) -> dict[str, str]:
@@ -134,7 +140,7 @@ class Views:
         """Give the training images that a picture is or nearly copies, with a sentence for each."""
         rows = [(self.about(copy.row), self.visible.file(copy.row), copy) for copy in copies]
         return [
-            about | {"told": told(file, self.visible.labels(copy.row).get("artist", ""), copy.same, copy.mirrored)}
+            about | {"told": told_of(file, self.visible.labels(copy.row).get("artist", ""), copy.same, copy.mirrored)}
             for about, file, copy in rows
         ]  # fmt: skip
 
@@ -151,7 +157,7 @@ class Views:
         link = session.link() or "?"  # of an upload the address says nothing
         return render(
             "ranked", rows=rows, first=FIRST, link=link if linked else "", artist=session.artist,
-            mix=session.mix, question_of=question_of, evidence=session.verdict.evidence,
+            mix=in_a_row([Sentence(question_of(name)) for name in session.mix]), evidence=session.verdict.evidence,
             different=session.likeness is not None and sum(not row["alike"] for row in rows),
             most=max(float(each.max()) for each in scores), most_alike=self.most_alike(session),
             forgets=self.choices.forgets, hidden=session.answer.hidden_among(COUNT, **session.mix),
@@ -196,12 +202,13 @@ class Views:
         answer, known, steady = session.answer, len(self.visible), session.steady()
         scores = {question_of(n): float(s[row]) for n, s in answer.scores.items()}
         share = float(portions(answer.mix(**session.mix))[row])
-        more = {"part of all that stands out": f"{100 * share:.1f} %"}
+        more = {"part of all that stands out": say("{share:.1f} %", share=100 * share)}
         if session.likeness is not None:
-            more["plain likeness"] = f"number {int(ranks(session.likeness)[row]):,} of {known:,}"
+            place = int(ranks(session.likeness)[row])
+            more["plain likeness"] = say("number {n:,} of {known:,}", n=place, known=known)
         if steady is not None:
-            more["traced again by other chance"] = (
-                f"in front {100 * float(steady[row]):.0f} % of the times"
+            more["traced again by other chance"] = say(
+                "in front {share:.0f} % of the times", share=100 * float(steady[row])
             )
         image = as_data(self.visible.image(row))
         most = max(float(part.abs().max()) for part in blocks.values()) or 1.0
@@ -211,7 +218,7 @@ class Views:
         return render(
             "closer", **self.about(row) | {"picture": image}, asked=as_data(session.image),
             facts=self.facts(row), more=more, scores=scores, depth=depth, most=most,
-            prompt=session.prompt, why=sentence(same, others), guessed=guessed,
+            prompt=session.prompt, why=say(sentence(same, others)), guessed=guessed,
         )  # fmt: skip
 
     def drawer(self) -> str:
@@ -276,8 +283,10 @@ class Views:
     def about_model(self) -> str:
         """Say in one line what answers here."""
         name, artists = self.choices.model["name"], len(self.visible.names("artist"))
-        by = f" by {artists:,} artists" if artists else ""
-        return f"“{name}” learned from {len(self.visible):,} pictures{by}."
+        about: dict[str, object] = {"name": name, "known": len(self.visible), "artists": artists}
+        if not artists:
+            return say("“{name}” learned from {known:,} pictures.", **about)
+        return say("“{name}” learned from {known:,} pictures by {artists:,} artists.", **about)
 
     def welcome(self) -> str:
         """Say what to do, where there is no example."""
@@ -302,9 +311,13 @@ class Views:
         """Show the picture before and after, with the controls beside it, and the changes that were measured."""
         if not (found.before and found.after):
             return render("what_if", found=found, count=len(rows), least=RETRAINED[0][0])
-        shown = [("before", found.before), (f"without these {len(rows)}", found.after)]
+        count = len(rows)
+        shown = [
+            (say("before"), found.before),
+            (say("without these {count}", count=count), found.after),
+        ]
         shown += [
-            (f"control {n}: without {len(rows)} at random", each)
+            (say("control {n}: without {count} at random", n=n, count=count), each)
             for n, each in enumerate(found.controls, 1)
         ]
         pictures = [

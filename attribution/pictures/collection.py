@@ -28,6 +28,7 @@ from attribution.pictures.listing import Stamp
 from attribution.pictures.size import Size
 from attribution.pictures.sources import MOST_PICTURE, find_source
 from attribution.pictures.vocabulary import check_shown, read_concepts, read_held_out
+from attribution.sentence import Sentence
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,11 @@ def open_image(source: str | Path | bytes) -> Image.Image:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-                    raise InputError(
-                        f"the image has {width} x {height} pixels; the limit is 40 megapixels and {MAX_SIDE} a "
+                    told = (
+                        "the image has {width} x {height} pixels; the limit is 40 megapixels and {side} a "
                         "side, make it smaller"
                     )
+                    raise InputError(Sentence(told, width=width, height=height, side=MAX_SIDE))
                 if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                     raise InputError(
                         "the image is animated; save one frame of it as a still picture"

@@ -22,9 +22,10 @@ from torch import Tensor
 from attribution.errors import InputError
 from attribution.files import read_json
 from attribution.pictures.collection import Collection
+from attribution.sentence import Sentence
 
 FILE = "opt_out.json"
-WITHHELD = "withheld on request"  # stands for the artists of hidden images
+WITHHELD = Sentence("withheld on request")  # stands for the artists of hidden images
 LOG = logging.getLogger(__name__)
 
 

@@ -15,8 +15,25 @@ from attribution.attributor import Attributor
 from attribution.looks.influence import Influence
 from attribution.report.report import LIBRARY, fingerprints
 from attribution.report.signature import ARTIST, FIELD, REMOVED, signer_of
+from attribution.sentence import Sentence, together
 
-NO_CONTACT = "The host has named no contact."
+NO_CONTACT = Sentence("The host has named no contact.")
+CANNOT_COMPARE = Sentence("This cache cannot tell: it keeps no thumbnails to compare with.")
+NOT_FOUND = Sentence(
+    "No training picture that may be shown is this one or a near copy of it. One that was changed much is not found."
+)
+NO_LOOK = Sentence("Not asked: a name has no look. Bring a picture to have it compared.")
+CANNOT_LIKEN = Sentence("This cache cannot tell: it keeps no latents to compare with.")
+ALIKE = Sentence(
+    "These training pictures look most like it, by plain comparison; some always come first. Looking alike is no sign "
+    "that one was made from the other."
+)
+NOT_LEARNED = Sentence(
+    "What is not in the set was not learned from here, so that there is nothing to ask."
+)
+NOT_JUDGED = Sentence(
+    "This cannot be told: which lists are named by chance was not measured for this cache, or there are no examples."
+)
 
 
 @dataclass(frozen=True)
@@ -31,55 +48,55 @@ class Work:
     influence: Influence | None = None  # None where nothing of it is in the set
 
     @property
-    def in_the_set(self) -> str:
+    def in_the_set(self) -> Sentence:
         """Say whether it was in the set."""
         if not self.picture:
-            count = len(self.rows)
-            many = f"{count:,} training picture{'s' * (count != 1)}"
-            return f"Yes: {many} by {self.artist}."
+            count, by = len(self.rows), self.artist
+            if count == 1:
+                return Sentence("Yes: 1 training picture by {by}.", by=by)
+            return Sentence("Yes: {count:,} training pictures by {by}.", count=count, by=by)
         if self.copies is None:
-            return "This cache cannot tell: it keeps no thumbnails to compare with."
-        return " ".join(self.copies) or (
-            "No training picture that may be shown is this one or a near copy of it. One that was changed much is not found."
-        )
+            return CANNOT_COMPARE
+        return together(self.copies) if self.copies else NOT_FOUND
 
     @property
-    def looks_alike(self) -> str:
+    def looks_alike(self) -> Sentence:
         """Say what looks alike."""
         if not self.picture:
-            return "Not asked: a name has no look. Bring a picture to have it compared."
-        if self.nearest is None:
-            return "This cache cannot tell: it keeps no latents to compare with."
-        return (
-            "These training pictures look most like it, by plain comparison; some always come first. Looking alike is no sign "
-            "that one was made from the other."
-        )
+            return NO_LOOK
+        return CANNOT_LIKEN if self.nearest is None else ALIKE
 
     @property
-    def influenced(self) -> str:
+    def influenced(self) -> Sentence:
         """Say whether it influenced what the model draws."""
         found = self.influence
         if found is None:
-            return (
-                "What is not in the set was not learned from here, so that there is nothing to ask."
-            )
+            return NOT_LEARNED
         if not found.judged:
-            return "This cannot be told: which lists are named by chance was not measured for this cache, or there are no examples."
-        those = f"{found.above} of {found.drawn} drawn examples have a list that chance makes at most 1 time in {round(1 / found.level)}"
+            return NOT_JUDGED
+        those = {"above": found.above, "drawn": found.drawn, "n": round(1 / found.level)}
         if not found.above:
-            return f"Nobody can tell: {those}."
-        share = f"{100 * found.share:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
-        return (
-            f"{len(found.leaning)} of the drawn examples lean on it. {those}; of what stands out in all these the share is {share} on "
-            "average, with a 95 % interval over examples. It is no part of what is owed to anybody."
-        )
+            return Sentence(
+                "Nobody can tell: {above} of {drawn} drawn examples have a list that chance makes at most 1 time in {n}.",
+                **those,
+            )
+        share = {"share": 100 * found.share, "low": 100 * found.low, "high": 100 * found.high}
+        return Sentence(
+            "{count} of the drawn examples lean on it. {above} of {drawn} drawn examples have a list that chance makes at most 1 "
+            "time in {n}; of what stands out in all these the share is {share:.1f} % ({low:.1f} to {high:.1f}) on average, with a "
+            "95 % interval over examples. It is no part of what is owed to anybody.",
+            count=len(found.leaning), **those, **share,
+        )  # fmt: skip
 
 
-def removal(contact: str) -> str:
+def removal(contact: str) -> Sentence:
     """Say in one sentence how to be removed."""
     if not contact:
         return NO_CONTACT
-    return f"To be removed, write to {contact}: your pictures then leave this page and its cache, but not what the model has learned."
+    return Sentence(
+        "To be removed, write to {contact}: your pictures then leave this page and its cache, but not what the model has learned.",
+        contact=contact,
+    )
 
 
 def artist_report(

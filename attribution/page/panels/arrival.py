@@ -8,8 +8,9 @@ import gradio as gr
 
 from attribution.answer.questions import GENERAL
 from attribution.errors import InputError
+from attribution.page.browsing import browse
 from attribution.page.choices import OWN, in_link
-from attribution.page.desk import ANY
+from attribution.page.desk import no_method
 from attribution.page.events import (
     NEWEST,
     PRIVATE,
@@ -22,7 +23,9 @@ from attribution.page.events import (
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
 from attribution.page.inputs import whole, words
+from attribution.page.language import say
 from attribution.page.panels.ask import DRAW
+from attribution.page.panels.collection import any_of
 from attribution.page.panels.mix import shown_for
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
@@ -41,7 +44,7 @@ class Handlers:
         """Fill the page for a visitor with what may be shown now: no row is in it before."""
         desk, views, names = self.hall.desk, self.hall.desk.views, self.hall.desk.visible.names
         columns = ("artist", "artist", desk.choices.column)
-        lists = [gr.Dropdown([ANY, *(names(column) if column else [])]) for column in columns]
+        lists = [gr.Dropdown([any_of(), *(names(column) if column else [])]) for column in columns]
         if session:  # their own picture was quicker
             answer = [gr.skip()] * 5
         elif desk.examples:
@@ -50,7 +53,7 @@ class Handlers:
             answer = gr.skip(), gr.skip(), ranked, views.artists(seen), views.as_table(seen)
         else:
             answer = views.welcome(), "", "", "", ""
-        return *answer, *lists, desk.browse("", "", "", 1), desk.told_words()
+        return *answer, *lists, browse(desk, "", "", "", 1), desk.vocabulary.told()
 
     @plainly
     def arrive(self, request: gr.Request) -> list:
@@ -58,7 +61,7 @@ class Handlers:
         try:
             return self.restored(dict(request.query_params), 0)
         except InputError as error:
-            gr.Warning(sentence_of(error), title=REFUSED)
+            gr.Warning(sentence_of(error), title=say(REFUSED))
             return self.restored({}, 0)
 
     @plainly
@@ -81,13 +84,12 @@ class Handlers:
         artist = words(query.get("artist"), "the artist", 200)
         method = query.get("method", desk.attributor.method)
         if method not in desk.by_method:
-            known = ", ".join(desk.by_method)
-            raise InputError(f"there is no method {method[:80]!r}; known: {known}")
+            raise no_method(method[:80], desk.by_method)
         told = bool(prompt) or (choices.reads == "nothing" and "seed" in query)
         wanted = f"{prompt} {seed} {method} {turn}" if told else gr.skip()
         if not told:  # what the example says may stay
             prompt = seed = gr.skip()
-        empty = None, desk.views.brought(None), gr.Button(DRAW)  # no picture is in the box
+        empty = None, desk.views.brought(None), gr.Button(say(DRAW))  # no picture is in the box
         asked = [prompt, seed, method, artist, wanted, wished]
         return [*asked, *empty, *shown_for(choices, amounts, bool(own)), *amounts]
 

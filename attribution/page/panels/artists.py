@@ -8,6 +8,7 @@ import gradio as gr
 from attribution.page.events import QUICK, live, plainly
 from attribution.page.guards import data_of
 from attribution.page.inputs import words
+from attribution.page.language import say
 from attribution.page.states import States
 
 
@@ -26,7 +27,7 @@ def filter(event: gr.EventData) -> str:
 
 def lay_out(shown: bool) -> Parts:
     """Lay out the tab, which is `shown` where the collection names artists."""
-    with gr.Tab("Artists", id="artists", visible=shown):
+    with gr.Tab(say("Artists"), id="artists", visible=shown):
         return Parts(live("", "artists"))
 
 

@@ -27,8 +27,10 @@ from attribution.page.events import (
 )
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
+from attribution.page.language import say
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
+from attribution.page.vocabulary import with_word
 
 STRIP = 10  # examples to choose from
 DRAW, TRACE = "Generate", "Trace"
@@ -72,12 +74,18 @@ class Handlers:
         picture = self.hall.uploads.take(request.session_hash, name)
         told = session or self.hall.desk.first()
         prompt = "" if told and prompt == told.prompt else prompt
-        return None, name, self.hall.desk.views.brought(picture.image), gr.Button(TRACE), prompt
+        return (
+            None,
+            name,
+            self.hall.desk.views.brought(picture.image),
+            gr.Button(say(TRACE)),
+            prompt,
+        )
 
     def clear(self, request: gr.Request) -> tuple:
         """Forget a visitor's upload."""
         self.hall.uploads.clear(request.session_hash)
-        return None, self.hall.desk.views.brought(None), gr.Button(DRAW)
+        return None, self.hall.desk.views.brought(None), gr.Button(say(DRAW))
 
     @plainly
     def begin(self, turn: object, request: gr.Request) -> str:
@@ -90,8 +98,8 @@ class Handlers:
         """Take the question back, show the picture before it again, and say so."""
         views, in_time = self.hall.desk.views, self.hall.take_back(request, turn)
         if not in_time:
-            return views.message("It was there already."), gr.skip()
-        return views.message(STOPPED), views.asked(session) if session else gr.skip()
+            return views.message(say("It was there already.")), gr.skip()
+        return views.message(say(STOPPED)), views.asked(session) if session else gr.skip()
 
     @plainly
     def answer(
@@ -113,7 +121,7 @@ class Handlers:
             image, seed = picture.image, None
             credentials = desk.views.credentials(picture.credentials)
         else:
-            progress(0, desc="Drawing")
+            progress(0, desc=say("Drawing"))
             image, prompt, seed = desk.draw(prompt, seed, on_step, on_wait)
             self.hall.newest(request, turn)
             yield gr.skip(), desk.views.drawn(image, prompt)
@@ -133,7 +141,9 @@ class Handlers:
     def word(self, prompt: object, event: gr.EventData) -> str:
         """Put a word that was pressed into the prompt, or take it out."""
         said = data_of(event)
-        return self.hall.desk.with_word(prompt, said.get("concept"), said.get("word"))
+        desk = self.hall.desk
+        concept, value = said.get("concept"), said.get("word")
+        return with_word(desk.collection, prompt, concept, value, desk.max_prompt)
 
 
 def lay_out(desk: Desk) -> Parts:
@@ -142,14 +152,14 @@ def lay_out(desk: Desk) -> Parts:
     hint = desk.first()
     with gr.Row(elem_id="ask", equal_height=True):
         prompt = gr.Textbox(
-            hint.prompt if hint else "", label=ASKED[reads], max_length=desk.max_prompt, scale=6,
+            hint.prompt if hint else "", label=say(ASKED[reads]), max_length=desk.max_prompt, scale=6,
             min_width=200, visible=reads != "nothing",
         )  # fmt: skip
         limits = {"precision": 0, "minimum": 0, "maximum": LAST_SEED}
         start = hint.seed if hint else SEED
-        seed = gr.Number(start, label="Seed", min_width=80, scale=0, **limits)
-        make = gr.Button(DRAW, variant="primary", min_width=110, scale=0, elem_id="make")
-        stop = gr.Button("Stop", min_width=110, scale=0, elem_id="halt")
+        seed = gr.Number(start, label=say("Seed"), min_width=96, scale=0, **limits)
+        make = gr.Button(say(DRAW), variant="primary", min_width=110, scale=0, elem_id="make")
+        stop = gr.Button(say("Stop"), min_width=110, scale=0, elem_id="halt")
         brought = live(views.brought(None), "brought")
     upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="upload")
     told, unknown = (gr.HTML(elem_id=name) for name in ("told", "unknown"))

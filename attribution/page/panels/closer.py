@@ -10,6 +10,7 @@ import gradio as gr
 
 from attribution.page.events import HEAVY, LAST, NEWEST, PRIVATE, QUICK, live, on_gpu, plainly, sent
 from attribution.page.hall import Hall
+from attribution.page.looking import closer, where
 from attribution.page.states import States
 from attribution.page.views import Views
 
@@ -33,13 +34,13 @@ class Handlers:
         """Look closer at one training image."""
         desk = self.hall.desk
         row = sent(event, "row", len(desk.collection))
-        return row, desk.closer(desk.seen(*looking), row)
+        return row, closer(desk, desk.seen(*looking), row)
 
     @plainly
     def where(self, row: int | None, *looking: Any) -> Any:
         """Draw where the evidence for the training image that is looked at lies."""
         desk = self.hall.desk
-        return gr.skip() if row is None else desk.where(desk.seen(*looking), row)
+        return gr.skip() if row is None else where(desk, desk.seen(*looking), row)
 
 
 def lay_out(views: Views) -> Parts:

@@ -6,10 +6,12 @@ import gradio as gr
 from gradio.events import Dependency
 
 from attribution.answer.questions import GENERAL
+from attribution.page.browsing import browse, opened
 from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
 from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, plainly, sent
 from attribution.page.hall import Hall
+from attribution.page.language import say
 from attribution.page.states import States
 
 
@@ -33,18 +35,18 @@ class Handlers:
     @plainly
     def browse(self, text: object, artist: object, kind: object) -> str:
         """Search the collection."""
-        return self.hall.desk.browse(text, artist, kind, 1)
+        return browse(self.hall.desk, text, artist, kind, 1)
 
     @plainly
     def turn(self, text: object, artist: object, kind: object, event: gr.EventData) -> str:
         """Show another page of the collection."""
-        return self.hall.desk.browse(text, artist, kind, sent(event, "page", 1_000_000))
+        return browse(self.hall.desk, text, artist, kind, sent(event, "page", 1_000_000))
 
     @plainly
     def open(self, recent: list, event: gr.EventData) -> str:
         """Show a training image and what leans on it."""
         row = sent(event, "row", len(self.hall.desk.collection))
-        return self.hall.desk.open(row, recent, {GENERAL: 1.0})
+        return opened(self.hall.desk, row, recent, {GENERAL: 1.0})
 
     @plainly
     def open_drawn(
@@ -61,14 +63,25 @@ class Handlers:
 
 def lay_out(choices: Choices) -> Parts:
     """Lay out the tab; what the collection does not name cannot be chosen."""
-    with gr.Tab("Collection", id="collection"):
+    with gr.Tab(say("Collection"), id="collection"):
         with gr.Row():
-            text = gr.Textbox(label="Search captions", scale=2, max_length=200, elem_id="search")
-            artist = gr.Dropdown([ANY], label="Artist", min_width=150, visible=choices.artists)
+            text = gr.Textbox(
+                label=say("Search captions"), scale=2, max_length=200, elem_id="search"
+            )
+            artist = gr.Dropdown(
+                [any_of()], label=say("Artist"), min_width=150, visible=choices.artists
+            )
             column = choices.column
-            kind = gr.Dropdown([ANY], label=headed(column), min_width=150, visible=bool(column))
+            kind = gr.Dropdown(
+                [any_of()], label=headed(column), min_width=150, visible=bool(column)
+            )
         opened = live("", "opened")
         return Parts(text, artist, kind, opened, live("", "found"))
+
+
+def any_of() -> tuple[str, str]:
+    """Name the choice of no artist or kind, and give its value."""
+    return say(ANY), ANY
 
 
 def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency:

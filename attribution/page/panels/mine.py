@@ -20,6 +20,7 @@ from attribution.page.events import (
 )
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
+from attribution.page.language import say
 from attribution.page.panels.collection import Handlers as Collected
 from attribution.page.states import States
 from attribution.page.work import by_picture, removed, shown, shown_by_name
@@ -70,11 +71,13 @@ class Handlers:
 def lay_out(desk: Desk) -> Parts:
     """Lay out the tab; where the collection names nobody, only pictures are looked for."""
     artists = desk.choices.artists
-    with gr.Tab("My work", id="mine") as tab:
+    with gr.Tab(say("My work"), id="mine") as tab:
         gr.HTML(desk.views.explained("mine"))
         with gr.Row(elem_id="seek", equal_height=True):
-            name = gr.Textbox(label="Your name", max_length=200, scale=4, min_width=200, visible=artists)  # fmt: skip
-            search = gr.Button("Look", variant="primary", min_width=90, scale=0, visible=artists)
+            name = gr.Textbox(label=say("Your name"), max_length=200, scale=4, min_width=200, visible=artists)  # fmt: skip
+            search = gr.Button(
+                say("Look"), variant="primary", min_width=90, scale=0, visible=artists
+            )
             choose = live(desk.views.chooser(), "choose")
         upload = gr.Image(sources=["upload"], format="png", buttons=[], elem_id="mine")
         found = live("", "found_mine", min_height=60)

@@ -8,6 +8,7 @@ from attribution.answer.questions import GENERAL
 from attribution.page.choices import Choices, headed
 from attribution.page.desk import Desk
 from attribution.page.events import QUICK, plainly
+from attribution.page.language import say
 from attribution.page.panels import own
 from attribution.page.panels.own import SLOTS
 
@@ -60,10 +61,10 @@ def lay_out(desk: Desk) -> Parts:
     names, several = choices.questions, len(choices.questions) > 1
     readable = choices.reads == "prompt"
     more = several or readable or len(methods) > 1
-    row = [("Whole", GENERAL), *((headed(name), name) for name in names[1:])]
-    row += [("Mix…", MIX)] * more
+    row = [(say("Whole"), GENERAL), *((headed(name), name) for name in names[1:])]
+    row += [(say("Mix…"), MIX)] * more
     question = gr.Radio(
-        row, value=GENERAL, label="Compare by", elem_id="question", visible=len(row) > 1
+        row, value=GENERAL, label=say("Compare by"), elem_id="question", visible=len(row) > 1
     )
     with gr.Column(visible=False, elem_id="mixing") as mixing:
         with gr.Row(elem_id="sliders"):
@@ -74,13 +75,13 @@ def lay_out(desk: Desk) -> Parts:
                 )
                 for name in names
             ]
-            hidden = options | {"label": "your own", "visible": False}
+            hidden = options | {"label": say("your own"), "visible": False}
             owned = [gr.Slider(0, 1, 0, **hidden) for _ in range(SLOTS)]
         concept = own.lay_out(choices)
         method = gr.Dropdown(
             methods,
             value=methods[0],
-            label="Method, for the next picture",
+            label=say("Method, for the next picture"),
             visible=len(methods) > 1,
         )
     return Parts(question, mixing, sliders, owned, method, concept)

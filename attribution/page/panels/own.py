@@ -10,6 +10,7 @@ from attribution.page.choices import OWN, Choices
 from attribution.page.events import HEAVY, LONG, PRIVATE, PROGRESS, QUICK, STOPPED, on_gpu, plainly
 from attribution.page.hall import Hall, Stopped
 from attribution.page.inputs import words
+from attribution.page.language import say
 from attribution.page.session import Session
 from attribution.page.states import States
 
@@ -58,7 +59,7 @@ class Handlers:
             known = [concept for concept in own if concept.phrase == phrase]
             concept = known[0] if known else desk.learn(phrase, on_step)
         except Stopped:
-            return gr.skip(), desk.views.message(STOPPED), *[gr.skip()] * (count + SLOTS)
+            return gr.skip(), desk.views.message(say(STOPPED)), *[gr.skip()] * (count + SLOTS)
         own = [*(c for c in own if c.phrase != concept.phrase), concept][-SLOTS:]
         sliders = [
             gr.Slider(
@@ -98,10 +99,10 @@ def lay_out(choices: Choices) -> Parts:
     with gr.Column(elem_id="own", visible=choices.reads == "prompt"):
         with gr.Row(equal_height=True):
             phrase = gr.Textbox(
-                label="A phrase of your own, such as “thick outlines”", max_length=100, scale=4
+                label=say("A phrase of your own, such as “thick outlines”"), max_length=100, scale=4
             )
-            learn = gr.Button("Learn it", min_width=110)
-            halt = gr.Button("Stop", min_width=80)
+            learn = gr.Button(say("Learn it"), min_width=110)
+            halt = gr.Button(say("Stop"), min_width=80)
         learned = gr.HTML(elem_id="learned")
     return Parts(phrase, learn, halt, learned)
 

@@ -7,6 +7,8 @@ import gradio as gr
 
 from attribution.page.events import LIGHT, PRIVATE, live, plainly
 from attribution.page.hall import Hall
+from attribution.page.language import say
+from attribution.page.taking import taken
 from attribution.page.views import Views
 
 
@@ -27,14 +29,14 @@ class Handlers:
     @plainly
     def report(self, *looking: Any) -> str:
         """Write the report, as links that hold it."""
-        return self.hall.desk.taken(self.hall.desk.seen(*looking))
+        return taken(self.hall.desk, self.hall.desk.seen(*looking))
 
 
 def lay_out(views: Views) -> Parts:
     """Lay out the tab."""
-    with gr.Tab("Report", id="report"):
+    with gr.Tab(say("Report"), id="report"):
         gr.HTML(views.explained("take"))
-        prepare = gr.Button("Prepare the report", variant="primary")
+        prepare = gr.Button(say("Prepare the report"), variant="primary")
         return Parts(prepare, live("", "taken", min_height=60))
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from attribution.page.language import say
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -14,5 +16,5 @@ class Parts:
 
 def lay_out() -> Parts:
     """Lay out the tab."""
-    with gr.Tab("Table"):
+    with gr.Tab(say("Table")):
         return Parts(gr.HTML(elem_id="table"))

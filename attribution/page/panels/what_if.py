@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import gradio as gr
 
 from attribution.page.choices import Choices
-from attribution.page.desk import ANY
 from attribution.page.events import (
     LONG,
     PRIVATE,
@@ -18,6 +17,9 @@ from attribution.page.events import (
     plainly,
 )
 from attribution.page.hall import Hall, Stopped
+from attribution.page.language import say
+from attribution.page.leaving import to_leave, without
+from attribution.page.panels.collection import any_of
 from attribution.page.session import Session
 from attribution.page.states import States
 from attribution.page.views import Views
@@ -47,25 +49,25 @@ class Handlers:
     ) -> str:  # fmt: skip
         """Draw the picture again without some training images."""
         desk, limit = self.hall.desk, self.hall.limit
-        left_out = desk.left_out(ticked, artist)
+        rows = to_leave(desk, ticked, artist)
         on_step = self.hall.steps(request, progress, "Forgetting", limit)
         try:
-            found = desk.without(session, left_out, on_step)
+            found = without(desk, session, rows, on_step)
         except Stopped:
-            return desk.views.message(STOPPED)
-        return desk.views.what_if(found, left_out)
+            return desk.views.message(say(STOPPED))
+        return desk.views.what_if(found, rows)
 
 
 def lay_out(views: Views, choices: Choices) -> Parts:
     """Lay out the tab, where the model has what unlearning moves."""
-    with gr.Tab("What if", id="what if", visible=choices.forgets):
+    with gr.Tab(say("What if"), id="what if", visible=choices.forgets):
         gr.HTML(views.explained("what_if"))
         leaving = live(views.leaving([]), "leaving")
         with gr.Row(equal_height=True):
-            who = {"label": "or everything by", "min_width": 200, "visible": choices.artists}
-            whose = gr.Dropdown([ANY], **who)
-            forget = gr.Button("Make it without these", variant="primary", min_width=180)
-            cease = gr.Button("Stop", min_width=80)
+            who = {"label": say("or everything by"), "min_width": 200, "visible": choices.artists}
+            whose = gr.Dropdown([any_of()], **who)
+            forget = gr.Button(say("Make it without these"), variant="primary", min_width=180)
+            cease = gr.Button(say("Stop"), min_width=80)
         different = gr.HTML(elem_id="different", min_height=60)
     return Parts(leaving, whose, forget, cease, different)
 
