@@ -67,7 +67,7 @@ class Step:
         model, collection = self.attributor.model.name, self.attributor.collection.folder
         names = ["--cache_dir", str(self.cache)]
         if self.name == "index":
-            return ["index", *names, "--force", "--cells", str(3 + seed)]
+            return ["index", *names, "--force", "--candidates", str(3 + seed)]
         names += ["--pretrained_model_name_or_path", model, "--train_data_dir", str(collection)]
         more = {
             "weights": ["--queries", "2", "--top_k", "3"],
@@ -105,7 +105,7 @@ class Step:
         """Give what can be read of the step's result; InputError where it is refused."""
         if self.name == "index":
             index = Index(open_cache(self.folder, {}))
-            return [index.places.tolist(), index.ends]
+            return [index.candidates, index.moment.tolist()]
         if self.name == "examples":
             found = load_examples(self.folder / "e", self.attributor)
             return [
