@@ -155,6 +155,6 @@ def test_a_page_answers_by_what_its_setting_names(monkeypatch):
     assert Settings.from_environment().search == "index"
     monkeypatch.setenv("ATTRIBUTION_SEARCH", "magic")
     with pytest.raises(
-        InputError, match="ATTRIBUTION_SEARCH is 'magic'; give auto, exact or index"
+        InputError, match="ATTRIBUTION_SEARCH is 'magic'; give auto, exact, index or ray"
     ):
         Settings.from_environment()

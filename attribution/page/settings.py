@@ -13,7 +13,7 @@ from attribution.errors import InputError
 from attribution.page.inputs import MAX_PROMPT
 
 PREFIX = "ATTRIBUTION_"
-SEARCH = r"^(auto|exact|index)$"
+SEARCH = r"^(auto|exact|index|ray://\S+)$"
 DEVICE = r"^(cpu|cuda|mps|xpu)(:\d{1,2})?$"  # to ask torch would take seconds
 
 
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     collection: Other = None  # likewise
     opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
     search: Annotated[
-        str, Field(pattern=SEARCH, description="auto, exact or index")
+        str, Field(pattern=SEARCH, description="auto, exact, index or ray://ADDRESS")
     ] = "auto"  # who answers; auto: the index where the cache has one
     examples: Other = None  # answers that are ready when the page opens, else the cache's own
     key: str = ""  # a folder for the key that reports are signed with, made on first use
