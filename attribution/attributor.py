@@ -28,11 +28,14 @@ from attribution.answer.calibration import (
 )
 from attribution.answer.copies import Copy, find_copies
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
+from attribution.answer.listed import Listed
 from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
 from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
-from attribution.cache.scoring import contributions, mean_feature, top, weighted
+from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.search import Exact, Search
+from attribution.cache.searches import search_named
 from attribution.cache.stamps import collection_of
 from attribution.cache.store import Cache, loaded_as, open_cache
 from attribution.cache.weights import read_weights
@@ -63,9 +66,12 @@ class Attributor:
         collection: Collection,
         cache: Cache,
         opt_out: str | Path | Requests | None = None,
+        search: str = "exact",
     ) -> None:
         collection = model.reads(collection)
         self.model, self.collection, self.cache = model, collection, cache
+        self.searched_by = search
+        self.search: Search | None = search_named(search, cache)  # None: every image is scored
         shared = isinstance(opt_out, Requests)
         self.requests = (
             opt_out if shared else Requests(collection, Path(opt_out) if opt_out else None)
@@ -98,17 +104,18 @@ class Attributor:
         device: str = "cpu",
         opt_out: str | Path | None = None,
         follow_links: bool = False,
+        search: str = "exact",
     ) -> "Attributor":
         """Load all three, each from a folder or by its Hub id, and check that they belong together.
 
         `opt_out` names a list of who is not to be shown, else `opt_out.json` in the collection's folder is used.
-        `follow_links` lets pictures be links to files outside that folder.
+        `follow_links` lets pictures be links to files outside that folder. `search` says who answers (cache/searches.py).
         """
         cache = local_folder(cache, "cache")
         loaded = DiffusionModel.from_pretrained(model, device, **loaded_as(cache))
         images = collection_of(collection, cache, follow_links)
         expected = {"model": loaded.fingerprint, "collection": images.fingerprint()}
-        return cls(loaded, images, open_cache(cache, expected), opt_out)
+        return cls(loaded, images, open_cache(cache, expected), opt_out, search)
 
     @property
     def method(self) -> str:
@@ -124,7 +131,8 @@ class Attributor:
         """Answer by another cache (a folder or a Hub id) of the same model and collection."""
         fingerprints = self.cache.header["fingerprints"]
         cache = open_cache(local_folder(folder, "cache"), fingerprints)
-        other = Attributor(self.model, self.collection, cache, self.requests)
+        by = self.searched_by
+        other = Attributor(self.model, self.collection, cache, self.requests, by)
         other.calibration = other.calibration or self.calibration  # neither knows a method
         other.look_alikes = other.look_alikes or self.look_alikes
         other.thumbnails = other.thumbnails or self.thumbnails
@@ -198,9 +206,9 @@ class Attributor:
         if not known or self.extractor.rule.contrasts:  # the method asks by words alone
             return {}
         bare = apply_kernel(unit(self.extractor.query(seen, [""])), self.cache.kernel)
-        parts, found = self.contributions(bare), {}
-        for concept in known:
-            first = top(weighted(parts, self.weights[concept]), AMONG)[0].tolist()
+        weights, found = torch.stack([self.weights[concept] for concept in known]), {}
+        nearest = self.nearest(bare * weights[..., None], AMONG).tolist()
+        for concept, first in zip(known, nearest, strict=True):
             shown = Counter(self.collection.labels[row].get(concept) for row in first)
             [(value, times)] = shown.most_common(1)
             share = sum(row.get(concept) == value for row in self.collection.labels) / len(self.collection)  # fmt: skip
@@ -208,6 +216,12 @@ class Attributor:
             if value in concepts[concept] and times >= AGREE and rare:
                 found[concept] = concepts[concept][value]
         return found
+
+    def nearest(
+        self, asked: Float[Tensor, "query group dim"], count: int
+    ) -> Int[Tensor, "query count"]:
+        """Give the first training images of weighted, kernelised queries, withheld or not."""
+        return self.order[(self.search or Exact(self.cache)).first(asked, count).places]
 
     def attribute(
         self, image: Image.Image, prompt: str = "", concepts: dict[str, str] | None = None
@@ -249,22 +263,23 @@ class Attributor:
             return answer
         return replace(
             answer,
-            list_p_values=self.lists.p_values(self.alike_to_lists(answer.scores, features, bare)),
+            list_p_values=self.lists.p_values(
+                self.alike_to_lists(answer.each_first(FIRST), features, bare)
+            ),
         )
 
     def alike_to_lists(
         self,
-        scores: dict[str, Float[Tensor, "train"]],
+        rows: dict[str, Int[Tensor, "ten"]],
         features: dict[str, Float[Tensor, "query group dim"]],
         bare: Float[Tensor, "query group dim"],
     ) -> dict[str, Float[Tensor, "part"]]:
-        """Say how alike one picture is to the first training images of every question, withheld or not.
+        """Say how alike one picture is to the first training images of every question, withheld or not, by their `rows`.
 
         `features` and `bare`, those under no words, are before the kernel.
         """
-        rows = {name: top(scores[name][None], FIRST)[0] for name in features}
-        places = self.places[torch.cat(list(rows.values()))].tolist()
-        tens = self.cache.features_at(places).split([len(some) for some in rows.values()])
+        places = self.places[torch.cat([rows[name] for name in features])].tolist()
+        tens = self.cache.features_at(places).split([len(rows[name]) for name in features])
         return {
             name: alikeness(torch.cat([feature, bare]), ten, self.cache.kernel)
             for (name, feature), ten in zip(features.items(), tens, strict=True)
@@ -282,14 +297,24 @@ class Attributor:
         `weights` are those of questions that the cache does not know.
         """
         used = {name: (self.weights | (weights or {}))[name] for name in asked}
-        parts = self.contributions(torch.stack(list(asked.values())))
-        scores = {
-            name: standardise(weighted(part[None], used[name]))[0]
-            for name, part in zip(asked, parts, strict=True)
-        }
         p_values = self.calibration.p_values(found) if self.calibration else {}
         about = self.collection, p_values, found, asked, used, self.requests
-        return Answer(scores, phrases, *about)
+        return Answer(self.scores(asked, used), phrases, *about)
+
+    def scores(
+        self,
+        asked: dict[str, Float[Tensor, "group dim"]],
+        weights: dict[str, Float[Tensor, "group"]],
+    ) -> dict[str, Float[Tensor, "train"]] | Listed:
+        """Score every training image for kernelised questions, standardised, or hand them to the search."""
+        if self.search:
+            vectors = {name: each * weights[name][:, None] for name, each in asked.items()}
+            return Listed.of(self.search, self.cache, self.order, vectors)
+        parts = self.contributions(torch.stack(list(asked.values())))
+        return {
+            name: standardise(weighted(part[None], weights[name]))[0]
+            for name, part in zip(asked, parts, strict=True)
+        }
 
     def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""

@@ -215,11 +215,14 @@ def hash_of(content: dict | list) -> str:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Keep every other process from writing this cache; the lock goes with the process."""
-    lock = FileLock(folder / "writing.lock")
+def writing(folder: Path, wait: float = 0, name: str = "writing.lock") -> Iterator[None]:
+    """Keep every other process from writing this cache; the lock goes with the process.
+
+    Another's end is waited for so many seconds. A lock of another `name` is for what may be written beside.
+    """
+    lock = FileLock(folder / name)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout as error:
         raise InputError(f"another process is writing {folder}; wait until it is done") from error
     except OSError as error:

@@ -9,9 +9,8 @@ other, and prints for each size
   pass_s        the contributions of one query to every image and group
   share_of_bare the time of a bare pass over the same mapped bytes (a sum of 64-bit words, both cores) over pass_s
   slider_s      new weights for all groups, and the best 20
-  scores_s      the same for a query that keeps no contributions: one pass, the best 20 (`best`)
+  scores_s      the same for a query that keeps no contributions: one pass, the best 20 (`Exact.first`)
   peak_mb       memory that the whole took, less the mapped files
-  index_s, recall_at_10, index_query_s  an approximate index, at 100,000 images (with faiss)
 
 `--update` writes benchmarks/results/scale.json and scale.png. Everything is in the page cache, as far as it fits.
 """
@@ -29,12 +28,11 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from attribution.cache.index import Index, build_index
-from attribution.cache.scoring import best, contributions, top, weighted
+from attribution.cache.scoring import contributions, top, weighted
+from attribution.cache.search import Exact
 from attribution.cache.shards import describe_shard, gram_of, shard_path, write_shard
 from attribution.cache.store import Cache, open_cache, write_header
 from attribution.files import file_hash, load_tensors
-from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.methods import FeatureConfig
 from attribution.pictures.collection import Row, fingerprint_of
 
@@ -44,7 +42,6 @@ from matplotlib import pyplot
 GROUPS, DIM, SHARD = 64, 16, 8192
 CENTRES = 200
 RESULTS = Path(__file__).parent / "results"
-INDEXED = 100_000  # images; a larger index takes the memory that it is there to save
 
 
 def rows_of(images: int, start: int, generator: torch.Generator) -> torch.Tensor:
@@ -107,6 +104,7 @@ def measure(folder: Path, images: int) -> dict:
     checked = seconds(lambda: [file_hash(folder / shard.name) for shard in cache.shards], 1)
     query = rows_of(1, 3, torch.Generator().manual_seed(2))
     weights = torch.rand(GROUPS)
+    asked = query * weights[:, None]
     parts = torch.empty(1, GROUPS, len(cache))
     contributions(query, cache, parts)  # warms up
     passes, bare = [], []
@@ -116,7 +114,7 @@ def measure(folder: Path, images: int) -> dict:
     slider = seconds(lambda: top(weighted(parts, weights), 20))
     peak = private_mb() - before
     size = sum(shard.bytes for shard in cache.shards)
-    row = {
+    return {
         "images": images,
         "gigabytes": round(size / 1e9, 3),
         "open_s": round(opened, 4),
@@ -125,29 +123,9 @@ def measure(folder: Path, images: int) -> dict:
         "bare_s": round(statistics.median(bare), 4),
         "share_of_bare": round(statistics.median(bare) / statistics.median(passes), 3),
         "slider_s": round(slider, 4),
-        "scores_s": round(seconds(lambda: best(query, weights, cache, 20), 1), 4),
+        "scores_s": round(seconds(lambda: Exact(cache).first(asked, 20), 1), 4),
         "peak_mb": round(peak, 1),
     }
-    return row | (measure_index(folder) if images == INDEXED else {})
-
-
-def measure_index(folder: Path) -> dict:
-    """Build an index and compare its ten best with the exact ones, for queries under random weights."""
-    cache = open_cache(folder, {})
-    built = seconds(lambda: build_index(cache), 1)
-    index = Index(cache)
-    queries = rows_of(50, 7, torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(4)
-    found = {"index_s": round(built, 1)}
-    weights = torch.rand(GROUPS, generator=generator)
-    exact = best(apply_kernel(queries, cache.kernel), weights, cache, 10).files
-    for probes in (1, 4, 16):
-        answer = index.best(queries, weights, 10, probes).files
-        hits = [len(set(a) & set(b)) / 10 for a, b in zip(exact, answer, strict=True)]
-        one = seconds(lambda p=probes: index.best(queries[:1], weights, 10, p))
-        found[f"recall_at_10_probes_{probes}"] = round(statistics.mean(hits), 3)
-        found[f"index_query_s_probes_{probes}"] = round(one, 5)
-    return found
 
 
 def plot(rows: list[dict], path: Path) -> None:

@@ -12,7 +12,7 @@ each reads what the one before it wrote:
   likeness     keep how training images look, to find copies and to compare with what the model learned
   examples     draw pictures that the page opens with, and take their gradients
   demo         write a page that needs no server: plain files with all answers to the examples
-  index        only for 100,000 images and more: answers without a pass over all
+  index        only for many images: answers without a pass over all
   remove       take an artist or a picture out, at once and for good
   retrain      for measuring: train a small model on many halves of the pictures
   evaluate     measure how often the answer is right

@@ -5,7 +5,8 @@ In: a model folder and an image folder. Out: a cache folder that belongs to exac
 goes on where it was, images that are new are added, images (or captions) that are gone are removed from disk and from
 the kernel's sums, and a damaged shard is made anew. Where more than a tenth of the images would be removed, `--remove`
 must say that it is meant. `accelerate launch -m precompute gradients ...` splits the work over processes and machines
-that share the output folder. Methods whose training features are the same (all that take the loss's gradient)
+that share the output folder; `--part i/n`, n jobs of Slurm, Ray or Kubernetes that know nothing of one another, in any order and
+as often as needed, after which the same command without it closes the cache. Methods whose training features are the same (all that take the loss's gradient)
 differ in the kernel or in their queries alone, so that one's shards serve the others.
 """
 
@@ -22,6 +23,7 @@ from accelerate import PartialState
 
 from attribution.cache.build import Built, build_cache
 from attribution.cache.origin import Origin, write_origin
+from attribution.cache.parts import make_part, part_named
 from attribution.cache.site import CacheConfig, Site
 from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
@@ -65,6 +67,12 @@ class GradientsConfig(CacheConfig, Layout):
         },
     )
     device: str = "cpu"
+    part: str = field(
+        default="",
+        metadata={
+            "help": "i/n: make the i-th of n parts of the shards, and do not close the cache"
+        },
+    )
     dry_run: bool = field(
         default=False,
         metadata={
@@ -78,10 +86,14 @@ class GradientsConfig(CacheConfig, Layout):
 
 def run(config: GradientsConfig) -> None:
     """Build the cache, or say what that would take."""
+    part_named(config.part or "1/1")
     state = PartialState(cpu=config.device == "cpu")
     model, collection = prepare(config, state)
     if config.dry_run:
         dry_run(Site.of(model, collection, Path(config.output_dir), config), state)
+        return
+    if config.part:
+        build_part(model, collection, config)
         return
     built = build(model, collection, config, state)
     if state.is_main_process:
@@ -147,6 +159,22 @@ def build(
         write_origin(folder, origin)
     state.destroy_process_group()  # else a process that ends first may take the others with it
     return built
+
+
+def build_part(model: DiffusionModel, collection: Collection, config: GradientsConfig) -> None:
+    """Make a part of the shards, and say what is left."""
+    with bar("gradients", "image", True) as on_step:
+        part = part_named(config.part)
+        made = make_part(model, collection, config.output_dir, config, part, on_step)
+    left = (
+        f"{made.others} shards of other parts are missing yet"
+        if made.others
+        else "all shards are there"
+    )
+    print(
+        f"part {config.part}: {made.made} of {made.shards} shards made in {config.output_dir}; {left}, and the same "
+        "command without --part closes the cache"
+    )
 
 
 def cuts(model: DiffusionModel) -> Callable[[str], bool]:

@@ -1,12 +1,13 @@
-"""Build an approximate index beside a large cache, to find its best images without a pass over all.
+"""Build an index beside a large cache, so that answers need no pass over all of it.
 
-In: a cache. Out: `rows-index.safetensors` in its folder. It needs faiss, the extra `index`. No answer
-asks it yet, only `benchmarks/scale.py`.
+In: a cache. Out: `rows-index.safetensors` in its folder (attribution/cache/index.py), which the page answers by from then
+on unless ATTRIBUTION_SEARCH=exact, and `Attributor.from_pretrained(..., search="index")`. What needs every picture's
+score is then not told: artists' shares, one artist's list, what if. It needs faiss, the extra `index`.
 """
 
 from dataclasses import dataclass, field
 
-from attribution.cache.index import WORTHWHILE, build_index
+from attribution.cache.index import CANDIDATES, WORTHWHILE, build_index
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.files import writing
@@ -17,7 +18,10 @@ class IndexConfig:
     """What decides an index."""
 
     cache_dir: str = "assets/cache"
-    cells: int = field(default=0, metadata={"help": "0: the square root of the number of images"})
+    candidates: int = field(
+        default=CANDIDATES,
+        metadata={"help": "training pictures of each question that are scored exactly"},
+    )
     force: bool = field(default=False, metadata={"help": "even for a small cache"})
 
 
@@ -30,5 +34,8 @@ def run(config: IndexConfig) -> None:
             "and exact, so give --force to build an index all the same"
         )
     with writing(cache.folder):
-        path = build_index(cache, config.cells or None)
-    print(f"{len(cache)} images in {path}, {path.stat().st_size / 1e6:.1f} MB")
+        path = build_index(cache, config.candidates)
+    print(
+        f"{len(cache)} images in {path}, {path.stat().st_size / 1e6:.1f} MB; the page answers by it from now on "
+        "(ATTRIBUTION_SEARCH=exact: by a pass over all)"
+    )

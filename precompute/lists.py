@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.answer.calibration import described
-from attribution.answer.lists import ADVICE, DRAWN, FILE, TOLD, stamp, write_lists
+from attribution.answer.lists import ADVICE, DRAWN, FILE, FIRST, TOLD, stamp, write_lists
 from attribution.answer.queries import Query, draw_queries
 from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.attributor import Attributor
@@ -144,4 +144,4 @@ def ask(attributor: Attributor, seen: Encoded, words: Words) -> dict[str, Float[
     bare = features.pop(WORDLESS)
     asked = {n: apply_kernel(f, attributor.cache.kernel)[0] for n, f in features.items()}
     answer = attributor.answer(asked, words, {})
-    return attributor.alike_to_lists(answer.scores, features, bare)
+    return attributor.alike_to_lists(answer.each_first(FIRST), features, bare)

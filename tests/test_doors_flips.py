@@ -36,7 +36,7 @@ def whole(attributor, tmp_path_factory):
         ["calibrate", *names, "--unrelated", "19", "--draws", "19", "--lists", "20"],
         ["likeness", *names],
         ["examples", *names, "--known", "2", "--output_dir", str(folder / "examples")],
-        ["index", "--cache_dir", str(folder), "--force", "--cells", "3"],
+        ["index", "--cache_dir", str(folder), "--force", "--candidates", "3"],
     ):
         assert main(step) == 0
     return folder
@@ -58,7 +58,7 @@ def answers(attributor, folder):
             lists and lists.fingerprint,
             opened.look_alikes and opened.look_alikes.codes.tolist(),
             opened.thumbnails and opened.thumbnails.grey.tolist(),
-            [index.places.tolist(), index.ends],
+            [index.candidates, index.moment.tolist()],
             [
                 (e.prompt, e.image.tobytes(), e.answer.scores["general"].tolist())
                 for e in load_examples(folder / "examples", opened)

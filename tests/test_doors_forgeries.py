@@ -347,14 +347,15 @@ FORGERIES = {
         "a field too few": told(LATENTS, put(..., "belongs_to")),
     },
     "index": {
-        "a place twice": tensors(INDEX, filled("places", 3), filled("places", 3, 1)),
-        "a place beyond": tensors(INDEX, filled("places", 10**12)),
-        "cells that end too late": tensors(INDEX, filled("ends", 10**12)),
-        "cells that end too early": tensors(INDEX, filled("ends", -1)),
         "narrow codes": tensors(INDEX, part("codes", (..., slice(9)))),
-        "centres that are no numbers": tensors(INDEX, filled("centres", float("nan"))),
-        "a billion cells": told(INDEX, put(10**9, "cells")),
-        "cells as text": told(INDEX, put("5", "cells")),
+        "rows of fewer pictures": tensors(INDEX, part("rows", slice(9))),
+        "rows of other numbers": tensors(INDEX, cast("rows", torch.int32)),
+        "codes of fewer pictures": tensors(INDEX, part("codes", slice(9))),
+        "centres that are no numbers": tensors(INDEX, filled("centroids", float("nan"))),
+        "a turn of another size": tensors(INDEX, part("turn", slice(1))),
+        "sums that cannot be": tensors(INDEX, filled("moment", 2.0)),
+        "a billion candidates": told(INDEX, put(10**9, "candidates")),
+        "candidates as text": told(INDEX, put("5", "candidates")),
     },
     "examples": {
         "a seed as text": told(EXAMPLES, put("1", "examples", 0, "seed")),
@@ -390,7 +391,7 @@ def test_the_forger_alone_changes_nothing(whole, forged, attributor):
     for one, other in zip(examples, others, strict=True):
         assert torch.equal(one.answer.scores["general"], other.answer.scores["general"])
     query = answer.feature(7)[None]
-    assert index.best(query, answer.weights["general"], 3).files[0]
+    assert len(index.first(query * answer.weights["general"][:, None], 3).places[0]) == 3
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Step:
         model, collection = self.attributor.model.name, self.pictures
         names = ["--cache_dir", str(self.cache)]
         if self.name == "index":
-            return ["index", *names, "--force", "--cells", str(3 + seed)]
+            return ["index", *names, "--force", "--candidates", str(3 + seed)]
         names += ["--train_data_dir", str(collection)]
         if self.name == "remove":
             return ["remove", *names, "--file", self.attributor.collection.files[3 * seed]]
@@ -145,7 +145,7 @@ class Step:
         """Give what can be read of the step's result; InputError where it is refused."""
         if self.name == "index":
             index = Index(open_cache(self.folder, {}))
-            return [index.places.tolist(), index.ends]
+            return [index.candidates, index.moment.tolist()]
         if self.name == "examples":
             found = load_examples(self.folder / "e", self.attributor)
             return [

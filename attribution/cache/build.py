@@ -83,7 +83,7 @@ def build_cache(
         raise InputError(f"output_dir {folder} cannot be made ({error}); choose another") from error
     with writing(site.folder) if state.is_main_process else nullcontext():
         plan, removed = _shared(state, lambda: _prepare(site))
-        _make(site, plan.new[state.process_index :: state.num_processes], on_step)
+        make_shards(site, plan.new[state.process_index :: state.num_processes], on_step)
         if state.is_main_process and method_named(config.method).kernel.before_projection:
             ensure_factors(site.folder, collection, site.extractor, config.factor_images, on_step)
         _finish(site, plan, state)
@@ -127,7 +127,7 @@ def _prepare(site: Site) -> tuple[Plan, int]:
     """Check what the folder belongs to, remove what is gone, and plan the rest; count what was removed."""
     folder, config = site.folder, site.config
     header = read_header(folder)
-    _check_settings(site, header)
+    check_settings(site)
     plan = site.plan()
     if plan.removes_much and not config.remove:
         names = ", ".join(sorted(row.file for row in plan.lost)[:SHOWN])
@@ -136,7 +136,6 @@ def _prepare(site: Site) -> tuple[Plan, int]:
             f"lacks them or says something else of them ({names} ...); give --remove if that is meant, "
             "or another output_dir"
         )
-    write_whole(folder / "settings.json", json.dumps(site.belongs_to, indent=1) + "\n")
     rewritten = sum(shard.bytes for shard in plan.kept if shard.name in plan.gone)
     needed = site.disk_needed(plan.images) + rewritten
     free = shutil.disk_usage(folder).free
@@ -152,9 +151,10 @@ def _prepare(site: Site) -> tuple[Plan, int]:
     return plan, removed
 
 
-def _check_settings(site: Site, header: dict | None) -> None:
-    """Refuse a folder, finished or not, whose features are of another kind."""
+def check_settings(site: Site) -> None:
+    """Refuse a folder, finished or not, whose features are of another kind, and note of which they are."""
     folder, belongs_to, found = site.folder, site.belongs_to, None
+    header = read_header(folder)
     path = folder / "settings.json"
     if header:
         found = {key: header.get(key) for key in ("features", "dtype")}
@@ -170,6 +170,7 @@ def _check_settings(site: Site, header: dict | None) -> None:
         raise InputError(
             f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
         )
+    write_whole(path, json.dumps(belongs_to, indent=1) + "\n")
 
 
 def remove_images(folder: Path, files: set[str], layout: Layout) -> int:
@@ -215,7 +216,7 @@ def _remove(folder: Path, header: dict, plan: Plan) -> None:
     _close(folder, header | {"fingerprints": fingerprints}, shards, gram)
 
 
-def _make(site: Site, new: list[tuple[int, list[int]]], on_step: OnStep | None) -> None:
+def make_shards(site: Site, new: list[tuple[int, list[int]]], on_step: OnStep | None) -> None:
     """Make the features of every new shard, some images at a time."""
     done, total = 0, sum(len(rows) for _, rows in new)
 

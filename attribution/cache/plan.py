@@ -40,8 +40,10 @@ class Plan:
         return sum(len(rows) for _, rows in self.new)
 
 
-def make_plan(folder: Path, collection: Collection, shard_size: int, form: Form) -> Plan:
-    """Compare the folder with the collection; write nothing."""
+def make_plan(
+    folder: Path, collection: Collection, shard_size: int, form: Form, unlisted: bool = True
+) -> Plan:
+    """Compare the folder with the collection; write nothing. `unlisted` counts what no header lists."""
     header = read_header(folder)
     listed = listed_shards(header) if header else []
     kept = [shard for shard in listed if is_sound(folder, shard, form)]
@@ -64,7 +66,7 @@ def make_plan(folder: Path, collection: Collection, shard_size: int, form: Form)
         stored |= some
     finished, names = [], {shard.name for shard in listed}
     next_number = header["next_number"] if header else 0
-    for path in sorted(folder.glob("features-*.safetensors")):
+    for path in sorted(folder.glob("features-*.safetensors")) if unlisted else ():
         if path.name in names or not SHARD_NAME.fullmatch(path.name):
             continue
         some = set(whole_rows(path, form))

@@ -3,15 +3,12 @@
     tau(q, n; w) = sum_j w_j C[q, j, n],    C[q, j, n] = <K_j q_j, g_j(n)>       (arXiv 2506.05647, eq. 3)
 
 The contributions C do not depend on the weights, so that re-weighting is one small product. Where even C is
-too large to keep, `best` holds no more than the best rows, and every process may score its own shards.
+too large to keep, search.py holds no more than the first rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -99,48 +96,3 @@ def mean_feature(cache: Cache) -> Float[Tensor, "group dim"]:
 def top(scores: Float[Tensor, "query train"], count: int) -> Int[Tensor, "query count"]:
     """Rank the best training images first; fewer where there are fewer."""
     return scores.topk(min(count, scores.shape[1]), dim=1).indices
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best rows of each query, best first."""
-
-    scores: Float[Tensor, "query count"]
-    files: list[list[str]]
-
-
-def best(
-    queries: Float[Tensor, "query group dim"],
-    weights: Float[Tensor, "group"],
-    cache: Cache,
-    count: int,
-) -> Best:
-    """Find the best rows without keeping the others; every process of a launch scores its own shards.
-
-    Under `accelerate launch`, each opens its part of the cache, `open_cache(..., part=(rank, world))`, and all
-    get the whole answer: each sends its own best, and those are merged. Nothing but `benchmarks/scale.py` asks it yet.
-    """
-    asked = queries * weights[:, None]
-    scores = torch.empty(len(queries), 0)
-    places = torch.empty(len(queries), 0, dtype=torch.long)
-    for start, stored in cache.stream():
-        found = sums(asked, stored)
-        here = torch.arange(start, start + stored.shape[2]).expand_as(found)
-        scores, places = torch.cat([scores, found], 1), torch.cat([places, here], 1)
-        order = top(scores, count)
-        scores, places = scores.gather(1, order), places.gather(1, order)
-    mine = [
-        [(value, cache.row(place).file) for value, place in zip(*pair, strict=True)]
-        for pair in zip(scores.tolist(), places.tolist(), strict=True)
-    ]
-    ranks = gather_object([mine]) if PartialState().num_processes > 1 else [mine]
-    merged = [
-        sorted((entry for rank in ranks for entry in rank[query]), key=lambda e: (-e[0], e[1]))[
-            :count
-        ]
-        for query in range(len(queries))
-    ]
-    return Best(
-        torch.tensor([[value for value, _ in row] for row in merged]),
-        [[file for _, file in row] for row in merged],
-    )

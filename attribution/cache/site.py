@@ -128,9 +128,10 @@ class Site:
             "model": self.extractor.model.fingerprint,
         }
 
-    def plan(self) -> Plan:
-        """Compare the folder with the collection; write nothing."""
-        return make_plan(self.folder, self.collection, self.config.shard_size, self.form)
+    def plan(self, unlisted: bool = True) -> Plan:
+        """Compare the folder with the collection; write nothing. `unlisted` counts what a stopped run left."""
+        size = self.config.shard_size
+        return make_plan(self.folder, self.collection, size, self.form, unlisted)
 
     def features(self, rows: list[int], on_batch: Callable[[int], None] | None = None) -> Tensor:
         """Make the features of some rows of the collection, a batch at a time; `on_batch` is told each one's size.

@@ -26,7 +26,7 @@ from attribution.cache.header import (
     loaded_as,
     read_header,
 )
-from attribution.cache.shards import ADVICE, Shard, check_shard, names_of_shard, restored
+from attribution.cache.shards import ADVICE, DTYPES, Shard, check_shard, names_of_shard, restored
 from attribution.errors import InputError
 from attribution.files import (
     Wanted,
@@ -111,14 +111,17 @@ class Cache:
 
     def features_at(self, places: list[int]) -> Float[Tensor, "place group dim"]:
         """Read some rows' features, at norm one, opening each shard once."""
-        found, start = torch.empty(len(places), *self.kernel.shape[:2]), 0
-        for shard in self.shards:
-            inside = [n for n, place in enumerate(places) if start <= place < start + shard.rows]
-            if inside:
-                stored = self.read(shard)["features"]
-                for n in inside:
-                    found[n] = restored(stored[..., places[n] - start])
-            start += shard.rows
+        return restored(self.stored_at(torch.tensor(places))).permute(2, 0, 1)
+
+    def stored_at(self, places: Int[Tensor, "place"]) -> Tensor:  # [group, dim, place]
+        """Read some rows as they are stored, opening each shard once."""
+        ends = torch.tensor([shard.rows for shard in self.shards]).cumsum(0)
+        owners, dtype = torch.bucketize(places, ends, right=True), DTYPES[self.header["dtype"]]
+        found = torch.empty(*self.kernel.shape[:2], len(places), dtype=dtype)
+        for number in owners.unique().tolist():
+            here, shard = (owners == number).nonzero()[:, 0], self.shards[number]
+            inside = places[here] - (ends[number] - shard.rows)
+            found[..., here] = self.read(shard)["features"][..., inside]
         return found
 
     def _find(self, place: int) -> tuple[Shard, int]:

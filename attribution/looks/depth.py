@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attribution.answer.answer import Answer
-from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
 from attribution.models.network import block_of
 
@@ -30,13 +29,8 @@ class Depth:
 
 def depth(attributor: Attributor, answer: Answer, row: int, /, **amounts: float | int) -> Depth:
     """Share one training image's score in a mix among ranges of noise and layers."""
-    amounts = amounts or {GENERAL: 1.0}
-    answer.mix(**amounts)  # refuses amounts that make no mix
-    total = sum(amounts.values())
-    parts = sum(
-        question_parts(attributor, answer, name, row) * (amount / total)
-        for name, amount in amounts.items()
-    )
+    shares = answer.shares(**amounts).items()  # refuses amounts that make no mix
+    parts = sum(question_parts(attributor, answer, name, row) * share for name, share in shares)
     ranges = attributor.extractor.config.ranges
     layers = attributor.extractor.projector.layers
     order = attributor.model.family.anatomy.in_order(layers)
@@ -53,8 +47,8 @@ def question_parts(
         return (asked * (attributor.feature(row) - attributor.mean_feature)).sum(1)
 
     # The spread follows from any image whose score is known, best from one far above the average.
-    best = int(answer.scores[name].argmax())
-    return centred(row) * (answer.scores[name][best] / centred(best).sum())
+    [best], [score] = answer.first(1, **{name: 1})
+    return centred(row) * (score / centred(int(best)).sum())
 
 
 def by_block(depth: Depth) -> dict[str, Float[Tensor, "range"]]:

@@ -18,6 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.answer.answer import Answer, standardise
+from attribution.answer.listed import Listed
+from attribution.answer.lists import FIRST
 from attribution.answer.questions import GENERAL, WORDLESS
 from attribution.attributor import Attributor
 from attribution.cache.scoring import sums, top
@@ -103,12 +105,18 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     entries, features = _read(folder, attributor)
     bare = features.pop(WORDLESS, None)
     asked = {name: apply_kernel(f, attributor.cache.kernel) for name, f in features.items()}
-    scores = _scores(asked, attributor)
+    scores = {} if attributor.search else _scores(asked, attributor)
+
+    def scores_of(number: int, names: list[str]) -> dict[str, Tensor] | Listed:
+        if scores:
+            return {name: scores[name][number] for name in names}
+        return attributor.scores({n: asked[n][number] for n in names}, attributor.weights)
+
     examples = []
     for number, entry in enumerate(entries):
         names, evidence = list(entry["phrases"]), entry["evidence"]
         answer = Answer(
-            {name: scores[name][number] for name in names},
+            scores_of(number, names),
             entry["phrases"],
             attributor.collection,
             attributor.calibration.p_values(evidence) if attributor.calibration else {},
@@ -120,7 +128,7 @@ def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
         if attributor.lists and bare is not None:
             its = slice(number, number + 1)
             alike = attributor.alike_to_lists(
-                answer.scores, {name: features[name][its] for name in names}, bare[its]
+                answer.each_first(FIRST), {name: features[name][its] for name in names}, bare[its]
             )
             answer = replace(answer, list_p_values=attributor.lists.p_values(alike))
         picture = picture_path(folder, number)
@@ -196,7 +204,6 @@ def leaning_on(
     answers: list[Answer], row: int, count: int, /, **amounts: float | int
 ) -> list[tuple[int, float]]:
     """Give the answers in which a training image scores highest, best first: each one's place and the score."""
-    mixes = [answer.mix(**(amounts or {GENERAL: 1.0}))[row] for answer in answers]
-    scores = torch.tensor(mixes)
+    scores = torch.tensor([answer.score(row, **amounts) for answer in answers])
     order = top(scores[None], count)[0].tolist()
     return [(place, float(scores[place])) for place in order]

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from attribution.answer.answer import Answer
 from attribution.answer.calibration import Calibration, evidence, p_value
-from attribution.answer.lists import FEWEST, Alike
+from attribution.answer.lists import FEWEST, FIRST, Alike
 from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.attributor import Attributor
-from attribution.cache.scoring import weighted
 from attribution.cache.weights import FitConfig, fit_queries, read_weights
 from attribution.errors import InputError
 from attribution.gradients.kernel import apply_kernel
@@ -119,11 +118,11 @@ def alike_without(
     found, first = [], FIRST_SEED["others"] + seed * MAX_QUERIES
     for some in asked_pictures(attributor, phrase, prompts, first, progress, wordless=True):
         kernelised = apply_kernel(some[ASKED], attributor.cache.kernel)
-        scores = weighted(attributor.contributions(kernelised), weights)
-        for row in range(len(scores)):
+        rows = attributor.nearest(kernelised * weights[:, None], FIRST)
+        for row in range(len(rows)):
             each = {ASKED: some[ASKED][row : row + 1]}
             bare = some[WORDLESS][row : row + 1]
-            found.append(attributor.alike_to_lists({ASKED: scores[row]}, each, bare)[ASKED])
+            found.append(attributor.alike_to_lists({ASKED: rows[row]}, each, bare)[ASKED])
     return torch.stack(found)
 
 
@@ -151,7 +150,7 @@ def with_concept(
     more = attributor.answer({name: asked}, phrases, found, {name: concept.weights})
     listed = {}
     if lists and concept.others is not None and bare is not None:
-        alike = attributor.alike_to_lists(more.scores, features, bare)[name]
+        alike = attributor.alike_to_lists(more.each_first(FIRST), features, bare)[name]
         by_others = lists.p_value_among(concept.others, alike)
         listed = {name: max(by_others, answer.list_p_values.get(GENERAL, 1.0))}
     return replace(

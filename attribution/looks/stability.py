@@ -16,9 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from attribution.answer.answer import Answer
-from attribution.answer.questions import GENERAL, Questions, query_features
+from attribution.answer.questions import Questions, query_features
 from attribution.attributor import Attributor
-from attribution.cache.scoring import top
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import apply_kernel
@@ -38,8 +37,10 @@ class Stability:
 
     def stays(self, count: int = 12, **amounts: float | int) -> Float[Tensor, "train"]:
         """Give the share of repeats in which a training image is among the first 2 x count of a mix."""
-        mixes = torch.stack([r.mix(**(amounts or {GENERAL: 1.0})) for r in self.repeats])
-        return torch.zeros_like(mixes).scatter_(1, top(mixes, 2 * count), 1.0).mean(0)
+        stays = torch.zeros(self.repeats[0].images)
+        for repeat in self.repeats:
+            stays[repeat.first(2 * count, **amounts)[0]] += 1
+        return stays / len(self.repeats)
 
 
 def stability(

@@ -170,7 +170,7 @@ def load(settings: Settings) -> Hall:
             )
     attributor = Attributor.from_pretrained(
         settings.model or origin.model, first, settings.collection or origin.collection,
-        settings.device, settings.opt_out or None, settings.follow_links,
+        settings.device, settings.opt_out or None, settings.follow_links, settings.search,
     )  # fmt: skip
     others = tuple(attributor.with_cache(folder) for folder in rest)
     if unasked := [c for c in attributor.collection.concepts if c not in attributor.weights]:

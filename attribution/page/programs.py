@@ -11,17 +11,19 @@ from attribution.page.session import LEVEL, Session
 
 def as_json(desk: Desk, seen: Session, count: int) -> dict:
     """Give an answer to a program."""
-    answer, share = seen.answer, portions(seen.answer.mix(**seen.mix))
+    answer = seen.answer
+    share = portions(answer.mix(**seen.mix)).tolist() if answer.whole else None
     hidden = answer.hidden_among(count, **seen.mix)
     sources = [
-        {"rank": s.rank, "score": round(s.score, 4), "share": round(float(share[s.index]), 4)} | row_json(desk, s.index)
+        {"rank": s.rank, "score": round(s.score, 4), "share": share and round(share[s.index], 4)} | row_json(desk, s.index)
         for s in seen.shown(count)
     ]  # fmt: skip
     return {
         "method": seen.method, "phrases": answer.phrases, "mix": seen.mix,
         "p_values": answer.p_values, "level": LEVEL, "sources": sources, "withheld": hidden,
         "stands_out": bool(answer.p_values) and answer.stands_out(LEVEL),
-        "artists": [vars(share) for share in shares(desk, seen)], "model": desk.choices.model,
+        "artists": [vars(each) for each in shares(desk, seen)] if answer.whole else None,
+        "searched": answer.searched, "model": desk.choices.model,
         "copies": copies_json(desk, seen), "verdict": verdict_json(desk, seen),
         "drawn": {"known": seen.seed is not None, "p_value": answer.drawn},
     }  # fmt: skip

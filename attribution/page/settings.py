@@ -14,6 +14,7 @@ from attribution.page.inputs import MAX_PROMPT
 from attribution.page.language import ENGLISH, languages
 
 PREFIX = "ATTRIBUTION_"
+SEARCH = r"^(auto|exact|index|ray://\S+)$"
 DEVICE = r"^(cpu|cuda|mps|xpu)(:\d{1,2})?$"  # to ask torch would take seconds
 TONGUES = " or ".join(languages())
 LANGUAGE = f"^({'|'.join(languages())})$"
@@ -49,6 +50,9 @@ class Settings(BaseSettings):
     cache: Places = ("assets/cache",)  # one for each method
     collection: Other = None  # likewise
     opt_out: str = ""  # a list of who is not to be shown, else opt_out.json in the collection
+    search: Annotated[
+        str, Field(pattern=SEARCH, description="auto, exact, index or ray://ADDRESS")
+    ] = "auto"  # who answers; auto: the index where the cache has one
     examples: Other = None  # answers that are ready when the page opens, else the cache's own
     key: str = ""  # a folder for the key that reports are signed with, made on first use
     contact: Annotated[str, Field(max_length=200, description="how to reach you")] = ""

@@ -39,6 +39,10 @@ THUMBNAIL = 160  # pixels, at most
 SHOWN = 640  # pixels of the longest side of a picture that is looked at
 ENLARGED = 192  # pixels that the traced picture is shown with
 
+UNSHARED = (
+    "Artists' shares need the score of every training picture, and here the first alone are known."
+)
+
 KINDS = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 
 TEMPLATES = Environment(
@@ -153,19 +157,21 @@ class Views:
         rows = self.table(session)
         for row in rows:
             row["ticked"] = row["row"] in (ticked or [])
-        scores = session.answer.scores.values()
+        answer = session.answer
+        most = max(float(answer.first(1, **{name: 1})[1]) for name in answer.scores)
         link = session.link() or "?"  # of an upload the address says nothing
         return render(
             "ranked", rows=rows, first=FIRST, link=link if linked else "", artist=session.artist,
             mix=in_a_row([Sentence(question_of(name)) for name in session.mix]), evidence=session.verdict.evidence,
             different=session.likeness is not None and sum(not row["alike"] for row in rows),
-            most=max(float(each.max()) for each in scores), most_alike=self.most_alike(session),
-            forgets=self.choices.forgets, hidden=session.answer.hidden_among(COUNT, **session.mix),
+            most=most, said="" if answer.whole else answer.searched["said"], most_alike=self.most_alike(session),
+            forgets=self.choices.forgets, hidden=answer.hidden_among(COUNT, **session.mix),
         )  # fmt: skip
 
     def table(self, session: Session) -> list[dict]:
         """Give what is known of each training image that is shown, for all ways of showing it."""
-        share = portions(session.answer.mix(**session.mix))
+        answer = session.answer
+        share = portions(answer.mix(**session.mix)) if answer.whole else None
         place = None if session.likeness is None else ranks(session.likeness)
         near, steady = len(self.visible) * NEAREST, session.steady()
         return [
@@ -173,7 +179,7 @@ class Views:
                 **self.about(source.index),
                 "rank": source.rank,
                 "score": source.score,
-                "share": float(share[source.index]),
+                "share": None if share is None else float(share[source.index]),
                 "likeness": None if place is None else int(place[source.index]),
                 "alike": place is None or bool(place[source.index] <= near),
                 "steady": None if steady is None else float(steady[source.index]),
@@ -190,9 +196,11 @@ class Views:
         return [self.about(row) | {"named": row in named} for row in best]
 
     def artists(self, session: Session) -> str:
-        """Show every artist's share, with its interval, as bars."""
+        """Show every artist's share, with its interval, as bars; or say that it takes every score."""
         if not self.visible.has("artist"):
             return ""
+        if not session.answer.whole:
+            return self.message(say(UNSHARED))
         shares = [s for s in session.answer.artists(**session.mix) if s.share >= SMALLEST]
         about = render("artists", shares=shares, artist=session.artist)
         return self.judged(session, "artists", about)
@@ -200,9 +208,11 @@ class Views:
     def closer(self, session: Session, row: int, blocks: dict[str, torch.Tensor]) -> str:
         """Show one training image beside the picture, with all that is known of it."""
         answer, known, steady = session.answer, len(self.visible), session.steady()
-        scores = {question_of(n): float(s[row]) for n, s in answer.scores.items()}
-        share = float(portions(answer.mix(**session.mix))[row])
-        more = {"part of all that stands out": say("{share:.1f} %", share=100 * share)}
+        scores = {question_of(n): answer.score(row, **{n: 1}) for n in answer.scores}
+        more = {}
+        if answer.whole:
+            share = float(portions(answer.mix(**session.mix))[row])
+            more["part of all that stands out"] = say("{share:.1f} %", share=100 * share)
         if session.likeness is not None:
             place = int(ranks(session.likeness)[row])
             more["plain likeness"] = say("number {n:,} of {known:,}", n=place, known=known)

@@ -84,6 +84,11 @@ SHAPE = {
         "lists?": {str: float},  # p-values of each question's first ten
     },
     "copies?": [{"file": str, "digest": str, "same": bool, "mirrored": bool}],  # nearest first
+    "searched?": {
+        "by": str,
+        "whole": bool,
+        "said": str,
+    },  # where not every image was scored; then no artists
     "sources": [
         {
             "rank": int,
@@ -161,6 +166,7 @@ def make_report(
             **({"lists": listed} if listed else {}),
         },
         **({} if copies is None else {"copies": found}),
+        **({} if answer.whole else {"searched": answer.searched}),
         "sources": [
             {
                 "rank": source.rank,
@@ -186,8 +192,8 @@ def make_report(
 
 
 def artists_of(answer: Answer, mix: dict[str, float | int]) -> list[Share]:
-    """Give the artists who have a share; none where the collection names no artists."""
-    if not answer.visible.has("artist"):
+    """Give the artists who have a share; none where the collection names no artists, or not every image was scored."""
+    if not (answer.whole and answer.visible.has("artist")):
         return []
     return [share for share in answer.artists(**mix) if share.high > 0]
 
@@ -295,7 +301,7 @@ def _check_content(report: Report) -> None:
         "the order of the scores": scores == sorted(scores, reverse=True),
         "the files": len(set(files)) == len(files),
         "the copies": len({copy["file"] for copy in copies}) == len(copies) <= LAST,
-        "the artists": len(set(artists)) == len(artists),
+        "the artists": len(set(artists)) == len(artists) and not (artists and "searched" in report),
     }
     for place, fine in sound.items():
         if not fine:

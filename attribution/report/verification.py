@@ -63,6 +63,8 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     )  # fmt: skip
     if "copies" not in report:  # written where nobody looked for any
         again.pop("copies", None)
+    if "searched" in report and answer.whole:  # more is known here
+        again |= {"searched": report["searched"], "artists": []}
     return [
         *reasons,
         *drawn_otherwise(attributor.model, image, origin),
