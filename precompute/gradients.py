@@ -25,6 +25,7 @@ from attribution.cache.origin import Origin, write_origin
 from attribution.cache.site import CacheConfig, Site
 from attribution.cache.stamps import read_stamps
 from attribution.cache.store import layout_of
+from attribution.errors import InputError
 from attribution.models.diffusion import MIXED, DiffusionModel
 from attribution.models.precision import PRECISIONS
 from attribution.pictures.check import check_collection
@@ -32,6 +33,7 @@ from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in
 from attribution.pictures.size import size_of
 from precompute.bar import bar
+from precompute.room import Way, told
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,16 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
         read_stamps(folder),
     )
     device = config.device if state.num_processes == 1 else str(state.device)
-    model = DiffusionModel.from_pretrained(
-        config.pretrained_model_name_or_path, device,
-        size_of(config.resolution) if config.resolution else None, config.precision,
-    )  # fmt: skip
+    size = size_of(config.resolution) if config.resolution else None
+    name = config.pretrained_model_name_or_path
+    if config.dry_run:
+        longest = max(collection.captions, key=len)
+        said, fits = told(name, size, way_of(config), device, longest)
+        if not fits:
+            raise InputError(said)
+        if state.is_main_process:
+            print(said)
+    model = DiffusionModel.from_pretrained(name, device, size, config.precision)
     model.only_when_needed = config.offload_encoders
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:
@@ -117,6 +125,14 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
         if found.broken and config.skip_broken:
             collection = collection.without(found.broken)
     return model, collection
+
+
+def way_of(config: GradientsConfig) -> Way:
+    """Give the options that decide memory."""
+    return Way(
+        config.features(), config.batch_size, config.gradient_checkpointing, config.offload_encoders,
+        config.timesteps_at_once, config.precision,
+    )  # fmt: skip
 
 
 def build(

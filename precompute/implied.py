@@ -14,6 +14,7 @@ HARMLESS = (
     "device",
     "dry_run",
     "batch_size",
+    "timesteps_at_once",
     "gradient_checkpointing",
     "compiled",
     "work_dir",

@@ -53,6 +53,12 @@ class CacheConfig:
     )
     shard_size: int = 256
     batch_size: int = 8
+    timesteps_at_once: int = field(
+        default=0,
+        metadata={
+            "help": "of a picture; fewer take less memory and more time; 0: all of a batch of pictures"
+        },
+    )
     seed: int = 0
     remove: bool = field(
         default=False, metadata={"help": "even more than a tenth of the images that are there"}
@@ -62,6 +68,10 @@ class CacheConfig:
         for name in ("shard_size", "batch_size", "factor_images"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above zero")
+        if self.timesteps_at_once < 0:
+            raise InputError(
+                f"timesteps_at_once is {self.timesteps_at_once}; it must be at least 1, or 0 for all"
+            )
         if not 0 <= self.damping < float("inf"):
             raise InputError(
                 f"damping is {self.damping}; it must be above zero, or 0 to have it chosen"
@@ -99,6 +109,7 @@ class Site:
     ) -> "Site":
         """Draw the projections, and refuse at once what the method cannot do with this model."""
         extractor = FeatureExtractor(model, config.features())
+        extractor.at_once = config.timesteps_at_once
         if method_named(config.method).kernel.before_projection:
             layers_of(extractor.projector)
         return cls(Path(folder), collection, extractor, config)

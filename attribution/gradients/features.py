@@ -54,6 +54,7 @@ class FeatureExtractor:
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
         self.noise_seed = config.seed
+        self.at_once = 0  # timesteps that are run together; 0: all of a batch
         self.apart = (
             False  # whether examples are run one at a time, since the network packs its rows
         )
@@ -102,7 +103,7 @@ class FeatureExtractor:
 
         def make(some: Encoded, prompts: list[str]) -> Tensor:
             trials = self.trials(some, prompts)
-            features, residual = self._project(trials, self.objective)
+            features, residual = self.project(trials, self.objective)
             return features * residual[..., None, None] if self.config.residual else features
 
         return self._joined(make, seen, prompts, batch_size)
@@ -120,7 +121,7 @@ class FeatureExtractor:
         def make(some: Encoded, prompts: list[str]) -> Tensor:
             trials = self.trials(some, prompts, self.rule.trials)
             if not self.preconditioner:
-                return self._project(trials, objective, grid)[0]
+                return self.project(trials, objective, grid)[0]
             if grid:
                 raise InputError("EK-FAC's features have no places; choose another method for maps")
             return self._precondition(trials, objective, self.preconditioner)
@@ -144,12 +145,13 @@ class FeatureExtractor:
         parts = [make(seen.at(some), [prompts[row] for row in some]) for some in rows]
         return torch.cat(parts).flatten(1, 2).float().cpu()
 
-    def _project(
+    def project(
         self, trials: Trials, objective: Objective, grid: Grid | None = None
     ) -> tuple[
         Float[Tensor, "image range layer *cell dim"],
         Float[Tensor, "image range"],  # root mean square residual
     ]:
+        """Give projected gradients of trials, and how far the outputs were from their targets."""
         config, errors = self.config, []
         count = len(trials.noisy) // config.timesteps
 
@@ -160,7 +162,7 @@ class FeatureExtractor:
 
         rows, gradients = config.rows_together, None
         examples = len(trials.noisy) // rows
-        if not (self.apart or trials.conditions.ragged):
+        if not (self.at_once or self.apart or trials.conditions.ragged):
             try:
                 gradients = self.projector(lambda: values(trials), examples, grid)
             except PackedRows:
@@ -168,10 +170,19 @@ class FeatureExtractor:
                 errors.clear()
         if gradients is None:
             some = [trials.at(slice(i * rows, (i + 1) * rows)) for i in range(examples)]
-            alone = [self.projector(lambda one=one: values(one), 1, grid) for one in some]
-            gradients = torch.cat(alone)
+            gradients = torch.cat([self._alone(values, one, grid) for one in some])
         residuals = torch.cat(errors).unflatten(0, (count, config.ranges, -1)).mean(2).sqrt()
         return self._ranges(gradients, bool(grid)), residuals
+
+    def _alone(
+        self, values: Callable[[Trials], Tensor], one: Trials, grid: Grid | None
+    ) -> Float[Tensor, "1 layer *cell proj_dim"]:
+        """Sum the projected gradients of one example's rows, so many at once; projections are linear."""
+        rows = len(one.noisy)
+        step = self.at_once or rows
+        parts = [one.at(slice(first, first + step)) for first in range(0, rows, step)]
+        found = [self.projector(lambda part=part: values(part), 1, grid) for part in parts]
+        return torch.stack(found).sum(0)
 
     def _precondition(
         self, trials: Trials, objective: Objective, preconditioner: Preconditioner

@@ -73,7 +73,7 @@ class _Tap(torch.autograd.Function):
         device = gradient.device.type
         sums_in_float32 = (
             torch.autocast(device, enabled=False)
-            if torch.is_autocast_enabled(device)
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
             else nullcontext()
         )
         with sums_in_float32:

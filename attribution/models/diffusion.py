@@ -10,7 +10,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from attribution.errors import InputError
 from attribution.models import adapters
 from attribution.models.conditions import Conditions
 from attribution.models.families import FAMILIES, Family
-from attribution.models.parts import check, load
+from attribution.models.parts import check, described, load
 from attribution.models.precision import PRECISIONS
 from attribution.models.quantised import is_quantised, plain_tensors
 from attribution.models.schedule import Flow, Schedule, schedule_of
@@ -80,6 +80,20 @@ class DiffusionModel:
         model.pipeline.set_progress_bar_config(disable=True)
         for part in model.networks:
             part.requires_grad_(False).eval().to(device)
+        return model
+
+    @classmethod
+    def described(
+        cls, name: str | Path, size: Size | None = None, precision: str = "fp32"
+    ) -> "DiffusionModel":
+        """Describe a model that holds no numbers (on torch's meta device), as it would be loaded."""
+        base, added = adapters.split_name(name)
+        folder, _ = located(base, check)
+        model = cls(described(folder, precision), str(name), asked_size=size)
+        adapters.add(model.pipeline, added)
+        model._check_size()
+        for part in model.networks:
+            part.requires_grad_(False).eval().to("meta")
         return model
 
     def save(self, folder: Path) -> None:
@@ -262,7 +276,8 @@ class DiffusionModel:
             ]
             return torch.cat(parts)
         level = self.schedule.level(timesteps)
-        with torch.autocast(self.device.type, torch.bfloat16, self.mixed_precision == "bf16"):
+        mixed = self.mixed_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext():
             seen = noisy.to(self.dtype)
             predicted = self.family.output(self.pipeline, seen, level, conditions.tensors)
         if predicted.shape[1] > noisy.shape[1]:  # the rest is a learned variance

@@ -69,21 +69,49 @@ def load(
     What a single file holds of them is taken from it.
     """
     check(folder)
-    index, name = read_config(folder / "model_index.json"), class_of(folder)
-    family = FAMILIES[name]
-    classes = {part: index[part][1] for part in family.classes if (index.get(part) or [None])[0]}
-    networks = {part: kind for part, kind in classes.items() if part in family.networks}
+    networks = networks_of(folder)
     _check_room(folder, _check_parameters(folder, networks, file), precision, device)
-    found: dict[str, Any] = dict.fromkeys(family.classes)
+    found = {}
     for part, kind in networks.items():
         held = file if file and file.holds(part, kind) else None
         found[part] = _network(folder / part, kind, precision, held)
+    return _assembled(folder, found)
+
+
+def described(folder: Path, precision: str = "fp32") -> DiffusionPipeline:
+    """Put a folder's parts together from its configs alone, networks without numbers (on torch's meta device)."""
+    check(folder)
+    found = {}
+    for part, kind in networks_of(folder).items():
+        found[part] = _outline(folder / part, kind).to(PRECISIONS[precision])
+        if hasattr(found[part], "set_attn_implementation"):  # others look into masks for numbers
+            found[part].set_attn_implementation("eager")
+    return _assembled(folder, found)
+
+
+def networks_of(folder: Path) -> dict[str, str]:
+    """Give the class of each part that has parameters, the denoiser first."""
+    return {k: v for k, v in _classes(folder).items() if k in FAMILIES[class_of(folder)].networks}
+
+
+def _classes(folder: Path) -> dict[str, str]:
+    """Give the class of each part but the sampler, in the family's order."""
+    index = read_config(folder / "model_index.json")
+    parts = FAMILIES[class_of(folder)].classes
+    return {part: index[part][1] for part in parts if (index.get(part) or [None])[0]}
+
+
+def _assembled(folder: Path, networks: dict[str, torch.nn.Module]) -> DiffusionPipeline:
+    """Add tokenizers and sampler to networks, and make the pipeline."""
+    index, name = read_config(folder / "model_index.json"), class_of(folder)
+    family = FAMILIES[name]
+    found: dict[str, Any] = dict.fromkeys(family.classes) | networks
     try:
         sampler = getattr(diffusers, index["scheduler"][1])
         found["scheduler"] = sampler.from_pretrained(folder / "scheduler", local_files_only=True)
         if not family.flow:
             _try(found["scheduler"])
-        for part, kind in classes.items():
+        for part, kind in _classes(folder).items():
             if part not in networks:
                 encoder = found[part.replace("tokenizer", "text_encoder")]
                 found[part] = _tokenizer(folder / part, _class(kind), encoder)
@@ -134,7 +162,7 @@ def _network(
         except InputError:
             raise
         except Exception as error:  # whatever the libraries make of any file
-            raise _not_loaded(file.path, error) from error
+            raise _not_loaded(f"{file.path} with the configs of {folder.parent}", error) from error
     options = {
         "use_safetensors": True,
         "local_files_only": True,
@@ -167,7 +195,7 @@ def _try(sampler: SchedulerMixin) -> None:
             sample = trial.step(torch.zeros_like(seen), timestep, sample).prev_sample
 
 
-def _not_loaded(folder: Path, error: Exception) -> InputError:
+def _not_loaded(folder: Path | str, error: Exception) -> InputError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return InputError(f"no diffusers pipeline could be loaded from {folder}: {reason:.300}")
 
@@ -219,12 +247,7 @@ def _check_parameters(
         own = not (file and file.holds(part, kind))
         paths = _parameter_files(folder / part, _stem(kind)) if own else [file.path]
         held = sum(path.stat().st_size for path in paths)
-        try:
-            with torch.device("meta"):  # no memory
-                network = _described(folder / part, _class(kind))
-        except Exception as error:  # whatever the libraries make of any config
-            raise _not_loaded(folder, error) from error
-        wanted = sum(parameter.numel() for parameter in network.parameters())
+        wanted = sum(each.numel() for each in _outline(folder / part, kind).parameters())
         if wanted > held:  # a parameter takes a byte or more
             raise InputError(
                 f"the config of {part} in {folder} describes {wanted} parameters and its files hold {held} bytes; "
@@ -236,12 +259,8 @@ def _check_parameters(
 
 def _check_room(folder: Path, counts: dict[str, int], precision: str, device: str) -> None:
     """Refuse a model whose parameters alone do not fit into the device's memory, and say what would."""
-    free = _free(device)
-    narrow = {part for part in counts if read_config(folder / part / "config.json", quantised=True).get(KEY)}
-    needed = {
-        name: sum(n * (1 if part in narrow else kind.itemsize) for part, n in counts.items())
-        for name, kind in PRECISIONS.items()
-    }
+    free = free_bytes(device)
+    needed = {name: sum(bytes_of(folder, counts, name).values()) for name in PRECISIONS}
     if needed[precision] <= free:
         return
     parts = ", ".join(f"{part} {count / 1e6:,.0f} M" for part, count in counts.items())
@@ -249,11 +268,30 @@ def _check_room(folder: Path, counts: dict[str, int], precision: str, device: st
     advice = f"give --precision {smaller[0]}" if smaller else "take a machine or a device with more"
     raise InputError(
         f"{folder} has {parts} parameters, {needed[precision] / 1e9:.1f} GB in {precision}, and {device} has "
-        f"{free / 1e9:.1f} GB free; {advice}"
+        f"{free / 1e9:.1f} GB free; {advice} (--dry_run says more)"
     )
 
 
-def _free(device: str) -> int:
+def bytes_of(folder: Path, counts: dict[str, int], precision: str) -> dict[str, int]:
+    """Give the bytes that each part's parameters take; of a quantised part one for each."""
+    paths = {part: folder / part / "config.json" for part in counts}
+    narrow = {part for part, path in paths.items() if read_config(path, quantised=True).get(KEY)}
+    size = PRECISIONS[precision].itemsize
+    return {part: count * (1 if part in narrow else size) for part, count in counts.items()}
+
+
+def parameter_bytes(name: str | Path, precision: str) -> dict[str, int]:
+    """Give the bytes that each part of a model takes by its configs, the denoiser first; adapters do not count."""
+    folder, _ = located(split_name(name)[0], check)
+    check(folder)
+    counts = {
+        part: sum(each.numel() for each in _outline(folder / part, kind).parameters())
+        for part, kind in networks_of(folder).items()
+    }
+    return bytes_of(folder, counts, precision)
+
+
+def free_bytes(device: str) -> int:
     """Give the bytes that are free on a device; what another kind of device has is not known, and not limited here."""
     kind = torch.device(device).type
     if kind == "cuda":
@@ -261,10 +299,16 @@ def _free(device: str) -> int:
     return psutil.virtual_memory().available if kind == "cpu" else 2**63
 
 
-def _described(folder: Path, kind: Any) -> torch.nn.Module:
-    if hasattr(kind, "config_class"):  # of transformers
-        return kind(kind.config_class.from_pretrained(folder))
-    return kind.from_config(kind.load_config(folder, local_files_only=True))
+def _outline(folder: Path, name: str) -> torch.nn.Module:
+    """Make a network as its config describes it, which takes no memory."""
+    kind = _class(name)
+    try:
+        with torch.device("meta"):
+            if hasattr(kind, "config_class"):  # of transformers
+                return kind(kind.config_class.from_pretrained(folder))
+            return kind.from_config(kind.load_config(folder, local_files_only=True))
+    except Exception as error:  # whatever the libraries make of any config
+        raise _not_loaded(folder.parent, error) from error
 
 
 def _stem(kind: str) -> str:
