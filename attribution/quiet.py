@@ -8,16 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 IMPORTS = "transformers.utils.import_utils"  # the logger
+QUANTISED = (
+    "torchao",
+    "diffusers.quantizers.torchao.torchao_quantizer",
+)  # of kernels and types that nothing here uses
+NEWS_OF_NONE = (
+    "ImageProcessor` requires torchvision", "Failed to load /", "Unable to import `torchao` Tensor objects",
+)  # fmt: skip
 
 
 def drop_import_warnings() -> None:
-    """Drop transformers' word, whenever diffusers is imported, on image processors that no step of ours uses."""
-    logging.getLogger(IMPORTS).addFilter(is_news)
+    """Drop what is said whenever diffusers is imported: of image processors and of torchao's kernels that no step of ours uses."""
+    for name in (IMPORTS, *QUANTISED):
+        logging.getLogger(name).addFilter(is_news)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Tell whether a record says more than that an image processor does without torchvision."""
-    return "ImageProcessor` requires torchvision" not in str(record.msg)
+    """Tell whether a record says more than that an image processor does without torchvision, or torchao without kernels."""
+    return not any(text in str(record.msg) for text in NEWS_OF_NONE)
 
 
 @contextmanager

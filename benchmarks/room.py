@@ -10,7 +10,7 @@ picture's gradients are made there (attribution/gradients/memory.py): 10 timeste
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import diffusers
 import torch
@@ -97,9 +97,8 @@ def described(make: Callable[[], DiffusionPipeline]) -> DiffusionModel:
     return model
 
 
-def rows_of(make: Callable[[], DiffusionPipeline]) -> list[dict]:
+def rows_of(make: Callable[[], DiffusionPipeline]) -> Iterator[dict]:
     """Give a row for all timesteps at once, without and with checkpointing, and for one at a time."""
-    rows = []
     for checkpointing, at_once in ((False, 0), (True, 0), (False, 1), (True, 1)):
         model, started = described(make), time.perf_counter()
         denoiser, *rest = (sum(p.numel() for p in n.parameters()) for n in model.networks)
@@ -108,15 +107,12 @@ def rows_of(make: Callable[[], DiffusionPipeline]) -> list[dict]:
         config = FeatureConfig(layers="adapter")
         batch = bytes_beside_parameters(model, config, 1, CAPTION, at_once)
         groups = len(FeatureExtractor(model, config).groups)
-        rows.append(
-            {
+        yield {
                 "model": make.__name__, "checkpointing": checkpointing, "timesteps_at_once": at_once or config.timesteps,
                 "denoiser_gb": round(2 * denoiser / GB, 2), "denoiser_in_eight_bits_gb": round(denoiser / GB, 2),
                 "encoders_gb": round(2 * sum(rest) / GB, 2), "picture_gb": round(batch / GB, 2),
                 "groups": groups, "seconds": round(time.perf_counter() - started, 1),
-            }
-        )  # fmt: skip
-    return rows
+            }  # fmt: skip
 
 
 def main() -> None:
@@ -126,12 +122,10 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows = [row for make in (sdxl, flux) for row in rows_of(make)]
-    if args.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(*(f"{name} {value}" for name, value in row.items()), sep=", ")
+    for make in (sdxl, flux):
+        for row in rows_of(make):
+            told = ", ".join(f"{name} {value}" for name, value in row.items())
+            print(json.dumps(row) if args.json else told, flush=True)
 
 
 if __name__ == "__main__":

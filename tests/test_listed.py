@@ -14,6 +14,7 @@ from attribution.errors import InputError
 from attribution.looks.depth import depth
 from attribution.looks.examples import leaning_on
 from attribution.looks.stability import stability
+from attribution.page import looking, programs
 from attribution.page.desk import Desk
 from attribution.page.settings import Settings
 from attribution.pictures.optout import Requests
@@ -137,8 +138,8 @@ def test_the_page_says_what_it_cannot_tell(both):
     assert "found by an index, which may miss some" in desk.views.ranked(seen)
     assert "shares need the score of every training picture" in desk.views.artists(seen)
     assert "%</td>" not in desk.views.as_table(seen)
-    assert desk.closer(seen, 3)
-    told = desk.as_json(seen, 5)
+    assert looking.closer(desk, seen, 3)
+    told = programs.as_json(desk, seen, 5)
     assert told["artists"] is None
     assert told["sources"][0]["share"] is None
     assert told["searched"]["by"] == "index"

@@ -10,7 +10,7 @@ from test_adapters import train_lora
 from worlds import WORLDS
 
 from attribution.gradients.features import FeatureExtractor
-from attribution.gradients.memory import Counted, bytes_beside_parameters
+from attribution.gradients.memory import Counted, bytes_beside_parameters, parameters_of
 from attribution.gradients.methods import FeatureConfig
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
@@ -38,7 +38,7 @@ def really(model, examples, caption):
     """Count the bytes of a batch whose numbers are made."""
     seen = Encoded(model, [Image.new("RGB", model.size)] * examples)
     seen.conditions([caption])
-    with Counted("cpu") as counted:
+    with Counted("cpu", parameters_of(model)) as counted:
         extractor = FeatureExtractor(model, CONFIG)
         extractor.project(extractor.trials(seen, [caption] * examples), extractor.objective)
     return counted.peak
@@ -189,3 +189,18 @@ def test_bytes_count_until_nothing_holds_them():
         third = second.view(10, 100) + 1
         del second, third
     assert (counted.live, counted.peak) == (0, 8000)
+
+
+def test_what_was_there_before_does_not_count_nor_do_its_views():
+    weight, inputs = torch.ones(500, 1000), torch.ones(2, 1000)
+    with Counted("cpu", [weight, inputs]) as counted:
+        output = torch.nn.functional.linear(inputs, weight)
+    assert (counted.live, counted.peak) == (output.nbytes, output.nbytes)
+
+
+def test_a_batch_of_none_of_its_layers_takes_less_than_the_parameters(world):
+    model = DiffusionModel.described(world[0])
+    few = dataclasses.replace(CONFIG, layers="conv_in", timesteps=1, ranges=1)
+    wide = sum(p.nbytes for p in model.denoiser.parameters())
+    model.checkpoint_gradients()
+    assert bytes_beside_parameters(model, few, 1, "a cat", 1) < wide

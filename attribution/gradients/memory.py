@@ -7,8 +7,9 @@ What a device's own libraries take (on a GPU some hundred megabytes) and gaps be
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,12 +28,17 @@ from attribution.models.encoded import Encoded
 
 
 class Counted(TorchDispatchMode):
-    """Count the bytes of all tensors of a device that operations make and something still holds."""
+    """Count the bytes of all tensors of a device that operations make and something still holds.
 
-    def __init__(self, device: str = "meta") -> None:
+    What was there before, such as parameters, of which operations make views, does not count.
+    """
+
+    def __init__(self, device: str, before: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.device, self.live, self.peak = device, 0, 0
         self.known = WeakIdKeyDictionary()
+        for tensor in before:
+            self.known[tensor.untyped_storage()] = True
 
     def __torch_dispatch__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
@@ -90,14 +96,24 @@ def fused_attention() -> Iterator[None]:
         functional.scaled_dot_product_attention = kept
 
 
+def parameters_of(model: DiffusionModel) -> Iterator[Tensor]:
+    """Give everything that a model holds."""
+    for network in model.networks:
+        yield from network.parameters()
+        yield from network.buffers()
+
+
 def bytes_beside_parameters(
     model: DiffusionModel, config: FeatureConfig, pictures: int, caption: str, at_once: int = 0
 ) -> int:
     """Give the most bytes that a batch of pictures takes beside the parameters, with what the projections keep."""
+    if at_once:  # as much at any moment as with all timesteps, and told sooner
+        at_once, pictures = min(at_once, config.rows_together), 1
+        config = replace(config, timesteps=config.ranges * at_once)
     with fused_attention():
         seen = Encoded(model, [Image.new("RGB", model.size)] * pictures)
         seen.conditions([caption])  # encoders' own tensors go before a batch is made
-        with Counted(model.device.type) as counted:
+        with Counted(model.device.type, parameters_of(model)) as counted:
             extractor = FeatureExtractor(model, config)
             extractor.at_once = at_once
             rows = pictures * config.timesteps
