@@ -9,6 +9,8 @@ import pytest
 from jinja2 import nodes
 
 from attribution.answer.verdict import Judged, verdict
+from attribution.cache.cluster import SAID as BY_CLUSTER
+from attribution.cache.index import SAID as BY_INDEX
 from attribution.page.language import FOLDER, WRITTEN, Language, languages
 from attribution.page.server import GRADIOS
 from attribution.page.views import TEMPLATES
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "attribution/page"
 SAID = ("say", "marked", "_", "Sentence", "InputError")
 LIBRARY = (  # whose sentences reach visitors
-    "answer/answer", "answer/copies", "answer/verdict", "looks/own", "looks/phrases", "looks/shared", "looks/unlearning",
+    "answer/answer", "answer/copies", "answer/listed", "answer/verdict", "looks/own", "looks/phrases", "looks/shared", "looks/unlearning",
     "models/diffusion", "models/families", "pictures/collection", "pictures/optout", "progress", "report/artist", "sentence",
 )  # fmt: skip
 HOSTS = ("settings.py", "hall.py")  # whose mistakes are a host's, on the terminal
@@ -28,7 +30,7 @@ NAMES = (  # of questions, columns and facts, which are said wherever they are s
     "whole picture", "subject", "style", "background", "artist", "license", "source", "label", "file", "caption", "rank",
     "score", "share", "likeness", "part of all that stands out", "plain likeness", "traced again by other chance",
     "{some} and {name}", "{some}, {name}", *GRADIOS.values(), *STATE_WORDS.values(), *dict(CREDENTIALS.facts()),
-    "they lie on another machine, which is not asked", "they are damaged",
+    BY_INDEX, BY_CLUSTER, "they lie on another machine, which is not asked", "they are damaged",
 )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def test_the_page_says_what_it_cannot_tell(both):
     assert told["searched"]["by"] == "index"
     whole = Desk(both[0])
     session = whole.attribute(both[0].collection.image(7), CAPTION, None)
-    others = whole.as_json(whole.seen(session, None, "", [], 1.0), 5)
+    others = programs.as_json(whole, whole.seen(session, None, "", [], 1.0), 5)
     assert [s["row"] for s in others["sources"]] == [s["row"] for s in told["sources"]]
     assert others["searched"]["whole"] is True
     assert others["artists"]

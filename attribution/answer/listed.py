@@ -19,7 +19,9 @@ from attribution.cache.scoring import sums
 from attribution.cache.search import Search
 from attribution.cache.store import Cache
 from attribution.errors import InputError
+from attribution.sentence import Sentence
 
+NEEDS_ALL = "this needs the score of every training picture, and the answer came by {by}, which lists the first alone; answer by a pass over all (ATTRIBUTION_SEARCH=exact, or search='exact')"  # fmt: skip
 FLAT = "every training image scores the same, so that none can be named; describe the picture in words, or make cache and weights again from more images"  # fmt: skip
 
 
@@ -58,10 +60,7 @@ class Listed(Mapping):  # of tensors; tests that check types would ask for one i
         return cls(search, cache, order, questions)
 
     def __getitem__(self, name: str) -> Tensor:
-        raise InputError(
-            f"this needs the score of every training picture, and the answer came by {self.search.name}, which "
-            "lists the first alone; answer by a pass over all (ATTRIBUTION_SEARCH=exact, or search='exact')"
-        )
+        raise InputError(Sentence(NEEDS_ALL, by=self.search.name))
 
     def __contains__(self, name: object) -> bool:
         return name in self.questions

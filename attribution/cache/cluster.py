@@ -25,11 +25,14 @@ from attribution.cache.shards import Shard
 from attribution.cache.store import Cache, listed_shards, open_cache
 from attribution.errors import InputError
 from attribution.files import hash_of
+from attribution.sentence import Sentence
 
 SCHEME = "ray://"
 WAIT = 60.0  # seconds for all parts, a worker's new start included
 STORE = 2**27  # bytes for messages, where a cluster is started here
-SAID = "Every training picture was scored, by a cluster, which hands over the first alone."
+SAID = Sentence(
+    "Every training picture was scored, by a cluster, which hands over the first alone."
+)
 
 
 def _ray() -> Any:

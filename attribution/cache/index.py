@@ -27,6 +27,7 @@ from attribution.described import read_about, read_described, write_described
 from attribution.errors import InputError
 from attribution.files import Wanted, hash_of
 from attribution.progress import counted
+from attribution.sentence import Sentence
 
 WORTHWHILE = 100_000  # rows; below, one pass over all is as fast and exact
 TRAINED_ON = 16_384  # rows, spread over all
@@ -40,7 +41,9 @@ ROWS_AT_ONCE = 2048
 WIDENED = 256  # rows together, into memory that stays in a core's cache
 ADVICE = "run python -m precompute index"
 TOLD = {"candidates": int}
-SAID = "The first training pictures were found by an index, which may miss some; their scores are exact."
+SAID = Sentence(
+    "The first training pictures were found by an index, which may miss some; their scores are exact."
+)
 
 
 def _faiss() -> Any:
