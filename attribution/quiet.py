@@ -11,9 +11,11 @@ IMPORTS = "transformers.utils.import_utils"  # the logger
 QUANTISED = (
     "torchao",
     "diffusers.quantizers.torchao.torchao_quantizer",
+    "torch.utils._pytree",
 )  # of kernels and types that nothing here uses
 NEWS_OF_NONE = (
     "ImageProcessor` requires torchvision", "Failed to load /", "Unable to import `torchao` Tensor objects",
+    "is an Enum subclass and is now natively supported",
 )  # fmt: skip
 
 

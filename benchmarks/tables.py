@@ -144,6 +144,7 @@ SHOWN: dict[str, tuple[str, Callable]] = {
 }
 SHOWN |= {
     "controls": ("factors", tables.controls),
+    "real art": ("real_art", tables.factors),
     "calibration": ("calibration", calibrated),
     "calibration of each kind": ("calibration", kinds),
     "drawn": ("calibration", drawn),
