@@ -19,6 +19,7 @@ from test_report import attributor, generated, options, report, saved  # noqa: F
 
 from attribution.errors import InputError
 from attribution.page.figures import error_rates
+from attribution.page.taking import written
 from attribution.report.document import report_html
 from attribution.report.report import read_report
 from attribution.report.signature import (
@@ -158,7 +159,7 @@ def test_the_page_signs_and_says_how_often_it_is_wrong(desk, signer, saved):  # 
     assert {row["figure"] for row in desk.measured} == {"false alarms", "detected"}
     seen = desk.seen(None, None, "", [], 1.0)
     signing = replace(desk, signer=signer)
-    document = read_report(saved(signing.report(seen)))
+    document = read_report(saved(written(signing, seen)))
     assert checked(document, REPORT, signer.fingerprint)[0]
     assert document["measured"] == list(desk.measured)
     assert signer.fingerprint in signing.views.limits(signing.key)
@@ -169,7 +170,7 @@ def test_a_report_is_printed_on_two_pages(desk, signer, tmp_path):
     signing = replace(desk, signer=signer)
     for example in (0, 1):
         seen = replace(desk.seen(None, None, "", [], 1.0), **picked(desk, example))
-        (tmp_path / "report.html").write_text(report_html(desk.attributor, signing.report(seen)))
+        (tmp_path / "report.html").write_text(report_html(desk.attributor, written(signing, seen)))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
