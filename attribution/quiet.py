@@ -8,25 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 IMPORTS = "transformers.utils.import_utils"  # the logger
-QUANTISED = (
-    "torchao",
+OTHERS = (
+    "torchao",  # of kernels that nothing here uses
     "diffusers.quantizers.torchao.torchao_quantizer",
-    "torch.utils._pytree",
-)  # of kernels and types that nothing here uses
+    "torch.utils._pytree",  # of torchao's types
+    "diffusers.models.modeling_utils",  # of modules to keep in float32, where it lists none
+)
 NEWS_OF_NONE = (
     "ImageProcessor` requires torchvision", "Failed to load /", "Unable to import `torchao` Tensor objects",
     "is an Enum subclass and is now natively supported",
+    "should be kept in float32: []",
 )  # fmt: skip
 
 
 def drop_import_warnings() -> None:
-    """Drop what is said whenever diffusers is imported: of image processors and of torchao's kernels that no step of ours uses."""
-    for name in (IMPORTS, *QUANTISED):
+    """Drop what is said whenever diffusers and torchao are imported or describe a network, and asks nothing of anybody."""
+    for name in (IMPORTS, *OTHERS):
         logging.getLogger(name).addFilter(is_news)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Tell whether a record says more than that an image processor does without torchvision, or torchao without kernels."""
+    """Tell whether a record says more than what is dropped."""
     return not any(text in str(record.msg) for text in NEWS_OF_NONE)
 
 

@@ -61,7 +61,9 @@ def test_a_step_says_what_it_found_and_nothing_else(small_model, small_collectio
         "--pretrained_model_name_or_path", str(small_model),
         "--train_data_dir", str(small_collection), "--output_dir", str(tmp_path / "cache"),
     )  # fmt: skip
-    assert done.stdout.startswith("30 of 30 images to make")
+    paper, made = done.stdout.splitlines()
+    assert paper.startswith("on paper: ")
+    assert made.startswith("30 of 30 images to make")
     said = done.stderr.replace("\r", "\n").split("\n")
     assert not [
         line for line in said if not line.startswith(("no picture in ", "checking: ")) and line
