@@ -80,7 +80,7 @@ class Attributor:
         self.extractor = FeatureExtractor.of(model, cache.header, cache.folder)
         self.order = cache.order_in(collection.rows)
         self.calibration: Calibration | None = read_calibration(
-            cache.folder, calibrated_for(model, collection.concepts)
+            cache.folder, calibrated_for(model, collection.concepts, collection.sentence)
         )
         if self.calibration and self.calibration.unshown.keys() != collection.concepts.keys():
             raise InputError(

@@ -6,6 +6,7 @@ the prompt that several phrases make.
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Sequence
 from string import Formatter
 
@@ -20,6 +21,7 @@ from attribution.pictures.collection import Collection
 from attribution.seeds import generator
 
 ORDER = ("style", "subject", "background")  # in a sentence of ours
+ARTICLES = ["a"], ["an"]
 ROWS_AT_ONCE = 32  # phrases and draws in one forward pass
 DRAWS = 8  # noise levels at which a picture's loss is taken
 FEW = (2, 6)  # of them, to begin with
@@ -78,16 +80,25 @@ def captioned(collection: Collection, count: int, seed: int) -> list[str]:
 
 
 def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
-    """Find the values that a prompt names, by the value's name or its whole phrase."""
-    words = f" {re.sub(r'[^a-z0-9]+', ' ', prompt.lower())} "
-    found = {}
+    """Find the values that a prompt names, by the value's name or its whole phrase; the longest name counts."""
+    said, found = _spaced(prompt), {}
     for concept, values in phrases.items():
-        for value, phrase in values.items():
-            names = {f" {value.lower()} ", f" {phrase.lower().removeprefix('a ')} "}
-            if any(name in words for name in names):
-                found[concept] = phrase
-                break
+        names = [(_spaced(n), phrase) for value, phrase in values.items() for n in (value, phrase)]
+        named = [each for each in names if each[0].strip() and each[0] in said]
+        if named:
+            found[concept] = max(named, key=lambda each: len(each[0]))[1]
     return found
+
+
+def words_of(text: str) -> list[str]:
+    """Give the words of a text, in lower case and in one form of Unicode."""
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).lower())
+
+
+def _spaced(text: str) -> str:
+    """Give a text's words with a space around each, without an article before them."""
+    words = words_of(text)
+    return f" {' '.join(words[1:] if words[:1] in ARTICLES else words)} "
 
 
 def recognise(

@@ -79,7 +79,7 @@ def calibrate(
 ) -> None:
     """Take the evidence of both nulls of a cache's model and write it."""
     collection = model.reads(collection)
-    belongs_to = calibrated_for(model, collection.concepts)
+    belongs_to = calibrated_for(model, collection.concepts, collection.sentence)
     known = earlier(folder, belongs_to, config)
     images, _ = draw_unrelated(
         config.unrelated, FIRST_SEED["calibration"] + config.seed, model.size

@@ -79,7 +79,8 @@ def draw_examples(attributor: Attributor, config: ExamplesConfig) -> None:
         queries.append(Query(image, values, prompt))
     wordless = not attributor.extractor.rule.contrasts  # else it would be the same as no question
     features = questions(attributor.extractor, collection, queries, wordless=wordless)
-    write_examples(Path(config.output_dir), drawn, features, attributor.cache, asdict(config))
+    settings = asdict(config) | {"asked": attributor.collection.asked}
+    write_examples(Path(config.output_dir), drawn, features, attributor.cache, settings)
 
 
 def choose(

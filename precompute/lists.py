@@ -51,7 +51,7 @@ PROMPTS = (
 
 def calibrate_lists(attributor: Attributor, count: int, seed: int) -> None:
     """Take and write it, unless it was taken before from as many pictures of the same seed."""
-    settings = {"lists": count, "seed": seed}
+    settings = {"lists": count, "seed": seed, "asked": attributor.collection.asked}
     if taken(attributor) == settings:
         return
     known: dict[str, list[Tensor]] = {}

@@ -16,13 +16,14 @@ from attribution.cache.header import path_of_rows
 from attribution.cache.store import open_cache
 from attribution.cache.weights import FitConfig, read_weights, settings_of
 from attribution.errors import InputError
-from attribution.looks.examples import load_examples
+from attribution.looks.examples import drawn_with, load_examples
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection
 from precompute.calibrate import CalibrateConfig, calibrate
 from precompute.examples import ExamplesConfig, choose, draw_examples
 from precompute.gradients import GradientsConfig
 from precompute.likeness import keep_likeness
+from precompute.lists import taken
 
 EXAMPLES = "examples"  # in the cache's folder
 QUICK = {"queries": 8, "unrelated": 19, "draws": 19, "lists": 0, "known": 4}
@@ -93,6 +94,10 @@ class World:
         expected = {"model": self.model.fingerprint, "collection": self.collection.fingerprint()}
         return Attributor(self.model, self.collection, open_cache(self.folder, expected))
 
+    def asked(self, settings: dict) -> bool:
+        """Tell whether a step asked in today's words: an edit of concepts.json changes them."""
+        return settings.get("asked") == self.model.reads(self.collection).asked
+
 
 @dataclass(frozen=True)
 class Step:
@@ -117,9 +122,10 @@ def weights_made(world: World) -> str | None:
     cache = open_cache(world.folder, {"model": world.model.fingerprint})
     if {*asked, "equalised"} != read_weights(cache).keys():
         return None
-    drawn = settings_of(cache).get("queries", 0)
+    settings = settings_of(cache)
+    drawn = settings.get("queries", 0)
     words = f"{', '.join(asked)}; from {drawn} drawings"
-    return words if drawn >= world.config.queries else None
+    return words if drawn >= world.config.queries and world.asked(settings) else None
 
 
 def make_weights(world: World) -> None:
@@ -132,7 +138,8 @@ def make_weights(world: World) -> None:
 def evidence_made(world: World) -> str | None:
     """Say how many pictures stand for what is unrelated."""
     concepts = world.model.reads(world.collection).concepts
-    known = read_calibration(world.folder, calibrated_for(world.model, concepts))
+    sentence = world.collection.sentence if concepts else ""
+    known = read_calibration(world.folder, calibrated_for(world.model, concepts, sentence))
     if known is None or known.unshown.keys() != concepts.keys():
         return None
     drawn = min((len(null) for null in known.unshown.values()), default=world.config.draws)
@@ -151,7 +158,8 @@ def lists_made(world: World) -> str | None:
     if not world.config.lists or its.extractor.rule.contrasts:
         return ""
     count = min((len(a) for a in its.lists.known.values()), default=0) if its.lists else 0
-    return f", {count} for lists" if count >= world.config.lists else None
+    kept = count >= world.config.lists and world.asked(taken(its))
+    return f", {count} for lists" if kept else None
 
 
 def make_evidence(world: World) -> None:
@@ -177,7 +185,8 @@ def examples_made(world: World) -> str | None:
     examples = load_examples(folder, world.attributor())
     collection = world.model.reads(world.collection)
     asked = {GENERAL, *collection.concepts}
-    fits = all(
+    asked_so = world.asked(drawn_with(folder, open_cache(world.folder)))
+    fits = asked_so and all(
         example.answer.phrases.keys() == asked
         and bool(example.answer.evidence or world.model.family.reads != "nothing")
         for example in examples

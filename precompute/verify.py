@@ -39,6 +39,13 @@ class VerifyConfig:
     key: str = field(
         default="", metadata={"help": "the fingerprint of the key that must have signed it"}
     )
+    opt_out: str = field(
+        default="",
+        metadata={
+            "help": "the list of requests that the page honoured, if it is not beside the images"
+        },
+    )
+    follow_links: bool = False
 
 
 def run(config: VerifyConfig) -> int:
@@ -51,8 +58,9 @@ def run(config: VerifyConfig) -> int:
         print(f"What this {kind} says is not computed again.")
         return 0 if fine else 1
     attributor = Attributor.from_pretrained(
-        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
-    )
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device,
+        config.opt_out or None, config.follow_links,
+    )  # fmt: skip
     found = verify_report(attributor, report)
     print(DIFFERS if found else AGREES)
     if any(each.path == ("fingerprints", "model") for each in found):

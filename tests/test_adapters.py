@@ -177,6 +177,14 @@ def test_a_model_whose_name_has_a_plus_is_a_model(tmp_path):
     (tmp_path / "a+b").mkdir()
     assert split_name(tmp_path / "a+b") == (str(tmp_path / "a+b"), [])
     assert split_name("model+one+two") == ("model", ["one", "two"])
+    for name in ("dream+v2.safetensors", "cfg+v2", "lora+v2.safetensors"):
+        (tmp_path / name).touch()
+    single, lora = (
+        f"{tmp_path}/dream+v2.safetensors@{tmp_path}/cfg+v2",
+        str(tmp_path / "lora+v2.safetensors"),
+    )
+    assert split_name(single) == (single, [])
+    assert split_name(f"{single}+{lora}+owner/two") == (single, [lora, "owner/two"])
 
 
 def test_a_cache_of_an_adapters_layers_answers(base, lora, small_collection, tmp_path):

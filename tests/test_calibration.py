@@ -1,6 +1,7 @@
 """P-values are conformal, no words are no evidence, files of another model are refused, shares add up."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from attribution.models.encoded import Encoded
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.evaluate.statistics import clopper_pearson
+from precompute.made import EverythingConfig, World, weights_made
 from precompute.unrelated import FAMILIES, FOREIGN, draw_unrelated
 
 
@@ -142,6 +144,23 @@ def test_a_picture_is_encoded_once_and_no_words_twice(model, collection, monkeyp
     query_features(extractor, seen, {name: [phrase] for name, phrase in asked.items()})
     assert len(pictures) == 1
     assert len(words) == len(set(words))
+
+
+def test_what_was_asked_in_other_words_does_not_fit_any_more(attributor):
+    places = {n: "a" for n in ("pretrained_model_name_or_path", "train_data_dir", "output_dir")}
+    its, config = attributor, EverythingConfig(**places, queries=4)
+    world = World(its.model, its.collection, its.cache.folder, config)
+    assert weights_made(world) == "general, subject, style, background; from 4 drawings"
+    concepts = its.collection.concepts
+    subjects = {value: f"no {phrase}" for value, phrase in concepts["subject"].items()}
+    for changed in (
+        {"sentence": "{style}, {subject}"},
+        {"concepts": concepts | {"subject": subjects}},
+    ):
+        other = replace(its.collection, **changed)
+        assert weights_made(replace(world, collection=other)) is None
+        both = [calibrated_for(its.model, c.concepts, c.sentence) for c in (its.collection, other)]
+        assert both[0] != both[1]
 
 
 @pytest.mark.slow

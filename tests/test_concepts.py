@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from attribution.concepts import named_in
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.concepts import from_captions, phrases_of
@@ -78,3 +79,32 @@ def test_captions_alone_are_enough_and_nothing_is_said_to_be_nothing(tmp_path, c
     folder = world(tmp_path / "pictures", [{"text": f"x{n}"} for n in range(9)])
     assert main(["concepts", "--train_data_dir", str(folder)]) == 2
     assert "write concepts.json by hand" in capsys.readouterr().err
+
+
+VALUES = {
+    "style": {
+        "art-deco": "an art-deco poster",
+        "ukiyo-e": "an ukiyo-e print",
+        "Gem\u00e4lde": "ein Gem\u00e4lde",
+    },
+    "subject": {
+        "sword": "a sword",
+        "steel sword": "a steel sword",
+        "cat (black)": "a black cat",
+        "cat": "a cat",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("an art-deco poster of a cat", {"style": "an art-deco poster", "subject": "a cat"}),
+        ("UKIYO-E, a steel sword", {"style": "an ukiyo-e print", "subject": "a steel sword"}),
+        ("ein Gema\u0308lde", {"style": "ein Gem\u00e4lde"}),
+        ("a black cat at night", {"subject": "a black cat"}),
+        ("catwalk, swords", {}),
+    ],
+)
+def test_a_prompt_names_the_longest_value_that_its_words_hold(prompt, named):
+    assert named_in(prompt, VALUES) == named

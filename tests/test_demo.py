@@ -17,6 +17,7 @@ from attribution.answer.calibration import Calibration
 from attribution.answer.likeness import LookAlikes, ranks
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import LEVEL, share_out
+from attribution.answer.verdict import Judged, verdict
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.looks.depth import by_block, depth
@@ -266,6 +267,31 @@ def test_a_verdict_does_not_say_of_an_artists_pictures_what_is_true_of_others(pa
     }"""
     assert "by Atelier C, these pushed it most" in page.evaluate(said, 4)
     assert "None of the training pictures by Atelier C stands out" in page.evaluate(said, 1.5)
+
+
+def test_evidence_is_named_by_one_rule_here_and_on_the_page(page):
+    named = """async ([words, list, phrase]) => {
+      const views = await import("./demo/views.js"), example = demo.demo.examples[0];
+      const known = (p) => (p === null ? {} : {general: p});
+      const changed = {...example, p_values: known(words), list_p_values: known(list), phrases: {general: phrase}};
+      return views.verdict({...demo.demo, examples: [changed]}, 0, {general: 1}, "", 4, demo.speaker).how;
+    }"""
+    for words, in_list, phrase in itertools.product(
+        (None, 0.004, 0.008, 0.2), (None, 0.004, 0.3), ("", "a cat")
+    ):
+        known = [{"general": p} if p is not None else {} for p in (words, in_list)]
+        judged = Judged(
+            {"general": 1.0},
+            known[0],
+            {"general": 1.0},
+            {"general": phrase},
+            True,
+            None,
+            lists=known[1],
+        )
+        expected = verdict(judged).evidence
+        found = page.evaluate(named, [words, in_list, phrase])
+        assert found.removesuffix("_evidence") == expected, (words, in_list, phrase)
 
 
 def test_an_address_restores_all_and_back_goes_back(page, browser):

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from attribution.errors import InputError
 from attribution.page.desk import Desk
 from attribution.page.views import Views
 from attribution.pictures.collection import load_collection
-from attribution.pictures.optout import WITHHELD, Requests, Visible, read_opt_out
+from attribution.pictures.optout import WITHHELD, OptOut, Requests, Visible, plain, read_opt_out
 from attribution.report.document import thumbnails
 from attribution.report.report import make_report
 
@@ -157,6 +158,15 @@ def test_a_name_or_a_style_that_only_withheld_rows_have_is_in_no_list(collection
     theirs = [f for f, about in zip(collection.files, collection.labels, strict=True) if about["style"] == styles[0]]  # fmt: skip
     assert asked(files=theirs[1:]).names("style") == styles
     assert asked(files=theirs).names("style") == styles[1:]
+
+
+def test_spelling_and_company_do_not_keep_a_request_from_being_honoured(collection):
+    names = ["Jos\u00e9", "Ann, Bob", "Ann", "Bobby"]
+    labels = [{"artist": name} for name in names]
+    some = replace(collection, files=collection.files[:4], labels=labels)
+    asked = OptOut(artists=frozenset(map(plain, ["Jose\u0301", " BOB"])))
+    assert asked.hidden(some).tolist() == [True, True, False, False]
+    assert asked.unmatched(some) == []
 
 
 def test_an_answer_that_is_kept_honours_requests_that_come_later(collection, file):

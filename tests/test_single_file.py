@@ -64,6 +64,24 @@ def test_features_of_a_file_are_those_of_the_folder(both, pictures):
     assert class_named(file) == class_named(folder)
 
 
+@pytest.mark.parametrize("said", ['"prediction_type": "v_prediction"', '"beta_end": 0.5'])
+def test_a_file_with_other_configs_is_another_model(both, said, tmp_path):
+    file, configs = both[1].split("@")
+    shutil.copytree(configs, tmp_path / "configs")
+    path = tmp_path / "configs/scheduler/scheduler_config.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | json.loads(f"{{{said}}}")))
+    one, other = (
+        DiffusionModel.from_pretrained(f"{file}@{c}") for c in (configs, tmp_path / "configs")
+    )
+    assert one.fingerprint != other.fingerprint
+    path.write_text(json.dumps(told | {"_diffusers_version": "0.1"}))
+    assert (
+        DiffusionModel.from_pretrained(f"{file}@{tmp_path / 'configs'}").fingerprint
+        == one.fingerprint
+    )
+
+
 def test_half_precision_is_the_folders(both):
     half = [DiffusionModel.from_pretrained(name, precision="bf16") for name in both]
     assert half[0].fingerprint == half[1].fingerprint

@@ -128,9 +128,11 @@ def phrases_not_shown(
     ]
 
 
-def calibrated_for(model: DiffusionModel, concepts: Phrases) -> dict[str, str]:
-    """Say what a calibration depends on: the model and the phrases; images and weights are free."""
+def calibrated_for(model: DiffusionModel, concepts: Phrases, sentence: str = "") -> dict[str, str]:
+    """Say what a calibration depends on: the model, the phrases and their sentence; images and weights are free."""
     asked = "of pictures alone" if model.family.reads == "nothing" else "in sentences"
+    if sentence:  # the collection's own
+        asked = f"in sentences such as {sentence!r}"
     return {"model": model.fingerprint, "concepts": hash_of(concepts), "evidence": asked}
 
 

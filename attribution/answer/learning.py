@@ -51,5 +51,5 @@ def learn_weights(
     for name, features in asked.items():  # the whole picture comes first, and scales all
         fitted[name] = fit_queries(apply_kernel(features, cache.kernel), cache, fit, scales)
         scales = fitted[name].scales
-    write_weights(cache, fitted, asdict(config))
+    write_weights(cache, fitted, asdict(config) | {"asked": collection.asked})
     return fitted

@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
 from attribution.cache.header import form_of, listed_shards, read_header, recorded
+from attribution.cache.origin import read_origin
 from attribution.cache.plan import Plan
 from attribution.cache.shards import (
     Form,
@@ -167,10 +168,24 @@ def check_settings(site: Site) -> None:
         found = read_json(path, f"remove {folder} and start again")
     different = ", ".join(key for key in belongs_to if found and found.get(key) != belongs_to[key])
     if different:
+        made_by = _made_by(folder) if "model" in different else ""
         raise InputError(
-            f"{folder} holds features of other settings ({different}); remove it or choose another output_dir"
+            f"{folder} holds features of other settings ({different}){made_by}; give the same again, or choose "
+            "another output_dir"
         )
     write_whole(path, json.dumps(belongs_to, indent=1) + "\n")
+
+
+def _made_by(folder: Path) -> str:
+    """Name the options that a cache was made with, which whoever goes on with it may have forgotten."""
+    header, origin = read_header(folder) or {}, read_origin(folder)
+    options = {
+        "pretrained_model_name_or_path": origin.model if origin else "",
+        "resolution": header.get("resolution", ""),
+        "precision": header.get("precision", ""),
+    }
+    given = " ".join(f"--{name} {value}" for name, value in options.items() if value)
+    return f", made by {given}" if given else ""
 
 
 def remove_images(folder: Path, files: set[str], layout: Layout) -> int:

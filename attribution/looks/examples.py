@@ -99,6 +99,11 @@ def write_examples(
     write_described(folder / FILE, features, belongs_to(cache), **told)
 
 
+def drawn_with(folder: Path, cache: Cache) -> dict[str, object]:
+    """Give the settings that examples were drawn with."""
+    return read_about(folder / FILE, belongs_to(cache), TOLD, ADVICE)["settings"]
+
+
 def load_examples(folder: str | Path, attributor: Attributor) -> list[Example]:
     """Load examples and score them as `Attributor.attribute` would, refusing those of another model or method."""
     folder = Path(folder)

@@ -3,10 +3,9 @@
 In: a phrase and a collection. Out: prompts, and which words of the phrase no caption contains. It asks no model.
 """
 
-import re
 from collections.abc import Set
 
-from attribution.concepts import captioned, combinations, full_prompt, named_in
+from attribution.concepts import captioned, combinations, full_prompt, named_in, words_of
 from attribution.errors import InputError
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
@@ -22,11 +21,6 @@ def plain_phrase(phrase: str) -> str:
     if not words_of(phrase):
         raise InputError('the phrase has no words; describe what you look for, as in "at night"')
     return phrase
-
-
-def words_of(text: str) -> list[str]:
-    """Give the words of a text, in lower case."""
-    return re.findall(r"[^\W_]+", text.lower())
 
 
 def words_in(captions: list[str]) -> set[str]:

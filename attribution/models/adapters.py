@@ -31,14 +31,21 @@ USUAL = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
 
 
 def split_name(name: str | Path) -> tuple[str, list[str]]:
-    """Tell a model from its adapters; a folder whose own name has a plus is a model."""
-    text = str(name)
-    if BETWEEN not in text or Path(text).exists():
-        return text, []
-    model, *adapters = text.split(BETWEEN)
-    if not all([model, *adapters]):
-        raise InputError(f"{text} names no adapter, or no model; give MODEL{BETWEEN}ADAPTER")
-    return model, adapters
+    """Tell a model from its adapters; where a file or folder is there whose own name has a plus, it is meant."""
+    parts, names = str(name).split(BETWEEN), []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if _is_there(BETWEEN.join(parts[:end]))), 1)
+        names.append(BETWEEN.join(parts[:end]))
+        parts = parts[end:]
+    if not all(names):
+        raise InputError(f"{name} names no adapter, or no model; give MODEL{BETWEEN}ADAPTER")
+    return names[0], names[1:]
+
+
+def _is_there(name: str) -> bool:
+    """Tell whether a file or folder, or both of FILE@CONFIG, are on this machine."""
+    return Path(name).exists() or all(part and Path(part).exists() for part in name.split("@"))
 
 
 def joined(model: str, adapters: list[str]) -> str:

@@ -43,6 +43,11 @@ class Schedule:
         return cls(DDPMScheduler(**{key: config[key] for key in TRAINING if key in config}))
 
     @property
+    def training(self) -> dict[str, object]:
+        """Give all that decides it, whatever version of diffusers reads it."""
+        return {key: self.noising.config.get(key) for key in TRAINING}
+
+    @property
     def times(self) -> int:
         """Give T, the number of timesteps of training."""
         return self.noising.config.num_train_timesteps
@@ -100,6 +105,11 @@ class Flow:
         dynamic = config.get("use_dynamic_shifting", False)
         shift = config.get("shift", config.get("flow_shift", 1.0))
         return cls(config.num_train_timesteps, 1.0 if dynamic else float(shift))
+
+    @property
+    def training(self) -> dict[str, object]:
+        """Give all that decides it."""
+        return {"times": self.times, "shift": self.shift}
 
     @property
     def signal(self) -> Float[Tensor, "timestep"]:

@@ -271,10 +271,12 @@ class Views:
         return render("strip", examples=shown)
 
     def words(self, most: int = 24) -> str:
-        """Show words to choose from, the first of every concept."""
-        return render(
-            "words", words={c: list(known)[:most] for c, known in self.choices.words.items()}
-        )
+        """Show words to choose from, the first of every concept, but for what only withheld pictures show."""
+        words = {c: list(known) for c, known in self.choices.words.items()}
+        for concept in filter(self.visible.has, words):
+            names = {*self.visible.names(concept)}
+            words[concept] = [value for value in words[concept] if value in names]
+        return render("words", words={c: known[:most] for c, known in words.items()})
 
     def brought(self, image: Image.Image | None) -> str:
         """Show the picture that a visitor has brought, or the place to bring one to."""

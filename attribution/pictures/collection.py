@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.errors import InputError
-from attribution.files import read_bytes
+from attribution.files import hash_of, read_bytes
 from attribution.pictures.hub import local_folder
 from attribution.pictures.layout import Layout
 from attribution.pictures.listing import Stamp
@@ -66,6 +66,11 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def asked(self) -> str:
+        """Hash the words in which concepts are asked: phrases, and the sentence that joins them."""
+        return hash_of([self.concepts, self.sentence])
 
     def image(self, index: int) -> Image.Image:
         """Open one picture as RGB."""

@@ -7,6 +7,7 @@ model. It knows no score.
 """
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,10 +39,13 @@ class OptOut:
     dates: dict[str, str] = field(default_factory=dict)  # of names, as they were written
 
     def hidden(self, collection: Collection) -> Bool[Tensor, "train"]:
-        """Tell which images are hidden."""
-        artists = [labels.get("artist", "") for labels in collection.labels]
-        pairs = zip(collection.files, artists, strict=True)
-        return torch.tensor([f in self.files or plain(a) in self.artists for f, a in pairs])
+        """Tell which images are hidden: one by several artists is where any of them asked."""
+        pairs = zip(collection.files, collection.labels, strict=True)
+        hidden = [
+            file in self.files or not self.artists.isdisjoint(artists_of(labels))
+            for file, labels in pairs
+        ]
+        return torch.tensor(hidden)
 
     def by_date(self) -> list[dict[str, str | int]]:
         """Count artists and pictures by the day of their requests, no name among them, the last first."""
@@ -56,13 +60,19 @@ class OptOut:
 
     def unmatched(self, collection: Collection) -> list[str]:
         """Give what matches no image: a request that is mistyped hides nothing."""
-        artists = {plain(labels.get("artist", "")) for labels in collection.labels}
+        artists = set().union(*map(artists_of, collection.labels))
         return sorted((self.files - set(collection.files)) | (self.artists - artists))
 
 
 def plain(name: str) -> str:
-    """Write a name so that case and spaces do not keep a request from being honoured."""
-    return " ".join(name.casefold().split())
+    """Write a name so that case, spaces and forms of Unicode do not keep a request from being honoured."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def artists_of(labels: dict[str, str]) -> set[str]:
+    """Give the names under which a picture's artists may ask: the label as a whole, and what stands between its commas."""
+    label = labels.get("artist", "")
+    return {plain(name) for name in (label, *label.split(","))}
 
 
 def read_opt_out(path: Path) -> OptOut:

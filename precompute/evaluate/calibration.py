@@ -58,7 +58,7 @@ def measure(config: EvaluateConfig) -> list[dict]:
     model = DiffusionModel.from_pretrained(
         config.pretrained_model_name_or_path, config.device, **loaded_as(folder)
     )
-    belongs_to = calibrated_for(model, collection.concepts)
+    belongs_to = calibrated_for(model, collection.concepts, collection.sentence)
     calibration = read_calibration(folder, belongs_to)
     if calibration is None or not calibration.unshown:
         raise InputError(

@@ -52,7 +52,9 @@ def measure(config: EvaluateConfig) -> list[dict]:
     folder = Path(config.cache_dir)
     collection = collection_of(config.train_data_dir, folder)
     model = DiffusionModel.from_pretrained(config.pretrained_model_name_or_path, config.device)
-    calibration = read_calibration(folder, calibrated_for(model, collection.concepts))
+    calibration = read_calibration(
+        folder, calibrated_for(model, collection.concepts, collection.sentence)
+    )
     if calibration is None or calibration.traces is None:
         raise InputError(
             f"{folder} has no calibration of traces; run python -m precompute calibrate"

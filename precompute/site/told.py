@@ -100,6 +100,7 @@ def example_told(
         "held_out": example.held_out,
         "phrases": {name: answer.phrases[name] for name in asked},
         "p_values": {n: round(p, 6) for n, p in answer.p_values.items() if n in asked},
+        "list_p_values": {n: round(p, 6) for n, p in answer.list_p_values.items() if n in asked},
         "evidence": {n: round(e, 4) for n, e in answer.evidence.items() if n in asked},
         "shares": {
             name: _shares(answer.artists("artist", **{name: 1.0}), artists) for name in asked

@@ -5,16 +5,23 @@ import { bar, el, picture } from "./dom.js";
 const LARGE = 4; // cards of the first sight
 const SHOWN = 0.01; // the smallest share that gets a bar
 
-export function strength(p, demo) {
-  if (p === null) return "unknown_evidence";
+// As `attribution/answer/verdict.py` names it: without words a model knows few even of its own pictures.
+export function strength(p, worded, demo) {
+  if (p === null || (p > demo.evidence.some && !worded)) return "unknown_evidence";
   if (p <= demo.evidence.strong) return "strong";
   return p <= demo.evidence.some ? "some" : "weak";
 }
 
 // The largest p-value of what is mixed: all of it must stand out.
-export function chanceOf(example, amounts) {
-  const found = Object.keys(amounts).map((name) => example.p_values[name]);
+export function chanceOf(values, amounts) {
+  const found = Object.keys(amounts).map((name) => values[name]);
   return found.length === 0 || found.includes(undefined) ? null : Math.max(...found);
+}
+
+// Of the words' and the list's p-values the less, doubled where there are both.
+function either(words, list) {
+  const found = [words, list].filter((p) => p !== null);
+  return found.length === 0 ? null : Math.min(1, found.length * Math.min(...found));
 }
 
 export function asked(demo, number, speaker) {
@@ -29,15 +36,18 @@ export function asked(demo, number, speaker) {
 // The verdict in words: {how, said, chance, finds}; `artist` is whose pictures alone are shown, `best` the first one's score.
 export function verdict(demo, number, amounts, artist, best, speaker) {
   const { say } = speaker, example = demo.examples[number];
-  const p = chanceOf(example, amounts), how = strength(p, demo);
+  const p = chanceOf(example.p_values, amounts), byList = chanceOf(example.list_p_values, amounts);
+  const how = strength(either(p, byList), Boolean(example.phrases[demo.whole]), demo);
   const names = Object.keys(amounts), whole = names.length === 1 && names[0] === demo.whole;
   const pushed = artist ? say(best > demo.level ? "pushed_by" : "none_pushed_by", { artist }) : whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
   const words = (whole ? [example.prompt] : names.map((name) => example.phrases[name])).join(", ");
   return {
     how,
     said: `${say("drew")} ${how === "weak" ? say("no_evidence") : pushed}`,
-    chance: p === null ? say("chance_unknown") : say("chance", { count: Math.round(1 / p) }),
-    finds: p === null ? "" : say(how === "weak" ? "finds_weak" : "finds", { words }),
+    chance: [
+      p === null ? "" : say("chance", { count: Math.round(1 / p) }), byList === null ? "" : say("chance_list", { count: Math.round(1 / byList) }),
+    ].filter(Boolean).join(" ") || say("chance_unknown"),
+    finds: p === null ? "" : say(p > demo.evidence.some ? "finds_weak" : "finds", { words }),
   };
 }
 
