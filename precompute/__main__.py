@@ -53,6 +53,10 @@ STEPS = {
 
 MODEL = "pretrained_model_name_or_path"
 STOPPED = 128 + 2  # what a shell gives for a program that SIGINT ended
+NO_MEMORY = (
+    "the device has too little memory; what is made so far is kept: give the command again with --device cpu, or have "
+    "gradients or all --dry_run say which flags make it fit"
+)
 
 
 def _add_fields(parser: argparse.ArgumentParser, config: type) -> None:
@@ -131,6 +135,11 @@ def main(argv: list[str] | None = None) -> int:
         return module.run(wanted) or 0
     except (InputError, OSError) as error:
         print(f"python -m precompute {name}: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # torch's alone, which is not imported for every step
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(f"python -m precompute {name}: {NO_MEMORY}", file=sys.stderr)
         return 2
 
 

@@ -17,6 +17,7 @@ from attribution.files import hash_of
 from attribution.gradients.features import FeatureConfig, FeatureExtractor, unit
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection, open_image
+from precompute import weights
 from precompute.__main__ import main
 from precompute.evaluate import factors
 
@@ -332,3 +333,20 @@ def test_training_writes_a_pipeline_that_plain_diffusers_loads(small_collection,
     assert pipeline("a cat", num_inference_steps=2).images[0].size == (64, 64)
     assert (tmp_path / "model/README.md").read_text().count("PSNR") == 1
     assert open_image(tmp_path / "model/curves.png").size[0] > 100
+
+
+def test_too_little_memory_is_a_sentence_and_no_other_fault_is(monkeypatch, capsys):
+    def fail(kind):
+        def run(_):
+            raise kind("CUDA out of memory. Tried to allocate 2 GiB")
+
+        return run
+
+    monkeypatch.setattr(weights, "run", fail(torch.OutOfMemoryError))
+    assert main(["weights"]) == 2
+    said = capsys.readouterr().err
+    assert "--device cpu" in said
+    assert said.count("\n") == 1
+    monkeypatch.setattr(weights, "run", fail(RuntimeError))
+    with pytest.raises(RuntimeError):
+        main(["weights"])
