@@ -43,8 +43,16 @@ def one_kind(row: Row) -> bool:
 def engine(rows: list[Row]) -> str:
     """Give gradient engines beside each other."""
     covers = {"coverage": None, "weights": None}  # what takes no example's gradient covers nothing
+    untold = {"fidelity"} - {key for row in rows for key in row if row[key]}
     return markdown(
-        [row | ({} if row["fidelity"] else covers) for row in rows],
+        [
+            {
+                k: v
+                for k, v in (row | ({} if row["coverage"] else covers)).items()
+                if k not in untold
+            }
+            for row in rows
+        ],
         {
             "engine": "{engine}",
             "ratio": ranged("ratio", "ratio_low", "ratio_high", ".2f"),
@@ -150,6 +158,7 @@ SHOWN |= {
     "drawn": ("calibration", drawn),
     "listed": ("listed", tables.calibration),
     "engine": ("engine", engine),
+    "engine of Stable Diffusion 1.5": ("engine_sd15", engine),
     "scale": ("scale", scale),
     "index": ("index", index),
     "cluster": ("cluster", cluster),

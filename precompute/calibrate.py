@@ -82,7 +82,7 @@ def calibrate(
     belongs_to = calibrated_for(model, collection.concepts, collection.sentence)
     known = earlier(folder, belongs_to, config)
     images, _ = draw_unrelated(
-        config.unrelated, FIRST_SEED["calibration"] + config.seed, model.size
+        config.unrelated, FIRST_SEED["calibration"] + config.seed, *model.sizes
     )
     if known is None:
         unrelated = of_unrelated(model, collection, images, config)

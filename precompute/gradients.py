@@ -33,7 +33,7 @@ from attribution.models.precision import PRECISIONS
 from attribution.pictures.check import check_collection
 from attribution.pictures.collection import Collection, load_collection
 from attribution.pictures.layout import Layout, layout_in
-from attribution.pictures.size import size_of
+from attribution.pictures.size import sizes_of
 from precompute.bar import bar
 from precompute.room import Way, told
 
@@ -48,7 +48,8 @@ class GradientsConfig(CacheConfig, Layout):
     resolution: str = field(
         default="",
         metadata={
-            "help": "the pictures' side in pixels (512), or width and height (768x512), if not the model's own"
+            "help": "the pictures' side in pixels (512), or width and height (768x512), if not the model's own; of several "
+            "(512,640x448,448x640) the first is drawn, and each picture is cropped to the nearest"
         },
     )
     precision: str = field(
@@ -115,16 +116,18 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
         read_stamps(folder),
     )
     device = config.device if state.num_processes == 1 else str(state.device)
-    size = size_of(config.resolution) if config.resolution else None
+    sizes = sizes_of(config.resolution) if config.resolution else ()
+    size = sizes[0] if sizes else None
     name = config.pretrained_model_name_or_path
     if config.dry_run:
+        largest = max(sizes, key=lambda each: each[0] * each[1], default=None)
         longest = max(collection.captions, key=len)
-        said, fits = told(name, size, way_of(config), device, longest)
+        said, fits = told(name, largest, way_of(config), device, longest)
         if not fits:
             raise InputError(said)
         if state.is_main_process:
             print(said)
-    model = DiffusionModel.from_pretrained(name, device, size, config.precision)
+    model = DiffusionModel.from_pretrained(name, device, size, config.precision, sizes[1:])
     model.only_when_needed = config.offload_encoders
     model.mixed_precision = config.mixed_precision
     if config.gradient_checkpointing:

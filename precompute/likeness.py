@@ -46,4 +46,4 @@ def keep_likeness(model: DiffusionModel, collection: Collection, folder: Path) -
     latents = encode(model, collection).cpu()
     with writing(folder):
         write_look_alikes(folder, latents, collection, fingerprints)
-        write_thumbnails(folder, collection, fingerprints, model.size)
+        write_thumbnails(folder, collection, fingerprints, model.size_for)

@@ -74,7 +74,7 @@ def taken(attributor: Attributor) -> dict[str, object]:
 
 def of_unrelated(attributor: Attributor, count: int, seed: int) -> Iterator[Named]:
     """Ask unrelated pictures, each in guessed words and in a prompt that anybody might type."""
-    images, _ = draw_unrelated(count, FIRST_SEED["calibration"] + seed, attributor.model.size)
+    images, _ = draw_unrelated(count, FIRST_SEED["calibration"] + seed, *attributor.model.sizes)
     captions = captioned(attributor.collection, count, seed)
     pairs = zip(counted(images, "lists of unrelated pictures", "picture"), captions, strict=True)
     for (image, caption), prompt in zip(pairs, cycle(PROMPTS), strict=False):

@@ -214,12 +214,13 @@ FOREIGN: dict[str, Family] = {
 }
 
 
-def draw_unrelated(count: int, seed: int, size: Size) -> tuple[list[Image.Image], list[str]]:
-    """Draw `count` pictures, every family about equally often, and name each one's family."""
+def draw_unrelated(count: int, seed: int, *sizes: Size) -> tuple[list[Image.Image], list[str]]:
+    """Draw `count` pictures, every family and every size about equally often, and name each one's family."""
     families = FAMILIES | FOREIGN
     names = [list(families)[i % len(families)] for i in range(count)]
     images = [
         cropped(families[name](np.random.default_rng([seed, number]), max(size)), size)
         for number, name in enumerate(names)
+        for size in [sizes[number // len(families) % len(sizes)]]
     ]
     return images, names

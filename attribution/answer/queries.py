@@ -104,7 +104,7 @@ def questions(
 def encode(
     model: DiffusionModel, collection: Collection
 ) -> Float[Tensor, "train channel height width"]:
-    """Encode all pictures of a collection."""
+    """Encode all pictures of a collection, all at the size of drawings, so that they can be compared."""
     rows = [range(i, i + BATCH) for i in range(0, len(collection), BATCH)]
     found = [[collection.image(i) for i in part if i < len(collection)] for part in rows]
     return torch.cat([model.latents(images) for images in found])

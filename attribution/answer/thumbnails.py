@@ -5,7 +5,7 @@ brightness and colour apart, as JPEG keeps them (2.6 kB a picture). A picture of
 there twice, whole and as the middle that the model sees. It compares nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,12 +86,14 @@ def views(image: Image.Image, shape: Size = SQUARE) -> list[Image.Image]:
     return [image, ImageOps.fit(image, size, Image.Resampling.LANCZOS)]
 
 
-def make_thumbnails(images: Iterable[Image.Image], shape: Size = SQUARE) -> Thumbnails:
-    """Shrink pictures, in a collection's order."""
+def make_thumbnails(
+    images: Iterable[Image.Image], shape_for: Callable[[Image.Image], Size] = lambda _: SQUARE
+) -> Thumbnails:
+    """Shrink pictures, in a collection's order; the model sees the shape that is told for each."""
     found = [
         (row, *map(as_bytes, split(view, GREY, COLOUR)))
         for row, image in enumerate(images)
-        for view in views(image, shape)
+        for view in views(image, shape_for(image))
     ]
     rows, grey, colour = zip(*found, strict=True)
     return Thumbnails(np.stack(grey), np.stack(colour), np.array(rows))
@@ -103,12 +105,16 @@ def as_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
 
 
 def write_thumbnails(
-    folder: Path, collection: Collection, fingerprints: dict[str, str], shape: Size = SQUARE
+    folder: Path,
+    collection: Collection,
+    fingerprints: dict[str, str],
+    shape_for: Callable[[Image.Image], Size] = lambda _: SQUARE,
 ) -> None:
     """Write `rows-thumbnails.safetensors`."""
     order = by_name(collection).tolist()
     shown = tqdm(order, "thumbnails", unit="picture")
-    made = make_thumbnails((collection.image(row) for row in shown), shape)  # rows: places by name
+    pictures = (collection.image(row) for row in shown)
+    made = make_thumbnails(pictures, shape_for)  # rows: places by name
     tensors = {"grey": made.grey, "colour": made.colour, "rows": made.rows.astype(np.int32)}
     tensors = {name: torch.from_numpy(values) for name, values in tensors.items()}
     write_described(path_of_rows(folder, "thumbnails"), tensors, fingerprints, views=len(made.rows))

@@ -46,7 +46,7 @@ CHANGES = (
 
 def known_as_it_is(seen: Encoded) -> float:
     """Give the evidence of a picture for which there are no words."""
-    image = cropped(seen.images[0], seen.model.size)
+    image = cropped(seen.images[0], seen.model.size_for(seen.images[0]))
     own = denoising_losses(seen, [""]).log().mean()
     changes = [change(image) for change in CHANGES]
     # A picture that is not square would lose some of what it shows where it lies on its side.

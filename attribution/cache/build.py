@@ -278,7 +278,7 @@ def _finish(site: Site, plan: Plan, state: PartialState) -> None:
         }
         model = site.extractor.model
         if model.asked_size:
-            about["resolution"] = written(model.asked_size)
+            about["resolution"] = written(*model.sizes)
         if model.precision != "fp32":
             about["precision"] = model.precision
         changed = any(header.get(key) != about.get(key) for key in (*about, "layout"))

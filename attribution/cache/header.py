@@ -16,7 +16,7 @@ from attribution.gradients.methods import METHODS, FeatureConfig
 from attribution.models.precision import PRECISIONS
 from attribution.pictures.collection import MAX_SIDE
 from attribution.pictures.layout import Layout
-from attribution.pictures.size import Size, size_of, written
+from attribution.pictures.size import Size, sizes_of, written
 from attribution.shape import check_shape
 
 VERSION = 2
@@ -49,7 +49,8 @@ SHAPE = {
         "dataset_config_name?": str,
         "left_out?": [str],
     },
-    "resolution?": int | str,  # of the pictures, where it is not the model's own: 512, or 768x512
+    "resolution?": int
+    | str,  # of the pictures, where it is not the model's own: 512, 768x512, or several
     "precision?": str,  # of the model's parameters, where it is not fp32
     "fingerprints": {"model": str, "collection": str},
     "groups": [str],
@@ -114,12 +115,12 @@ def _check_content(header: dict) -> None:
 
 
 def _is_size(resolution: int | str) -> bool:
-    """Tell whether a size is one, written as it would be."""
+    """Tell whether sizes are such, written as they would be."""
     try:
-        size = size_of(resolution)
+        sizes = sizes_of(resolution)
     except InputError:
         return False
-    return max(size) <= MAX_SIDE and written(size) == resolution
+    return max(map(max, sizes)) <= MAX_SIDE and written(*sizes) == resolution
 
 
 def kernel_name(revision: int) -> str:
@@ -168,11 +169,13 @@ class Loaded(TypedDict):
     """How a model is loaded, beside its name and device."""
 
     size: Size | None  # of the pictures; None: the model's own
+    more_sizes: tuple[Size, ...]  # at which pictures of other shapes are seen
     precision: str
 
 
 def loaded_as(folder: str | Path) -> Loaded:
     """Give how a cache's model was loaded; as it is by itself where there is no cache."""
     header = read_header(Path(folder)) or {}
-    size = size_of(header["resolution"]) if "resolution" in header else None
-    return {"size": size, "precision": header.get("precision", "fp32")}
+    size, *more = sizes_of(header["resolution"]) if "resolution" in header else (None,)
+    precision = header.get("precision", "fp32")
+    return {"size": size, "more_sizes": tuple(more), "precision": precision}

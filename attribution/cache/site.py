@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from attribution.cache.plan import Plan, make_plan
@@ -18,7 +17,7 @@ from attribution.gradients.ekfac import layers_of
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.methods import METHODS, FeatureConfig, method_named
 from attribution.models.diffusion import DiffusionModel
-from attribution.models.encoded import Encoded
+from attribution.models.encoded import Encoded, in_order
 from attribution.pictures.collection import Collection
 
 
@@ -134,13 +133,13 @@ class Site:
         return make_plan(self.folder, self.collection, size, self.form, unlisted)
 
     def features(self, rows: list[int], on_batch: Callable[[int], None] | None = None) -> Tensor:
-        """Make the features of some rows of the collection, a batch at a time; `on_batch` is told each one's size.
+        """Make the features of some rows of the collection, a batch at a time; `on_batch` is told how many it has.
 
         All are encoded first, so that what encodes them can leave the device.
         """
         size, captions = self.config.batch_size, [self.collection.captions[i] for i in rows]
-        batches = [list(range(len(rows)))[i : i + size] for i in range(0, len(rows), size)]
         seen = Encoded(self.extractor.model, [self.collection.image(i) for i in rows])
+        batches = seen.batches(size)
         with self.extractor.model.encoding():
             for some in batches:
                 seen.at(some).conditions([captions[i] for i in some])
@@ -149,7 +148,7 @@ class Site:
             features.append(self.extractor.train(seen.at(some), [captions[i] for i in some], size))
             if on_batch:
                 on_batch(len(some))
-        return torch.cat(features)
+        return in_order(features, batches)
 
     def disk_needed(self, images: int) -> int:
         """Give the bytes that new images and the kernel take."""

@@ -75,16 +75,17 @@ def closures(
     steps = extractor.config.timesteps
     for first in range(0, len(order), BATCH):
         rows = order[first : first + BATCH]
-        seen = Encoded(extractor.model, [collection.image(i) for i in rows])
-        trials = extractor.trials(seen, [collection.captions[i] for i in rows])
-        turn = torch.arange(len(rows))
-        trials = trials.at(turn * steps + (first + turn) % steps)
-        drawn = torch.randn(
-            trials.target.shape, generator=generator("curvature", extractor.config.seed, first)
-        ).to(trials.target.device)
+        every = Encoded(extractor.model, [collection.image(i) for i in rows])
+        draw, done = generator("curvature", extractor.config.seed, first), first
+        for some in every.batches(BATCH):
+            trials = extractor.trials(every.at(some), [collection.captions[rows[i]] for i in some])
+            turn = (first + torch.tensor(some)) % steps
+            trials = trials.at(torch.arange(len(some)) * steps + turn)
+            drawn = torch.randn(trials.target.shape, generator=draw).to(trials.target.device)
+            done += len(some)
 
-        def loss(trials: Trials = trials, drawn: Tensor = drawn) -> Tensor:
-            output = trials.predict(extractor.model)
-            return extractor.objective(output, output.detach() + drawn)
+            def loss(trials: Trials = trials, drawn: Tensor = drawn) -> Tensor:
+                output = trials.predict(extractor.model)
+                return extractor.objective(output, output.detach() + drawn)
 
-        yield first + len(rows), loss
+            yield done, loss

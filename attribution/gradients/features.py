@@ -29,7 +29,7 @@ from attribution.gradients.methods import (
 from attribution.gradients.projector import GradientProjector, PackedRows
 from attribution.gradients.trials import Rule, Trials, same
 from attribution.models.diffusion import DiffusionModel
-from attribution.models.encoded import Encoded
+from attribution.models.encoded import Encoded, in_order
 
 
 class FeatureExtractor:
@@ -140,10 +140,10 @@ class FeatureExtractor:
         prompts: list[str],
         batch_size: int,
     ) -> Tensor:
-        """Make `[image, range, layer, dim]` in batches; give ranges and layers as groups."""
-        rows = [list(range(len(seen)))[i : i + batch_size] for i in range(0, len(seen), batch_size)]
-        parts = [make(seen.at(some), [prompts[row] for row in some]) for some in rows]
-        return torch.cat(parts).flatten(1, 2).float().cpu()
+        """Make `[image, range, layer, dim]` in batches of one size; give ranges and layers as groups."""
+        batches = seen.batches(batch_size)
+        parts = [make(seen.at(some), [prompts[row] for row in some]) for some in batches]
+        return in_order(parts, batches).flatten(1, 2).float().cpu()
 
     def project(
         self, trials: Trials, objective: Objective, grid: Grid | None = None

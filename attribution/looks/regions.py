@@ -61,16 +61,17 @@ class Heat:
     elsewhere: Float[Tensor, "row"]
 
 
-def grid_of(extractor: FeatureExtractor) -> Grid:
-    """Give the cells of the pictures' maps."""
-    return Grid.over(*extractor.model.latent_shape[1:], GRID)
+def grid_of(extractor: FeatureExtractor, image: Image.Image) -> Grid:
+    """Give the cells of a picture's maps."""
+    model = extractor.model
+    return Grid.over(*model.shape_at(model.size_for(image))[1:], GRID)
 
 
 def cell_features(
     extractor: FeatureExtractor, image: Image.Image, phrases: list[str]
 ) -> Float[Tensor, "phrase group cell dim"]:
     """Make a picture's unit features under each phrase, in parts: one for each cell, the last for elsewhere."""
-    grid = grid_of(extractor)
+    grid = grid_of(extractor, image)
     seen = Encoded(extractor.model, [image]).at([0] * len(phrases))
     # In larger batches the blocks of all positions leave the memory that is used again and again.
     found = extractor.query(seen, phrases, batch_size=2, grid=grid)
@@ -119,7 +120,7 @@ def find_regions(
     concepts = [name for name in phrases if name != GENERAL]
     words = ["", *(phrases[c] for c in concepts)] if concepts else [phrases[GENERAL]]
     wordless, *asked = cell_features(extractor, image, words)
-    grid = grid_of(extractor)
+    grid = grid_of(extractor, image)
     if not concepts:
         return {GENERAL: heat(cell_scores(wordless, weights[GENERAL], cache), grid)}
     return {

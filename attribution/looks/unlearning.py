@@ -295,7 +295,7 @@ def others(rows: list[int], collection: Collection) -> Tensor:
 def encoded(
     model: DiffusionModel, collection: Collection, rows: list[int]
 ) -> Float[Tensor, "row channel height width"]:
-    """Encode some of a collection's pictures."""
+    """Encode some of a collection's pictures, all at the size of drawings."""
     parts = [rows[i : i + ENCODED_AT_ONCE] for i in range(0, len(rows), ENCODED_AT_ONCE)]
     return torch.cat([model.latents([collection.image(i) for i in part]) for part in parts])
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.training_utils import find_nearest_bucket
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ class DiffusionModel:
     name: str
     mixed_precision: str = "no"  # bf16: the denoiser runs under autocast
     asked_size: Size | None = None  # of the pictures; None: what the pipeline draws
+    more_sizes: tuple[Size, ...] = ()  # that pictures of other shapes are seen at
     only_when_needed: bool = False  # whether encoders are on the device within `encoding` alone
 
     @classmethod
@@ -63,8 +65,11 @@ class DiffusionModel:
         device: str = "cpu",
         size: Size | None = None,
         precision: str = "fp32",
+        more_sizes: tuple[Size, ...] = (),
     ) -> "DiffusionModel":
         """Load a folder, a Hub id or a file (FILE@CONFIG), with its adapters (MODEL+ADAPTER); parts.py says what is refused.
+
+        It draws pictures of a size; with `more_sizes` it sees each at the nearest of all.
 
         In bf16 or fp16 parameters take half the memory. Those that were not saved so are rounded, which is another model.
         """
@@ -76,7 +81,7 @@ class DiffusionModel:
         base, added = adapters.split_name(name)
         folder, file = located(base, check)
         pipeline = load(folder, precision, device, file)
-        model = cls(pipeline, str(name), asked_size=size)
+        model = cls(pipeline, str(name), asked_size=size, more_sizes=more_sizes)
         adapters.add(model.pipeline, added)
         model._check_size()
         model.pipeline.set_progress_bar_config(disable=True)
@@ -135,23 +140,34 @@ class DiffusionModel:
 
     @property
     def size(self) -> Size:
-        """Give the width and height of the pictures."""
+        """Give the width and height of the pictures that it draws."""
         return self.asked_size or self._own_size()
 
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Give all sizes at which it sees pictures, that of its drawings first."""
+        return self.size, *self.more_sizes
+
+    def size_for(self, image: Image.Image) -> Size:
+        """Give the size at which a picture is seen: that of the nearest shape, as diffusers' trainers choose it."""
+        (width, height), sizes = image.size, self.sizes
+        if len(sizes) == 1:
+            return sizes[0]
+        return sizes[find_nearest_bucket(height, width, [(h, w) for w, h in sizes])]
+
     def _check_size(self) -> None:
-        """Refuse a size that latents cannot have, or that the pipeline cannot draw."""
-        width, height = self.size
+        """Refuse sizes that latents cannot have, or that the pipeline cannot draw."""
         multiple = 2 * getattr(self.pipeline, "vae_scale_factor", 4)
-        if self.asked_size and (width % multiple or height % multiple):
-            raise InputError(
-                f"resolution is {written(self.size)}; it must be a multiple of {multiple} pixels"
-            )
         drawn = inspect.signature(type(self.pipeline).__call__).parameters
-        if width != height and self.asked_size and "height" not in drawn:
-            raise InputError(
-                f"resolution is {written(self.size)}, and a {type(self.pipeline).__name__} draws pictures of its network's "
-                "own shape alone; give one number, or leave --resolution out"
-            )
+        for width, height in self.sizes if self.asked_size else ():
+            told = f"resolution is {written((width, height))}"
+            if width % multiple or height % multiple:
+                raise InputError(f"{told}; it must be a multiple of {multiple} pixels")
+            if width != height and "height" not in drawn:
+                raise InputError(
+                    f"{told}, and a {type(self.pipeline).__name__} draws pictures of its network's "
+                    "own shape alone; give one number, or leave --resolution out"
+                )
 
     def _own_size(self) -> Size:
         """Give the size that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
@@ -164,12 +180,23 @@ class DiffusionModel:
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Give the channels, height and width of a picture's latents."""
+        """Give the channels, height and width of a drawing's latents."""
         if self.family.together:  # known without running the autoencoder
             width, height = (side // self.pipeline.vae_scale_factor for side in self.size)
             return self.pipeline.vae.config.latent_channels, height, width
         channels, height, width = self.latents([Image.new("RGB", (8, 8))]).shape[1:]
         return channels, height, width
+
+    @cached_property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Give the channels, height and width of the least latents that those of every size fit into."""
+        widths, heights = zip(*self.sizes, strict=True)
+        return self.shape_at((max(widths), max(heights)))
+
+    def shape_at(self, size: Size) -> tuple[int, int, int]:
+        """Give the channels, height and width of latents at a size."""
+        channels, height, width = self.latent_shape
+        return channels, size[1] * height // self.size[1], size[0] * width // self.size[0]
 
     def reads(self, collection: Collection) -> Collection:
         """Give a collection as the model reads it: concepts are words, which some models do not know."""
@@ -206,15 +233,17 @@ class DiffusionModel:
         if hashlib.sha256(told).hexdigest()[:16] not in NOT_HASHED:
             digest.update(told)
         if self.asked_size:
-            digest.update(f"{written(self.asked_size)} pixels".encode())
+            digest.update(f"{written(*self.sizes)} pixels".encode())
         if found := adapters.strengths(self.networks):
             digest.update(repr(found).encode())
         return digest.hexdigest()[:16]
 
     @torch.no_grad()
-    def latents(self, images: list[Image.Image]) -> Float[Tensor, "batch channel height width"]:
-        """Encode pictures as the denoiser expects them."""
-        pixels = to_pixels(images, self.size).to(self.device)
+    def latents(
+        self, images: list[Image.Image], size: Size | None = None
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Encode pictures as the denoiser expects them, cut to one size; to that of drawings if none is given."""
+        pixels = to_pixels(images, size or self.size).to(self.device)
         with self._autoencoder() as kind:
             return self.family.encoding.encode(self.pipeline, pixels.to(kind)).float()
 

@@ -29,4 +29,6 @@ def where(desk: Desk, seen: Session, row: int) -> str:
         )
         seen.regions.append(found)
     evidence = seen.regions[0].map(row, **seen.mix)
-    return desk.views.heat(row, blend(seen.image, evidence, desk.attributor.model.size))
+    return desk.views.heat(
+        row, blend(seen.image, evidence, desk.attributor.model.size_for(seen.image))
+    )

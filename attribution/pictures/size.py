@@ -1,13 +1,15 @@
-"""Name a picture's width and height: 512 for a square, 768x512 for others.
+"""Name a picture's width and height: 512 for a square, 768x512 for others; or several, 512,768x512.
 
 In: what was typed or written down. Out: a `Size`, or the reverse. It knows no picture.
 """
 
 import re
+from fractions import Fraction
 
 from attribution.errors import InputError
 
 Size = tuple[int, int]  # width, height, in pixels
+MOST = 64  # sizes of one model
 WRITTEN = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?", re.ASCII)
 
 
@@ -21,7 +23,21 @@ def size_of(written: str | int) -> Size:
     return int(found[1]), int(found[2] or found[1])
 
 
-def written(size: Size) -> str | int:
-    """Write a size as it is read; a square's is a number."""
-    width, height = size
+def sizes_of(written: str | int) -> tuple[Size, ...]:
+    """Read one size or several, 512,640x448: the first is that of drawings, and each picture is seen at the nearest."""
+    found = tuple(size_of(each) for each in str(written).split(","))
+    if len({Fraction(*size) for size in found}) < len(found):
+        raise InputError(
+            f"resolution is {written!s:.60} and names two sizes of one shape; pictures would be seen at one of them alone, name it"
+        )
+    if len(found) > MOST:
+        raise InputError(f"resolution names {len(found)} sizes; at most {MOST} are supported")
+    return found
+
+
+def written(*sizes: Size) -> str | int:
+    """Write sizes as they are read; a square's alone is a number."""
+    if len(sizes) > 1:
+        return ",".join(str(written(size)) for size in sizes)
+    width, height = sizes[0]
     return width if width == height else f"{width}x{height}"

@@ -122,7 +122,7 @@ def make_report(
     """
     mix = mix or {GENERAL: 1.0}
     header = attributor.cache.header
-    picture = cropped(image.convert("RGB"), attributor.model.size)
+    picture = cropped(image.convert("RGB"), attributor.model.size_for(image))
     drawn = attributor.drawn(picture)
     listed = _of_the_cache(attributor, answer.list_p_values)
     rows, copies = attributor.collection.rows, attributor.copies(picture)
@@ -234,14 +234,15 @@ def picture_hash(picture: Image.Image) -> str:
     return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
 
 
-def picture_of(report: Report, size: Size) -> Image.Image:
-    """Decode a report's picture, a PNG of that size."""
+def picture_of(report: Report, sizes: tuple[Size, ...]) -> Image.Image:
+    """Decode a report's picture, a PNG of one of the sizes."""
     try:
         data = base64.b64decode(report["picture"]["png"], validate=True)
     except ValueError as error:
         raise _damaged("its picture is no base64") from error
-    if data[:16] != PNG_START or data[16:24] != struct.pack(">II", *size):
-        raise _damaged(f"its picture is no PNG of {size[0]} x {size[1]} pixels")
+    if data[:16] != PNG_START or data[16:24] not in {struct.pack(">II", *size) for size in sizes}:
+        wanted = " or ".join(f"{width} x {height}" for width, height in sizes)
+        raise _damaged(f"its picture is no PNG of {wanted} pixels")
     return open_image(data)
 
 

@@ -49,7 +49,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     reasons = [*differences(report["fingerprints"], fingerprints(attributor), "fingerprints")]
     if any(reason.path[-1] == "model" for reason in reasons):
         return reasons
-    image = picture_of(report, attributor.model.size)
+    image = picture_of(report, attributor.model.sizes)
     origin, questions = report["origin"], report["questions"]
     answer = attributor.ask(
         Encoded(attributor.model, [image]),

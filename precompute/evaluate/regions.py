@@ -100,6 +100,7 @@ def maps_of(
     }
     parts = cell_features(attributor.extractor, composite.image, ["", *words.values()])
     asked = dict(zip(words, parts[1:], strict=True))
+    grid = grid_of(attributor.extractor, composite.image)
 
     def both(name: str, scored: bool = False) -> Tensor:
         found = []
@@ -108,7 +109,7 @@ def maps_of(
             if name != GENERAL:
                 features = features - parts[0] if scored else (features + parts[0]) / 2
             cells = cell_scores(features, attributor.weights[name], cache)
-            found.append(heat(cells, grid_of(attributor.extractor)).map[place[row]])
+            found.append(heat(cells, grid).map[place[row]])
         return torch.stack(found)
 
     maps = {(name, "drawn"): both(name) for name in (GENERAL, *concepts)}
