@@ -1,5 +1,6 @@
 """An answer that a search lists is the whole answer's first part, says so, and refuses what needs every score."""
 
+import copy
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,8 +8,10 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
+from attribution.answer.queries import Query
 from attribution.attributor import Attributor
 from attribution.cache.index import build_index
+from attribution.cache.search import Exact
 from attribution.cache.store import open_cache
 from attribution.errors import InputError
 from attribution.looks.depth import depth
@@ -21,6 +24,7 @@ from attribution.pictures.optout import Requests
 from attribution.report.document import report_html
 from attribution.report.report import make_report, read_report
 from attribution.report.verification import verify_report
+from precompute.evaluate import EvaluateConfig, unlearning
 
 CAPTION = "a watercolour of a dog at night"
 
@@ -149,6 +153,53 @@ def test_the_page_says_what_it_cannot_tell(both):
     assert [s["row"] for s in others["sources"]] == [s["row"] for s in told["sources"]]
     assert others["searched"]["whole"] is True
     assert others["artists"]
+
+
+class Losing:
+    """A cluster that loses a part after some calls."""
+
+    name, said, left = "ray://x", "by a stand-in", 9
+
+    def __init__(self, cache):
+        self.exact = Exact(cache)
+
+    def first(self, asked, count):
+        self.left -= 1
+        if self.left < 0:
+            raise InputError("part 2 of the 3 of the cluster did not answer")
+        return self.exact.first(asked, count)
+
+    def moments(self, asked):
+        return self.exact.moments(asked)
+
+
+def test_an_answer_whose_search_loses_a_part_is_refused_on_the_page_and_by_its_programs(both):
+    attributor, image = copy.copy(both[1]), both[1].collection.image(7)
+    attributor.search = search = Losing(attributor.cache)
+    desk = Desk(attributor)
+    session = desk.attribute(image, CAPTION, None)
+    seen = desk.seen(session, None, "", [], 1.0)
+    assert programs.as_json(desk, seen, 5)["searched"]["by"] == "ray://x"
+    search.left = 0
+    moved = desk.seen(session, None, "", [], 0.5, 0.5)
+    for told in (
+        lambda: desk.views.ranked(moved),
+        lambda: programs.as_json(desk, moved, 5),
+        lambda: desk.attribute(image, CAPTION, None),
+    ):
+        with pytest.raises(InputError, match="part 2 of the 3"):
+            told()
+
+
+def test_an_evaluation_takes_the_first_from_who_answers(both):
+    query = Query(both[0].collection.image(7), {}, CAPTION)
+    asked = [unlearning.Asked(query, 0, {"subject": "a dog"}, query)]
+    by_pass, by_index = (unlearning.lists(each, asked, 0) for each in both)
+    assert by_pass == by_index
+    with pytest.raises(InputError, match="factors needs the score of every training picture"):
+        EvaluateConfig("factors", search="index")
+    with pytest.raises(InputError, match="name one with --results"):
+        EvaluateConfig("unlearning", search="index", update=True)
 
 
 def test_a_page_answers_by_what_its_setting_names(monkeypatch):

@@ -153,17 +153,28 @@ class Cluster:
         shared = ray.put(asked.contiguous().numpy())
         stamp = stamp_of(self.cache.header)
         waiting = [getattr(worker, what).remote(shared, *more, stamp) for worker in self.workers]
+        _, late = ray.wait(waiting, num_returns=len(waiting), timeout=self.wait)
+        missing = [part for part, each in enumerate(waiting, 1) if each in late]
         try:
-            found = ray.get(waiting, timeout=self.wait)
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError) as error:
-            raise InputError(
-                f"not all of the {len(waiting)} parts of the cluster answered within {self.wait:.0f} s, and none may be "
-                "left out; ask again when its workers are back"
-            ) from error
+            found = [] if missing else ray.get(waiting)
+        except ray.exceptions.RayTaskError:  # a fault of ours there
+            raise
+        except ray.exceptions.RayError as error:  # lost, or out of memory
+            raise self._lacking([]) from error
+        if missing:
+            raise self._lacking(missing)
         for each in found:
             if isinstance(each, str):
                 raise InputError(each)
         return found
+
+    def _lacking(self, missing: list[int]) -> InputError:
+        """Say that an answer would lack parts, these where it is known which."""
+        which = f"part {', '.join(map(str, missing))}" if missing else "a part"
+        return InputError(
+            f"{which} of the {len(self.workers)} of the cluster did not answer within {self.wait:.0f} s, and none may be "
+            "left out; ask again when its workers are back"
+        )
 
 
 def join(address: str, parts: int) -> Any:

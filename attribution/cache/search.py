@@ -91,5 +91,7 @@ def sums_of_some(
     stored: Tensor,  # [group, dim, row]
 ) -> Float[Tensor, "query row"]:
     """Sum inner products over the groups that any query asks about; the others are not read."""
-    used = asked.any(2).any(0)
-    return sums(asked, stored) if used.all() else sums(asked[:, used], stored[used])
+    used = asked.any(2).any(0).nonzero()[:, 0]
+    if len(used) == len(stored):
+        return sums(asked, stored)
+    return sums(asked[:, used], stored.index_select(0, used))  # copies whole rows; a mask, numbers

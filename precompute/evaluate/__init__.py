@@ -32,7 +32,7 @@ from attribution.cache.stamps import collection_of
 from attribution.errors import InputError
 from attribution.models.families import FAMILIES
 from attribution.models.parts import class_named
-from precompute.evaluate.config import MEASUREMENTS, EvaluateConfig
+from precompute.evaluate.config import EXACT, MEASUREMENTS, EvaluateConfig
 from precompute.evaluate.possible import Measured, lacking, told
 from precompute.evaluate.results import WORLD, path_of, read_rows, world_of, write_rows
 from precompute.tables import TABLES
@@ -49,6 +49,8 @@ def run(config: EvaluateConfig) -> None:
         refuse_impossible(config)
     rows = importlib.import_module(f"precompute.evaluate.{config.what}").measure(config)
     rows = [row | ({WORLD: world} if world else {}) for row in rows]
+    if config.search != EXACT:
+        rows = [row | {"searched": config.search} for row in rows]
     measured = {row.get("method") for row in rows}
     rows += [row for row in known if row.get("method") not in measured]
     if config.update:

@@ -25,6 +25,8 @@ MEASUREMENTS = (
     "artists",
     "adapters",
 )
+BY_LIST = ("listed", "unlearning")  # which ask for first training images alone
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,25 @@ class EvaluateConfig:
     )
     update: bool = field(default=False, metadata={"help": "write the rows into the results file"})
     json: bool = field(default=False, metadata={"help": "print one JSON list and nothing else"})
+    search: str = field(
+        default=EXACT,
+        metadata={
+            "help": f"who answers: exact, index, auto or ray://ADDRESS ({' and '.join(BY_LIST)} alone; the others need "
+            "every training picture's score)"
+        },
+    )
     device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.queries < 0:
             raise InputError(f"queries is {self.queries}; it must be at least 1, or 0")
+        if self.search != EXACT and self.what not in BY_LIST:
+            raise InputError(
+                f"{self.what} needs the score of every training picture, which search {self.search!r} does not give; "
+                f"leave --search out, or measure {' or '.join(BY_LIST)}"
+            )
+        if self.search != EXACT and self.update and not self.results:
+            raise InputError(
+                f"figures by search {self.search!r} need a file of their own; name one with --results"
+            )

@@ -27,7 +27,7 @@ from attribution.files import hash_of, write_whole
 from attribution.models.encoded import Encoded
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.calibration import LEVELS
-from precompute.evaluate.config import EvaluateConfig
+from precompute.evaluate.config import EXACT, EvaluateConfig
 from precompute.evaluate.drawn import PROMPTS
 from precompute.evaluate.statistics import clopper_pearson
 from precompute.lists import OTHER, UNRELATED, Named, ask, ask_drawn, ask_unrelated, other_words
@@ -42,13 +42,16 @@ DIGITS = 4
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for every set of pictures, kind of words, question and level."""
     attributor = Attributor.from_pretrained(
-        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
-    )
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device,
+        search=config.search,
+    )  # fmt: skip
     if attributor.lists is None:
         raise InputError(
             f"{config.cache_dir} has nothing that lists are compared with; run python -m precompute calibrate"
         )
-    key = hash_of([stamp(attributor.cache), config.seed])
+    key = hash_of(
+        [stamp(attributor.cache), config.seed, *[config.search] * (config.search != EXACT)]
+    )
     folder = Path(config.work_dir) / f"listed/{key}"
     judges, rows = attributor.lists.judges, []
     for what, ask_one, count in sets(attributor, config):

@@ -54,8 +54,9 @@ class Asked:
 def measure(config: EvaluateConfig) -> list[dict]:
     """Give a row for each list of images, and for each concept."""
     attributor = Attributor.from_pretrained(
-        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device
-    )
+        config.pretrained_model_name_or_path, config.cache_dir, config.train_data_dir, config.device,
+        search=config.search,
+    )  # fmt: skip
     count, found = config.queries or QUERIES, {}
     asked = pictures(attributor, count, config.seed)
     removed = lists(attributor, asked, config.seed)
