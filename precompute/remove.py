@@ -70,7 +70,8 @@ def run(config: RemoveConfig) -> None:
     )
     print(f"{removed} images removed from {folder}; {path} names the request")
     print(
-        f"run again, for {folder}: weights, likeness and index, whichever you had", file=sys.stderr
+        f"run again, for {folder}: weights, likeness and index, whichever you had; then restart a page that has it open",
+        file=sys.stderr,
     )
 
 

@@ -312,6 +312,23 @@ def test_uploads_that_nobody_asks_for_are_few_and_go():
     assert len(kept.waiting) == 1
 
 
+def test_decoded_pictures_take_no_more_memory_than_they_may_whoever_they_are_said_to_be_of():
+    kept = Uploads(most_kept=8 * (4 * 64 * 64 + uploads.BESIDE))
+    names = {}
+    for number in range(20):
+        sender = "another" if number == 0 else "one"
+        names[number] = kept.put(encoded("PNG", size=(64, 64)), sender)
+        kept.take(f"session {number}", names[number])
+        assert sum(each.bytes for each in kept.kept.values()) <= kept.most_kept
+    assert list(kept.kept) == [f"session {n}" for n in (0, *range(14, 20))]
+    assert kept.take("session 0", names[0])
+    with pytest.raises(InputError, match="no longer here"):
+        kept.take("session 1", names[1])
+    for number in range(20, 24):
+        kept.take(f"session {number}", kept.put(encoded("PNG", size=(64, 64)), f"{number}"))
+    assert list(kept.kept) == [f"session {n}" for n in range(16, 24)]
+
+
 def test_what_programs_were_given_is_gone_after_the_hour(hasty, served_folder, monkeypatch):
     monkeypatch.setattr(layout, "HOUR", 1)
     monkeypatch.setattr(layout, "CLEANING", 1)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attribution.errors import InputError
 from attribution.pictures.collection import open_image, to_pixels
@@ -50,6 +50,34 @@ def test_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_image(encoded(image, "JPEG", exif=exif)).size == (10, 20)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [(0x8298, 5, 1, 60), (0x101, 10, 1, 8), (0x8298, 5, 1, 2**31), (0x9999, 99, 2**31, 0)],
+    ids=["a fraction for a text", "a fraction for a number", "beyond the end", "of no type"],
+)
+def test_odd_exif_beside_the_orientation_does_not_matter(odd):
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    tags = [(0x0112, 3, 1, 0), odd]
+    for orientation in range(1, 9):
+        tags[0] = (0x0112, 3, 1, orientation)
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+        exif += b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(40)
+        upright = Image.Exif()
+        upright[0x0112] = orientation
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image, exif=upright))))
+        turned = open_image(encoded(image, exif=exif))
+        assert np.array_equal(turned, expected.convert("RGB")), orientation
+
+
+def test_what_pillow_fails_on_in_any_way_is_one_sentence(monkeypatch):
+    def fail(image):
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.raises(InputError, match="not a readable"):
+        open_image(encoded(square()))
 
 
 def test_webp_and_paths_are_read(tmp_path):

@@ -173,6 +173,6 @@ def test_a_shard_that_goes_missing_is_one_sentence(tmp_path):
     cache = opened(tmp_path)
     index = Index(cache)
     (tmp_path / "features-000001.safetensors").unlink()
-    cache.checked.clear()
+    cache.maps.clear()
     with pytest.raises(InputError, match=r"features-000001\.safetensors is missing or damaged"):
         index.first(asked_of(cache) * torch.eye(GROUPS)[0, :, None], 3)

@@ -4,14 +4,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from gradio import Request
+from gradio.context import LocalContext
+from gradio.queueing import Event
 
 from attribution.errors import InputError
 from attribution.page.desk import Desk
-from attribution.page.hall import Stopped, waits
+from attribution.page.hall import Hall, Stopped, waits
 from attribution.page.line import MOST_TOGETHER, Easel, Line
 from attribution.page.session import Session
 
@@ -124,6 +129,25 @@ def test_a_drawing_for_which_nobody_waits_ends(batches):
     with pytest.raises(Stopped):
         Easel(Line(1)).draw(batches.model, "a cat", 1, stops)
     assert steps == [1]
+
+
+def test_stop_ends_what_was_asked_for_before_it_though_it_still_waits_and_nothing_later(desk):
+    hall, visitor, other = Hall(desk), Request(session_hash="a"), Request(session_hash="b")
+    asked = [Event("a", SimpleNamespace(concurrency_id="long"), None, None) for _ in range(3)]
+    waiting, press, later = asked  # the press is heard after all were asked for
+
+    def told(event, do, request):
+        queue = SimpleNamespace(active_jobs=[None, asked])
+        LocalContext.blocks.set(SimpleNamespace(_queue=queue))
+        LocalContext.event_id.set(event._id)
+        return do(request)
+
+    alone = [copy_context() for _ in range(4)]
+    alone[0].run(told, press, hall.stop, visitor)
+    with pytest.raises(Stopped):
+        alone[1].run(told, waiting, hall.steps, visitor)(1, 2)
+    alone[2].run(told, later, hall.steps, visitor)(1, 2)
+    alone[3].run(told, waiting, hall.steps, other)(1, 2)
 
 
 def test_who_leaves_while_waiting_is_not_drawn(batches):

@@ -14,6 +14,7 @@ from attribution.attributor import Attributor
 from attribution.cache.build import build_cache
 from attribution.cache.site import CacheConfig
 from attribution.cache.store import layout_of, open_cache, read_header, read_kernel
+from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
@@ -78,6 +79,19 @@ def test_an_artist_is_gone_from_shards_sums_likeness_and_every_list(
     assert torch.allclose(*same, atol=2e-3)  # of other batches, stored in 16 bits
     sums = [read_kernel(each, read_header(each))[0] for each in (cache, tmp_path / "fresh")]
     assert torch.allclose(*sums, atol=2e-2)
+
+
+def test_who_has_the_cache_open_goes_on_and_shows_nothing_of_what_was_removed(world, small_model):
+    cache, pictures = world
+    model, collection = DiffusionModel.from_pretrained(small_model), load_collection(pictures)
+    its = Attributor(model, collection, open_cache(cache, {}))
+    asked = its.feature(3)[None]
+    before = its.contributions(asked)
+    assert remove(cache, pictures, "--file", collection.files[7]) == 0
+    assert torch.equal(its.contributions(asked), before)
+    assert 7 not in its.visible.best(before.sum(1)[0], 30)
+    with pytest.raises(InputError, match="withheld"):
+        its.visible.image(7)
 
 
 @pytest.mark.slow

@@ -134,18 +134,19 @@ def describe_shard(path: Path) -> Shard:
     return Shard(path.name, len(rows_of_shard(path)), path.stat().st_size, file_hash(path))
 
 
-def check_shard(folder: Path, shard: Shard, form: Form) -> None:
-    """Refuse a listed shard that is not as it was written, or not what its cache says."""
+def check_shard(folder: Path, shard: Shard, form: Form) -> dict[str, Tensor]:
+    """Map a listed shard, refusing one that is not as it was written, or not what its cache says."""
     path = folder / shard.name
     whole = path.is_symlink() or (  # which is refused below
         path.is_file() and path.stat().st_size == shard.bytes and file_hash(path) == shard.checksum
     )
     if not whole:
         raise InputError(f"{path} is missing or damaged; {ADVICE}")
-    load_tensors(path, form.wanted(shard.rows), ADVICE)
+    tensors = load_tensors(path, form.wanted(shard.rows), ADVICE)
     rows = names_of_shard(path, shard.checksum)
     if not len({row.file for row in rows}) == len(rows) == shard.rows:
         raise InputError(f"{path} does not name {shard.rows} images once each; {ADVICE}")
+    return tensors
 
 
 def is_sound(folder: Path, shard: Shard, form: Form) -> bool:

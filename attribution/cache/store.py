@@ -32,7 +32,6 @@ from attribution.files import (
     Wanted,
     file_hash,
     hash_of,
-    load_tensors,
     read_tensors,
     save_tensors,
     write_whole,
@@ -53,14 +52,17 @@ CHECKED_AT_OPENING = 256 * 2**20  # bytes; of a larger cache each shard is check
 
 @dataclass(frozen=True)
 class Cache:
-    """The training side of every score, opened and checked; features stay on disk."""
+    """The training side of every score, opened and checked; features stay on disk.
+
+    A shard's map is kept, so that who has the cache open goes on when another process removes rows from it.
+    """
 
     folder: Path
     header: dict
     shards: list[Shard]
     gram: Float64[Tensor, "group dim dim"]
     kernel: Float[Tensor, "group dim dim"]
-    checked: set[str] = field(default_factory=set)  # names of shards whose bytes were compared
+    maps: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of shards that were checked
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -76,7 +78,8 @@ class Cache:
         rows: list[Row] = []
         seen: set[str] = set()
         for shard in self.shards:
-            path = self._sound(shard)
+            self.read(shard)
+            path = self.folder / shard.name
             some = names_of_shard(path, shard.checksum)
             if not seen.isdisjoint(row.file for row in some):
                 raise InputError(f"{path} holds images that another shard holds; {ADVICE}")
@@ -98,11 +101,6 @@ class Cache:
                 "run python -m precompute gradients for this one"
             )
         return torch.tensor([place[row] for row in self.rows])
-
-    def row(self, place: int) -> Row:
-        """Name one row, reading only its shard's names."""
-        shard, number = self._find(place)
-        return names_of_shard(self._sound(shard), shard.checksum)[number]
 
     def feature(self, place: int) -> Float[Tensor, "group dim"]:
         """Read one row's features, at norm one."""
@@ -130,17 +128,11 @@ class Cache:
         number = bisect_right(ends, place)
         return self.shards[number], place - ends[number] + self.shards[number].rows
 
-    def _sound(self, shard: Shard) -> Path:
-        """Give a shard's path, its bytes compared and its content checked once."""
-        path = self.folder / shard.name
-        if shard.name not in self.checked:
-            check_shard(self.folder, shard, form_of(self.header))
-            self.checked.add(shard.name)
-        return path
-
     def read(self, shard: Shard) -> dict[str, Tensor]:
-        """Map one shard: `features [group, dim, row]` as stored and `norms [group, row]`."""
-        return load_tensors(self._sound(shard))
+        """Map one shard: `features [group, dim, row]` as stored and `norms [group, row]`; it is checked when first read."""
+        if shard.name not in self.maps:
+            self.maps[shard.name] = check_shard(self.folder, shard, form_of(self.header))
+        return self.maps[shard.name]
 
     def stream(self) -> Iterator[tuple[int, Tensor]]:
         """Give every shard's first row and its features `[group, dim, row]` as stored, in order."""

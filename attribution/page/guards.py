@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -347,16 +348,26 @@ def guard_queue(demo: Any, most: int) -> None:
     demo._queue.push = push_checked
 
 
-def wanted() -> Callable[[], bool]:
-    """Make what tells whether somebody still waits for the job that runs: who leaves takes back what they asked."""
+def this_job() -> Callable[[], list[Any]]:
+    """Make what finds Gradio's own events for the job that runs, also on another thread; none outside of a page."""
     demo, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
 
-    def is_wanted() -> bool:
+    def found() -> list[Any]:
         jobs = demo._queue.active_jobs if demo else []
-        running = [event for events in jobs if events for event in events]
-        return all(event.alive for event in running if event._id == event_id)
+        return [event for events in jobs for event in events or [] if event._id == event_id]
 
-    return is_wanted
+    return found
+
+
+def wanted() -> Callable[[], bool]:
+    """Make what tells whether somebody still waits for the job that runs: who leaves takes back what they asked."""
+    job = this_job()
+    return lambda: all(event.alive for event in job())
+
+
+def asked_at() -> float:
+    """Tell when the job that runs was asked for, in seconds of time.monotonic: it may have waited since."""
+    return min((event.enqueue_time for event in this_job()()), default=time.monotonic())
 
 
 def data_of(event: EventData) -> dict:

@@ -5,7 +5,6 @@ In: settings. Out: a `Hall`. It knows no layout.
 
 import logging
 import math
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from attribution.models.adapters import split_name
 from attribution.models.single_file import split_config
 from attribution.page.desk import Desk
 from attribution.page.figures import error_rates
-from attribution.page.guards import wanted
+from attribution.page.guards import asked_at, wanted
 from attribution.page.inputs import whole
 from attribution.page.language import say, speak
 from attribution.page.line import Easel, Line, OnWait
@@ -47,6 +46,13 @@ class Superseded(Exception):
     """A visitor asked for something newer, or no longer for this."""
 
 
+@dataclass
+class Stop:
+    """When a visitor last said that what they asked for until then is to end."""
+
+    pressed: float = -math.inf  # seconds of time.monotonic
+
+
 @dataclass(frozen=True)
 class Hall:
     """Where visitors come in: one for a served page."""
@@ -54,7 +60,7 @@ class Hall:
     desk: Desk
     limit: int = 120  # seconds that a long job may take
     about: str = ""  # what the model is, in a sentence
-    stops: dict[str, threading.Event] = field(default_factory=dict)  # of visitors' long jobs
+    stops: dict[str, Stop] = field(default_factory=dict)  # of visitors' long jobs
     turns: dict[str, int] = field(default_factory=dict)  # the newest question of each visitor
     answered: dict[str, int] = field(default_factory=dict)  # the last of these that was answered
     uploads: Uploads = field(default_factory=Uploads)
@@ -64,13 +70,12 @@ class Hall:
         limit: int | float = math.inf,
     ) -> OnStep:  # fmt: skip
         """Tell a job's progress and how long it takes yet, and end it when its visitor says so or left, or its time is over."""
-        stop = self.stops.setdefault(request.session_hash or "", threading.Event())
-        stop.clear()
+        stop, asked = self.stops.setdefault(request.session_hash or "", Stop()), asked_at()
         end, pace = time.monotonic() + limit, Pace()
         is_wanted = wanted()
 
         def on_step(done: int, total: int) -> None:
-            if stop.is_set() or not is_wanted():
+            if stop.pressed > asked or not is_wanted():
                 raise Stopped
             if time.monotonic() > end:
                 told = "this took longer than {limit:.0f} seconds; ask for less"
@@ -131,14 +136,13 @@ class Hall:
             self.uploads.clear(visitor)
 
     def stop(self, request: gr.Request) -> None:
-        """Stop a visitor's long job."""
-        if request.session_hash in self.stops:
-            self.stops[request.session_hash].set()
+        """Stop a visitor's long jobs, those that still wait, too; not what they ask for later."""
+        self.stops.setdefault(request.session_hash or "", Stop()).pressed = asked_at()
 
     def leave(self, request: gr.Request) -> None:
         """Forget a visitor."""
         self.stop(request)
-        self.stops.pop(request.session_hash, None)
+        self.stops.pop(request.session_hash or "", None)
         self.turns.pop(request.session_hash, None)
         self.answered.pop(request.session_hash, None)
         self.uploads.clear(request.session_hash)

@@ -18,6 +18,7 @@ from attribution.report.credentials import Credentials, can_read, read_credentia
 
 LONGEST_SIDE = 1024  # pixels of an upload that are kept
 DECODERS = Semaphore(2)  # a decoded picture takes up to 160 MB
+BESIDE = 2**16  # bytes that a picture counts beside its pixels
 GONE = "the upload is no longer here; choose the picture again"
 
 
@@ -44,7 +45,16 @@ class Kept:
 
     name: str
     picture: Future
+    sender: str
     since: float
+
+    @property
+    def bytes(self) -> int:
+        """Give what its pixels take; nothing before it is decoded."""
+        if not self.picture.done():
+            return 0
+        width, height = self.picture.result().image.size
+        return 4 * width * height + BESIDE  # Pillow pads a pixel of RGB
 
 
 @dataclass
@@ -53,9 +63,10 @@ class Uploads:
 
     most_bytes: int = 256 * 2**20  # that wait, of all senders
     most_waiting: int = 8  # of one sender
+    most_kept: int = 256 * 2**20  # bytes of pictures, of all senders; three quarters of one
     seconds: float = 3600  # that an upload or a picture is kept at most
     waiting: dict[str, Waiting] = field(default_factory=dict)
-    kept: dict[str, Kept] = field(default_factory=dict)  # by session
+    kept: dict[str, Kept] = field(default_factory=dict)  # by session, the oldest first
     lock: Lock = field(default_factory=Lock)
 
     def put(self, data: bytes, sender: str) -> str:
@@ -81,7 +92,8 @@ class Uploads:
         with self.lock:
             arrived = self.waiting.pop(name, None)
             if arrived:
-                self.kept[session] = Kept(name, Future(), time.monotonic())
+                self.kept.pop(session, None)
+                self.kept[session] = Kept(name, Future(), arrived.sender, time.monotonic())
             mine = self.kept.get(session)
         if mine is None or mine.name != name:
             raise InputError(GONE)
@@ -107,6 +119,18 @@ class Uploads:
             mine.picture.set_exception(error)  # for those who wait, too
         else:
             mine.picture.set_result(picture)
+            with self.lock:
+                self._make_room(mine.sender)
+
+    def _make_room(self, sender: str) -> None:
+        """Forget the oldest pictures of a sender who has too many, then of all."""
+        theirs = {s: each for s, each in self.kept.items() if each.sender == sender}
+        for some, most in ((theirs, 3 * self.most_kept // 4), (self.kept, self.most_kept)):
+            over = sum(each.bytes for each in some.values()) - most
+            for session, each in list(some.items()):
+                if over > 0 and each.bytes:
+                    del self.kept[session]
+                    over -= each.bytes
 
     def _forget_old(self) -> None:
         end = time.monotonic() - self.seconds

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import xxhash
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,6 +45,15 @@ Known = dict[
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384  # pixels
 FORMATS = ("JPEG", "PNG", "WEBP")
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's orientation (JEITA CP-3451, tag 0x0112)
 CONCEPTS = ("subject", "style", "background")
 
 
@@ -173,13 +182,15 @@ def open_image(source: str | Path | bytes) -> Image.Image:
                     raise InputError(
                         "the image is animated; save one frame of it as a still picture"
                     )
-                image = ImageOps.exif_transpose(image)
                 image.load()
+                # ImageOps.exif_transpose packs all tags anew, and fails where any of them is odd.
+                turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+                image = image if turn is None else image.transpose(turn)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError("the image has more than 40 megapixels; make it smaller") from error
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+    except Exception as error:  # a forged file makes Pillow raise anything
         raise InputError(
             "the file is not a readable JPEG, PNG or WebP image; save it again"
         ) from error
