@@ -27,6 +27,7 @@ def run(config: EverythingConfig) -> None:
     model, collection = prepare(config, state)
     if config.dry_run:
         dry_run(Site.of(model, collection, folder, config), state)
+        model.keep_encoders()
         if state.is_main_process:
             print(drawings(model, collection, config))
         return
@@ -38,6 +39,7 @@ def run(config: EverythingConfig) -> None:
         print(note, file=sys.stderr)
     said = [("gradients", f"{built.images} pictures ({built.added} new), {built.groups} groups")]
     model.mixed_precision = "no"  # as questions are asked
+    model.keep_encoders()
     world = World(model, collection, folder, config)
     for number, step in enumerate(STEPS, 2):
         kept = found(step, world)

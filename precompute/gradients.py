@@ -130,6 +130,8 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
     model = DiffusionModel.from_pretrained(name, device, size, config.precision, sizes[1:])
     model.only_when_needed = config.offload_encoders
     model.mixed_precision = config.mixed_precision
+    model.pictures_at_once = config.batch_size  # in all steps that come after
+    model.timesteps_at_once = config.timesteps_at_once
     if config.gradient_checkpointing:
         model.checkpoint_gradients()
     if config.dry_run or config.skip_broken:

@@ -54,7 +54,7 @@ class FeatureExtractor:
         self.timesteps = ((torch.arange(config.timesteps) + 0.5) * spacing).long().to(model.device)
         self.preconditioner: Preconditioner | None = None  # of queries
         self.noise_seed = config.seed
-        self.at_once = 0  # timesteps that are run together; 0: all of a batch
+        self.at_once = model.timesteps_at_once  # that are run together; 0: all of a batch
         self.apart = (
             False  # whether examples are run one at a time, since the network packs its rows
         )
@@ -141,7 +141,7 @@ class FeatureExtractor:
         batch_size: int,
     ) -> Tensor:
         """Make `[image, range, layer, dim]` in batches of one size; give ranges and layers as groups."""
-        batches = seen.batches(batch_size)
+        batches = seen.batches(min(batch_size, self.model.pictures_at_once or batch_size))
         parts = [make(seen.at(some), [prompts[row] for row in some]) for some in batches]
         return in_order(parts, batches).flatten(1, 2).float().cpu()
 

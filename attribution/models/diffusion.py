@@ -57,6 +57,8 @@ class DiffusionModel:
     asked_size: Size | None = None  # of the pictures; None: what the pipeline draws
     more_sizes: tuple[Size, ...] = ()  # that pictures of other shapes are seen at
     only_when_needed: bool = False  # whether encoders are on the device within `encoding` alone
+    pictures_at_once: int = 0  # of a backward pass at most; 0: as many as are asked for
+    timesteps_at_once: int = 0  # of a picture; 0: all
 
     @classmethod
     def from_pretrained(
@@ -265,6 +267,12 @@ class DiffusionModel:
         finally:
             for network in encoders:
                 network.to("cpu")
+
+    def keep_encoders(self) -> None:
+        """Have text encoders and autoencoder on the denoiser's device from now on."""
+        self.only_when_needed = False
+        for network in self.networks[1:]:
+            network.to(self.device)
 
     @contextmanager
     def _autoencoder(self) -> Iterator[torch.dtype]:
