@@ -114,10 +114,10 @@ def places_of(shards: list[Shard], rank: int, world: int) -> Int[Tensor, "row"]:
 class Cluster:
     """The head: asks all parts and merges what they say."""
 
-    said = SAID
+    name, said = "cluster", SAID  # answers are public, and its address is not
 
     def __init__(self, name: str, cache: Cache, wait: float = WAIT) -> None:
-        self.name, self.cache, self.wait = name, cache, wait
+        self.cache, self.wait = cache, wait
         address, parts = address_of(name)
         ray = join(address, parts)
         cores = int(ray.cluster_resources().get("CPU", 1))

@@ -45,7 +45,7 @@ class Moments:
 class Search(Protocol):
     """What an answer asks for its list."""
 
-    name: str  # as the setting has it
+    name: str  # its kind: index or cluster
     said: str  # how exact it is, in a sentence
 
     def first(self, asked: Float[Tensor, "query group dim"], count: int) -> First:
