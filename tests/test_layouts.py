@@ -259,6 +259,13 @@ def test_hostile_archives_are_one_sentence(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     refused(tmp_path, "is empty")
+    long = tarfile.TarInfo("././@LongLink")
+    long.type = tarfile.GNUTYPE_LONGNAME
+    path.write_bytes(long.tobuf() * 3000)
+    refused(tmp_path, "no sound, uncompressed tar file .maximum recursion")
+    with tarfile.open(path, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("café.png"))
+    refused(tmp_path, "not UTF-8; rename it")
 
 
 def test_parquet_as_the_hub_keeps_it(tmp_path):
@@ -316,6 +323,24 @@ def test_tables_that_only_name_pictures_or_are_damaged_are_refused(tmp_path):
     data = arrow.read_bytes()
     arrow.write_bytes(data[: len(data) // 2])
     refused(tmp_path / "saved", "cannot be read as tables")
+
+
+@pytest.mark.parametrize("column", ["text", "image"])
+def test_a_table_whose_texts_are_not_what_it_says_is_refused(tmp_path, column):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    def texts(first):
+        values = pyarrow.array([first, b"b"], pyarrow.binary())
+        return pyarrow.Array.from_buffers(pyarrow.string(), 2, values.buffers())
+
+    pictures = pyarrow.array([encoded(0), encoded(1)])
+    kept = pyarrow.StructArray.from_arrays(
+        [pictures, texts(b"caf\xe9" if column == "image" else b"a")], ["bytes", "path"]
+    )
+    table = pyarrow.table({"image": kept, "text": texts(b"caf\xe9" if column == "text" else b"a")})
+    write_table(table, tmp_path / "a.parquet")
+    refused(tmp_path, f"column '{column}' in .* is not UTF-8")
 
 
 # Captions.
