@@ -43,7 +43,7 @@ from attribution.concepts import Phrases, full_prompt, named_in, recognise
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor, unit
 from attribution.gradients.kernel import apply_kernel
-from attribution.looks.regions import Heat, Regions, find_regions
+from attribution.looks.regions import Regions, find_regions
 from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import Collection
@@ -323,6 +323,11 @@ class Attributor:
                 f"the answer has no maps: where the tokens of a {type(self.model.pipeline).__name__} lie in the "
                 "picture is not known"
             )
-        found = find_regions(self.extractor, self.cache, image, answer.phrases, answer.weights)
-        place = self.places
-        return Regions({c: Heat(h.map[place], h.elsewhere[place]) for c, h in found.items()})
+        cells = find_regions(
+            self.extractor, self.cache.kernel, self.search or Exact(self.cache), image,
+            answer.phrases, answer.weights,
+        )  # fmt: skip
+        mean = self.mean_feature
+        return Regions(
+            cells, lambda rows: self.cache.features_at(self.places[rows].tolist()) - mean
+        )

@@ -133,7 +133,7 @@ def line(**more):
         (line(about={"artist": "Ann"}), "has a dict in 'about'"),
         (line(image={"bytes": None, "path": "a.png"}), "has a dict in 'image'"),
         (line(text=["a cat", 1]), "no text in 'text'"),
-        (line(text=None), "no text in 'text'"),
+        (line(text=5), "no text in 'text'"),
         (b"[]", "no text in 'file_name'"),
         (b"null", "no text in 'file_name'"),
         (b"\x00\x01", "not plain JSON"),

@@ -18,7 +18,7 @@ from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import load_collection
-from attribution.pictures.hub import is_hub_id, local_folder
+from attribution.pictures.hub import is_hub_id, local_folder, real_files
 from attribution.pictures.layout import Layout
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -149,6 +149,27 @@ def test_what_is_fetched_is_real_files_of_the_kinds_that_are_read(hub, small_col
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
     fetched, local = load_collection(folder), load_collection(small_collection)
     assert fetched.fingerprint() == local.fingerprint()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_a_stopped_fetch_left_out_is_added_by_the_next(tmp_path, monkeypatch, linked):
+    def refuse(*_):
+        raise OSError("another disk")
+
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    if not linked:
+        monkeypatch.setattr("os.link", refuse)
+    snapshot = tmp_path / COMMIT
+    for names in (["a.png"], ["b.png", "header.json", "x.safetensors", "folder.txt/c.png"]):
+        for name in names:
+            (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            (snapshot / name).write_text(name)
+        pictures = real_files(snapshot, "ann/pictures", "collection")
+    cache = real_files(snapshot, "ann/pictures", "cache")
+    found = [[str(p.relative_to(f)) for p in f.rglob("*.*") if p.is_file()] for f in (pictures, cache)]  # fmt: skip
+    wanted = ["a.png", "b.png", "folder.txt/c.png", "header.json"]
+    assert [sorted(names) for names in found] == [wanted, ["header.json", "x.safetensors"]]
+    assert (pictures / "b.png").read_text() == "b.png"
 
 
 def test_a_data_set_of_tables_is_read_by_its_id_part_split_and_revision(hub, tmp_path):

@@ -103,7 +103,6 @@ def test_a_table_of_any_kind_describes_the_same_pictures(folder, kind):
         (b'file_name,text\na.png,"a cat\n', "not sound CSV"),
         (b"file,text\na.png,a cat\n", "line 2 of .* no text in 'file_name', but file, text"),
         (b"file_name,text\na.png,a cat\nd.png,a cat\n", "line 3 of .* 'd.png', which is not there"),
-        (b"file_name,text\na.png,a cat\nb.png\n", "line 3 of .* no text in 'text'"),
         (b"file_name,text\n", "is empty"),
         (b"", "is empty"),
     ],
@@ -179,7 +178,7 @@ def test_captions_lie_beside_pictures(folder, caplog):
     (folder / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
     (folder / "b.caption").write_text("a dog\nwith more below\n")
     check(load_collection(folder), captions=["a cat", "a dog", ""])
-    assert "1 pictures" in caplog.text
+    assert "1 pictures have no caption" in caplog.text
     (folder / "c.txt").write_bytes(b"caf\xe9")
     refused(folder, r"c\.txt cannot be read: it is not UTF-8")
 
@@ -259,6 +258,13 @@ def test_hostile_archives_are_one_sentence(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     refused(tmp_path, "is empty")
+    long = tarfile.TarInfo("././@LongLink")
+    long.type = tarfile.GNUTYPE_LONGNAME
+    path.write_bytes(long.tobuf() * 3000)
+    refused(tmp_path, "no sound, uncompressed tar file .maximum recursion")
+    with tarfile.open(path, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("café.png"))
+    refused(tmp_path, "not UTF-8; rename it")
 
 
 def test_parquet_as_the_hub_keeps_it(tmp_path):
@@ -318,6 +324,24 @@ def test_tables_that_only_name_pictures_or_are_damaged_are_refused(tmp_path):
     refused(tmp_path / "saved", "cannot be read as tables")
 
 
+@pytest.mark.parametrize("column", ["text", "image"])
+def test_a_table_whose_texts_are_not_what_it_says_is_refused(tmp_path, column):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    def texts(first):
+        values = pyarrow.array([first, b"b"], pyarrow.binary())
+        return pyarrow.Array.from_buffers(pyarrow.string(), 2, values.buffers())
+
+    pictures = pyarrow.array([encoded(0), encoded(1)])
+    kept = pyarrow.StructArray.from_arrays(
+        [pictures, texts(b"caf\xe9" if column == "image" else b"a")], ["bytes", "path"]
+    )
+    table = pyarrow.table({"image": kept, "text": texts(b"caf\xe9" if column == "text" else b"a")})
+    write_table(table, tmp_path / "a.parquet")
+    refused(tmp_path, f"column '{column}' in .* is not UTF-8")
+
+
 # Captions.
 
 
@@ -341,12 +365,38 @@ def test_only_names_and_artists_are_no_captions(folder):
     assert found.labels == [{"artist": "Ann"}] * 3
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "embedded"])
+def test_a_picture_without_a_caption_has_the_empty_one_and_is_counted(
+    folder, tmp_path, kind, caplog
+):
+    if kind == "csv":
+        (folder / "metadata.csv").write_text(
+            "file_name,text,title\na.png,a cat,x\nb.png,,x\nc.png\n"
+        )
+    elif kind == "jsonl":
+        lines = [{"text": ["a cat"]}, {"text": None}, {"title": "x"}]
+        rows = (
+            json.dumps({"file_name": f} | each) for f, each in zip(CAPTIONS, lines, strict=True)
+        )
+        (folder / "metadata.jsonl").write_text("\n".join(rows))
+    else:
+        rows = table().remove_columns("text").add_column("text", ["a cat", None, ""])
+        if kind == "parquet":
+            rows = rows.remove_columns("image").add_column("file_name", [*CAPTIONS])
+        else:
+            folder = tmp_path / "embedded"
+            folder.mkdir()
+        rows.to_parquet(folder / f"{'metadata' if kind == 'parquet' else 'a'}.parquet")
+    assert load_collection(folder).captions == ["a cat", "", ""]
+    assert "2 pictures have no caption; the prompt of each is the empty one" in caplog.text
+
+
 def test_of_several_captions_the_first_counts(folder, caplog):
     describe(folder, {file: [text, "another"] for file, text in CAPTIONS.items()})
     check(load_collection(folder))
     assert "3 pictures have several captions" in caplog.text
     describe(folder, {"a.png": [], "b.png": "x"})
-    refused(folder, "line 1 of .* no text in 'text'")
+    assert load_collection(folder).captions == ["", "x"]
     describe(folder, {"a.png": ["x", 3], "b.png": "x"})
     refused(folder, "line 1 of .* no text in 'text'")
 

@@ -115,7 +115,7 @@ def test_maps_know_the_own_concept_too(attributor, concept, answer):
     picture, before = answer
     after = with_concept(attributor, picture, before, NAME, concept)
     regions = attributor.regions(picture, after)
-    assert set(regions.heats) == {"subject", "style", "background", NAME}
+    assert set(regions.cells) == {"subject", "style", "background", NAME}
     assert torch.isfinite(regions.map(3, **{NAME: 1.0})).all()
     known = attributor.regions(picture, before)
     assert torch.allclose(regions.map(3, style=1.0), known.map(3, style=1.0), atol=1e-4)

@@ -12,18 +12,20 @@ from torch import nn
 
 from attribution.answer.answer import standardise
 from attribution.cache.scoring import weighted
+from attribution.cache.search import Exact
 from attribution.errors import InputError
 from attribution.gradients.features import unit
 from attribution.gradients.grid import Grid, cell_parts
 from attribution.gradients.kernel import apply_kernel
 from attribution.gradients.projector import GradientProjector
-from attribution.looks.regions import blend, cell_features, heat
+from attribution.looks.regions import Cells, blend, cell_features, grid_of
 from attribution.pictures.collection import load_collection
 from precompute import tables
 from precompute.__main__ import main
 from precompute.evaluate.regions import composites, join, judge, maps_of, row_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
+EVERY = list(range(30))
 SQUARE, FINER = Grid(4, 4, 4, 4), Grid(8, 8, 8, 8)
 
 
@@ -94,7 +96,7 @@ def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
     image = attributor.collection.image(3)
     answer = attributor.attribute(image, "a woodcut of a cat in the city")
     whole = replace(answer, phrases={"general": answer.phrases["general"]})
-    found = attributor.regions(image, whole).heats["general"]
+    found = attributor.regions(image, whole).heats(EVERY)["general"]
     assert found.map.shape == (30, 8, 8)
     total = found.map.sum((1, 2)) + found.elsewhere
     assert torch.allclose(total, answer.scores["general"], atol=1e-4)
@@ -103,14 +105,14 @@ def test_a_map_and_what_is_elsewhere_sum_to_the_score(attributor):
     asked = apply_kernel(passes.mean(0, keepdim=True), attributor.cache.kernel)
     parts = attributor.contributions(asked)
     want = standardise(weighted(parts, attributor.weights["style"]))[0]
-    found = attributor.regions(image, answer).heats["style"]
+    found = attributor.regions(image, answer).heats(EVERY)["style"]
     assert torch.allclose(found.map.sum((1, 2)) + found.elsewhere, want, atol=1e-4)
 
 
 def test_maps_mix_as_scores_do(attributor):
     image = attributor.collection.image(3)
     regions = attributor.regions(image, attributor.attribute(image, "a woodcut of a cat at night"))
-    subject, style, background = (h.map[5] for h in regions.heats.values())
+    subject, style, background = (h.map[0] for h in regions.heats([5]).values())
     assert torch.equal(regions.map(5, style=2), style)
     assert torch.allclose(regions.map(5, subject=1, style=3), 0.25 * subject + 0.75 * style)
     whole = (subject + style + background) / 3
@@ -128,11 +130,32 @@ def test_layers_that_see_no_positions_and_noisy_timesteps_have_no_cell(attributo
         assert has_place == (group.startswith("0:") and not blind), group
 
 
-def test_evidence_for_every_image_alike_is_no_heat():
-    torch.manual_seed(0)
-    cells = torch.randn(65, 20)
-    common = torch.randn(65, 1)
-    assert torch.allclose(heat(cells, FINER).map, heat(cells + common, FINER).map, atol=1e-5)
+def test_maps_are_those_of_all_shares_of_all_images_standardised(attributor):
+    cache, grid = attributor.cache, grid_of(attributor.extractor)
+    features = cell_features(attributor.extractor, attributor.collection.image(0), ["a cat"])[0]
+    weights, train = attributor.weights["style"], cache.features()
+    asked = apply_kernel(features.transpose(0, 1), cache.kernel) * weights[:, None]
+    shares = torch.einsum("cgd,ngd->cn", asked.double(), train.double())
+    shares = shares - shares.mean(1, keepdim=True)  # what all images share is no evidence for one
+    shares = shares / shares.sum(0).std(correction=0)
+    maps = shares[:-1].T.reshape(-1, grid.rows, grid.columns)
+    padded = np.pad(maps.numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    along = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    smooth = (along[..., :-2] + 2 * along[..., 1:-1] + along[..., 2:]) / 4
+
+    cells = Cells.of(features, weights, cache.kernel, Exact(cache), grid)
+    found = cells.heat(train - attributor.mean_feature)
+    assert np.abs(found.map.numpy() - smooth).max() < 1e-4
+    assert (found.elsewhere - shares[-1]).abs().max() < 1e-4
+    assert cells.asked.numel() < asked[:-1].numel()  # groups that see no positions are not kept
+
+
+def test_what_is_kept_of_a_picture_does_not_grow_with_the_collection(attributor):
+    image = attributor.collection.image(3)
+    regions = attributor.regions(image, attributor.attribute(image, "a cat"))
+    for cells in regions.cells.values():
+        kept = cells.asked.untyped_storage().nbytes() + cells.elsewhere.untyped_storage().nbytes()
+        assert kept <= 4 * 65 * attributor.cache.kernel[..., 0].numel()
 
 
 def test_a_blend_is_lightest_where_the_heat_is_and_grey_where_there_is_none():

@@ -45,8 +45,15 @@ class Moments:
 class Search(Protocol):
     """What an answer asks for its list."""
 
-    name: str  # its kind: index or cluster
-    said: str  # how exact it is, in a sentence
+    @property
+    def name(self) -> str:
+        """Give its kind: exact, index or cluster."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """Say in a sentence how exact it is."""
+        ...
 
     def first(self, asked: Float[Tensor, "query group dim"], count: int) -> First:
         """Give the first rows of each query, with exact scores."""

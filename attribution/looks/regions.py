@@ -6,8 +6,9 @@ output gradients `d`. So each position has its share of every training image's s
     tau(q, n) = sum_p sum_j w_j <K_j sketch_j(d_p a_p^T) / ||q_j||, g_j(n)>
 
 One backward pass serves all training images. Shares are standardised over them, as scores are: what a region
-says for every image alike is no evidence for one. In: a picture, phrases, learned weights. Out: a `Heat` for every
-training image, and the picture with one drawn over it.
+says for every image alike is no evidence for one. Since they are linear in g, too, what is kept of a picture is what its
+cells ask of any training image, and an image's shares are computed when it is looked at. In: a picture, phrases, learned
+weights. Out: `Regions`, which give the `Heat` of any training image, and the picture with one drawn over it.
 
 A concept's question is the difference of two passes, with its phrase and without words (questions.py). What they
 share, and the difference loses, is the picture; so the map is of their mean, with the concept's weights. Left out of
@@ -15,18 +16,18 @@ the map are layers that see no positions (time embeddings, the prompt's keys and
 timesteps, where a position holds mostly noise; what they add to the score is told apart.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
 from attribution.answer.questions import GENERAL
-from attribution.cache.scoring import sums
-from attribution.cache.store import Cache
+from attribution.cache.search import Search
 from attribution.errors import InputError
 from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.grid import Grid
@@ -86,54 +87,68 @@ def cell_features(
     return found / whole.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-def cell_scores(
-    features: Float[Tensor, "group cell dim"], weights: Float[Tensor, "group"], cache: Cache
-) -> Float[Tensor, "cell train"]:
-    """Give every cell's share of every training image's weighted score, in the cache's order."""
-    asked = (features @ cache.kernel * weights[:, None, None]).transpose(0, 1)
-    return torch.cat([sums(asked, stored) for _, stored in cache.stream()], 1)
+@dataclass(frozen=True)
+class Cells:
+    """What a question asks of every training image, cell by cell, for shares in standard deviations of the scores."""
 
+    asked: Float[Tensor, "cell placed dim"]  # kernelised and weighted
+    placed: Bool[Tensor, "group"]  # which groups see positions
+    elsewhere: Float[Tensor, "group dim"]
+    grid: Grid
 
-def heat(cells: Float[Tensor, "cell train"], grid: Grid) -> Heat:
-    """Standardise every training image's cells over all of them, and smooth its map."""
-    centred = cells - cells.mean(1, keepdim=True)
-    centred = centred / centred.sum(0).square().mean().sqrt().clamp_min(1e-12)
-    maps = centred[:-1].T.reshape(-1, 1, grid.rows, grid.columns)
-    kernel = torch.tensor(SMOOTHING)
-    padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
-    return Heat(
-        functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0], centred[-1]
-    )
+    @classmethod
+    def of(
+        cls,
+        features: Float[Tensor, "group cell dim"],
+        weights: Float[Tensor, "group"],
+        kernel: Float[Tensor, "group dim dim"],
+        search: Search,
+        grid: Grid,
+    ) -> "Cells":
+        """Apply kernel and weights, and take the spread of all images' scores from the search."""
+        asked = (features @ kernel * weights[:, None, None]).transpose(0, 1)
+        asked = asked / search.moments(asked.sum(0, keepdim=True)).spread.clamp_min(1e-12).float()
+        placed = asked[:-1].any(2).any(0)
+        return cls(asked[:-1, placed], placed, asked[-1].clone(), grid)  # and no view of all
+
+    def heat(self, features: Float[Tensor, "row group dim"]) -> Heat:
+        """Give the shares of training images by their features, less the average image's, and smooth each map."""
+        shares = torch.einsum("cgd,rgd->rc", self.asked, features[:, self.placed])
+        maps = shares.reshape(-1, 1, self.grid.rows, self.grid.columns)
+        kernel = torch.tensor(SMOOTHING)
+        padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+        smooth = functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0]
+        return Heat(smooth, (features * self.elsewhere).sum((1, 2)))
 
 
 def find_regions(
     extractor: FeatureExtractor,
-    cache: Cache,
+    kernel: Float[Tensor, "group dim dim"],
+    search: Search,
     image: Image.Image,
     phrases: dict[str, str],
     weights: dict[str, Float[Tensor, "group"]],
-) -> dict[str, Heat]:
-    """Map the evidence for every training image, in the cache's order, for each concept that has a phrase.
-
-    Where none has, the whole picture is mapped.
-    """
+) -> dict[str, Cells]:
+    """Find what a picture's cells ask for each concept that has a phrase; where none has, for the whole picture."""
     concepts = [name for name in phrases if name != GENERAL]
     words = ["", *(phrases[c] for c in concepts)] if concepts else [phrases[GENERAL]]
     wordless, *asked = cell_features(extractor, image, words)
-    grid = grid_of(extractor, image)
-    if not concepts:
-        return {GENERAL: heat(cell_scores(wordless, weights[GENERAL], cache), grid)}
-    return {
-        concept: heat(cell_scores((features + wordless) / 2, weights[concept], cache), grid)
-        for concept, features in zip(concepts, asked, strict=True)
-    }
+    means = {c: (each + wordless) / 2 for c, each in zip(concepts, asked, strict=True)}
+    means, grid = means or {GENERAL: wordless}, grid_of(extractor, image)
+    return {c: Cells.of(each, weights[c], kernel, search, grid) for c, each in means.items()}
 
 
 @dataclass(frozen=True)
 class Regions:
-    """A picture's maps, kept so that another training image or another mix is instant."""
+    """What a picture's cells ask, kept so that another training image or another mix is instant."""
 
-    heats: dict[str, Heat]  # concept -> a row for every training image, in the collection's order
+    cells: dict[str, Cells]  # by concept
+    features: Callable[[list[int]], Tensor]  # of rows [row, group, dim], less the average image's
+
+    def heats(self, rows: list[int]) -> dict[str, Heat]:
+        """Give some training images' maps for each concept, by their rows in the collection."""
+        features = self.features(rows)
+        return {name: cells.heat(features) for name, cells in self.cells.items()}
 
     def map(self, row: int, /, **amounts: float | int) -> Float[Tensor, "height width"]:
         """Give one training image's map for a mix, as `Answer.mix` takes it.
@@ -141,7 +156,7 @@ class Regions:
         The whole picture's map is the mean of its concepts': it points better than the general weights' own.
         """
         amounts = amounts or {GENERAL: 1}
-        shares = {name: float(amounts.get(name, 0)) for name in self.heats}
+        shares = {name: float(amounts.get(name, 0)) for name in self.cells}
         if GENERAL not in shares:
             whole = amounts.get(GENERAL, 0) / len(shares)
             shares = {name: share + whole for name, share in shares.items()}
@@ -150,7 +165,8 @@ class Regions:
             raise InputError(
                 "no map for this mix; give an amount above zero to what the picture was asked for"
             )
-        return sum(self.heats[name].map[row] * (share / total) for name, share in shares.items())
+        heats = self.heats([row])
+        return sum(heats[name].map[0] * (share / total) for name, share in shares.items())
 
 
 def blend(image: Image.Image, heat: Float[Tensor, "height width"], size: Size) -> Image.Image:

@@ -14,6 +14,7 @@ from attribution.errors import InputError
 from attribution.files import parse_json
 from attribution.pictures.layout import SUFFIXES, Layout, Raw, Source, entries_of
 from attribution.pictures.listing import stamp_of
+from attribution.shape import is_text
 
 MOST_TEXT = 2**20  # bytes of what is said of one picture
 TEXTS = (".txt", ".caption", ".json", ".cls")
@@ -73,6 +74,10 @@ def _samples(path: Path) -> dict[str, Sample]:
                     raise InputError(
                         f"{path} holds {member.name[:80]!r}, which no sound archive does"
                     )
+                if not is_text(member.name):
+                    raise InputError(
+                        f"{path} holds {member.name[:80]!r}, a name that is not UTF-8; rename it"
+                    )
                 suffix = name.suffix.lower()
                 key = str(name.parent / name.name.split(".")[0])
                 sample = found.setdefault(key, Sample())
@@ -87,9 +92,9 @@ def _samples(path: Path) -> dict[str, Sample]:
                         )
                     file.seek(member.offset_data)
                     sample.texts[suffix] = file.read(member.size)
-    except (tarfile.TarError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a forged header makes tarfile raise anything
         raise InputError(
             f"{path} is no sound, uncompressed tar file ({str(error)[:80]}); make it again"
         ) from error

@@ -57,20 +57,32 @@ def _check_footers(paths: list[Path]) -> None:
             )
 
 
-def texts_of(table: Dataset, leave_out: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """Give the rows of a table without columns of bytes or structures; classes by their names."""
+def texts_of(
+    table: Dataset, place: Path, leave_out: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """Give the rows of a table (at `place`) without columns of bytes or structures; classes by their names."""
     columns = {}
     for name in table.column_names:
         kind = table.data.schema.field(name).type
         if name in leave_out or types.is_struct(kind) or _is_bytes(kind) or types.is_map(kind):
             continue
-        values, feature = table.data.column(name).to_pylist(), table.features[name]
+        values, feature = _listed(table.data.column(name), name, place), table.features[name]
         if isinstance(feature, ClassLabel) and feature.names:
             names = feature.names
             values = [names[v] if v is not None and 0 <= v < len(names) else v for v in values]
         columns[name] = values
     for number in range(len(table)):
         yield {name: _plain(values[number]) for name, values in columns.items()}
+
+
+def _listed(column: Any, name: str, place: Path) -> list[Any]:
+    """Give a column's values; a table's own word that they are UTF-8 is not taken."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"column {name[:80]!r} in {place} is not UTF-8; save it again as UTF-8"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -88,11 +100,11 @@ def read_embedded(folder: Path, names: list[str], layout: Layout) -> Source:
     paths = [folder / name for name in names]
     table = open_tables(paths)
     column = _picture_column(table, layout, folder)
-    called = _names(table, column, PurePosixPath(names[0]).stem)
+    called = _names(table, column, folder, PurePosixPath(names[0]).stem)
     rows = (
         Raw(file, columns, f"row {number} of {folder}")
         for number, (file, columns) in enumerate(
-            zip(called, texts_of(table, (column,)), strict=True), 1
+            zip(called, texts_of(table, folder, (column,)), strict=True), 1
         )
     )
     places = {file: number for number, file in enumerate(called)}
@@ -136,14 +148,14 @@ def _picture_column(table: Dataset, layout: Layout, folder: Path) -> str:
     raise InputError(f"{folder} has {what}; choose with --image_column")
 
 
-def _names(table: Dataset, column: str, stem: str) -> list[str]:
+def _names(table: Dataset, column: str, place: Path, stem: str) -> list[str]:
     """Name the pictures by the paths that the table keeps, where all differ, else by their numbers."""
     stored = table.data.column(column)
     if types.is_struct(stored.type) and "path" in [f.name for f in stored.type]:
         paths = [
             PurePosixPath(str(path or "").replace("\\", "/")).name
             for chunk in stored.chunks
-            for path in chunk.field("path").to_pylist()
+            for path in _listed(chunk.field("path"), column, place)
         ]
         if all(paths) and len(set(paths)) == len(paths):
             return paths

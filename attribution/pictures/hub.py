@@ -72,7 +72,7 @@ def local_folder(name: str | Path, kind: str) -> Path:
     """
     if not is_hub_id(name):
         return Path(name)
-    return real_files(fetched(name, kind, PATTERNS[kind]), split_id(name)[0], PATTERNS[kind])
+    return real_files(fetched(name, kind, PATTERNS[kind]), split_id(name)[0], kind)
 
 
 def model_folder(name: str | Path, check: Callable[[Path], None]) -> Path:
@@ -132,24 +132,25 @@ def fetched(name: str | Path, kind: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def real_files(snapshot: Path, repository: str, patterns: list[str]) -> Path:
-    """Give the snapshot's files in a folder without symbolic links, one for each commit.
+def real_files(snapshot: Path, repository: str, kind: str) -> Path:
+    """Give the snapshot's files of a kind in a folder without symbolic links, one for each commit.
 
     The Hub's client links files to a folder beside the snapshot, and a collection refuses pictures that lie
-    elsewhere. Hard links take no disk; where they cannot be made, files are copied.
+    elsewhere. Hard links take no disk; where they cannot be made, files are copied. What a fetch that was stopped left
+    out is added by the next.
     """
     place = Path(constants.HF_HOME) / "attribution" / repository.replace("/", "--")
-    folder, part = place / snapshot.name, place / f"{snapshot.name}.part"
-    if folder.is_dir():
-        return folder
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for path in [path for pattern in patterns for path in snapshot.rglob(pattern)]:
-        copy = part / path.relative_to(snapshot)
+    folder = place / f"{snapshot.name}-{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [path for pattern in PATTERNS[kind] for path in snapshot.rglob(pattern)]:
+        copy = folder / path.relative_to(snapshot)
+        if copy.exists() or not path.is_file():
+            continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path.resolve(), copy)
         except OSError:
-            shutil.copyfile(path, copy)
-    part.rename(folder)
+            part = copy.with_name(f"{copy.name}.part")
+            shutil.copyfile(path, part)
+            part.replace(copy)
     return folder

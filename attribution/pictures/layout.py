@@ -86,55 +86,57 @@ class Raw:
 def entries_of(rows: Iterable[Raw], layout: Layout, place: str) -> list[Entry]:
     """Choose caption and labels of every row, in the order of the pictures' names.
 
-    Of several captions the first counts. Raises InputError for a picture that is named twice, for a caption or a label
-    that is no text, and where the caption's column is missing though another might be it.
+    Of several captions the first counts; a row without one has the empty caption, which is counted. Raises InputError
+    for a picture that is named twice, for a caption or a label that is no text, and where no row has the caption's column
+    though another might be it.
     """
     found: dict[str, Entry] = {}
-    silent: list[Raw] = []  # rows without the column
     columns: set[str] = set()
-    several = cut = 0
+    wordy: set[str] = set()  # columns that might hold captions, of rows without the caption's
+    several = cut = silent = 0
     for row in rows:
         columns.update(row.columns)
         if row.file in found:
             raise InputError(f"{row.where} names {row.file!r} again; remove it")
         if layout.caption_column not in row.columns:
-            silent.append(row)
-        captions = row.columns.get(layout.caption_column, "")
-        captions = captions if isinstance(captions, list) and captions else [captions]
+            wordy.update(name for name, value in row.columns.items() if _is_words(value))
+        captions = row.columns.get(layout.caption_column)
+        captions = captions if isinstance(captions, list) else [captions]
+        captions = [each for each in captions if each is not None] or [""]
         if not all(isinstance(each, str) for each in captions):
             raise InputError(f"{row.where} has no text in {layout.caption_column!r}")
         several, cut = several + (len(captions) > 1), cut + (len(captions[0]) > MOST_CAPTION)
+        silent += not captions[0]
         found[row.file] = Entry(row.file, captions[0][:MOST_CAPTION], _labels(row, layout))
     for option in ("artist_column", "license_column", "source_column"):
         if (column := getattr(layout, option)) and column not in columns:
             raise InputError(f"{place} has no column {column[:80]!r}, which --{option} is")
     if not found:
         raise InputError(f"{place} is empty; a collection needs at least one image")
-    if silent and layout.caption_column != NONE:
-        _refuse_silent(silent, len(found), layout, place)
+    if layout.caption_column not in columns | {NONE}:
+        _refuse_others(wordy, layout, place)
+    if silent == len(found):
+        LOG.warning("%s has no captions; each picture's prompt is the empty one", place)
+        silent = 0
     for count, what in (
         (several, "pictures have several captions; the first of each counts"),
         (cut, f"captions have more than {MOST_CAPTION} characters; the rest of each is left out"),
+        (silent, "pictures have no caption; the prompt of each is the empty one"),
     ):
         if count:
             LOG.warning("%d %s (%s)", count, what, place)
-    if not any(entry.caption for entry in found.values()):
-        LOG.warning("%s has no captions; each picture's prompt is the empty one", place)
     return [found[file] for file in sorted(found)]
 
 
-def _refuse_silent(silent: list[Raw], count: int, layout: Layout, place: str) -> None:
-    """Refuse rows without a caption, unless no row has anything that might be one."""
-    column, known = layout.caption_column, {n for names in KNOWN.values() for n in names}
-    if len(silent) < count:
-        raise InputError(f"{silent[0].where} has no text in {column!r}")
-    texts = {name for row in silent for name, value in row.columns.items() if _is_words(value)}
-    others = sorted(name for name in texts if name.lower() not in {"file_name", *known})
+def _refuse_others(wordy: set[str], layout: Layout, place: str) -> None:
+    """Refuse columns that might hold the captions, where the one that should is not there."""
+    known = {"file_name", *(name for names in KNOWN.values() for name in names)}
+    others = sorted(name for name in wordy if name.lower() not in known)
     if others:
         shown = ", ".join(others)[:200]
         raise InputError(
-            f"{place} has no column {column[:80]!r} for captions, but {shown}; choose with --caption_column, which "
-            f"may be {NONE} for a model that reads no prompts"
+            f"{place} has no column {layout.caption_column[:80]!r} for captions, but {shown}; choose with "
+            f"--caption_column, which may be {NONE} for a model that reads no prompts"
         )
 
 

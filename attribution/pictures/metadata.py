@@ -68,7 +68,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
     from attribution.pictures.embedded import open_tables, texts_of  # datasets takes seconds
 
-    rows = texts_of(open_tables([path]))
+    rows = texts_of(open_tables([path]), path)
     for number, columns in enumerate(rows, 1):
         yield f"row {number} of {path}", columns
 

@@ -124,9 +124,6 @@ def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
     inner = [PurePosixPath(name).relative_to(base).parts[:-1] for name in pictures]
     classes = all(inner) and len({parts[0] for parts in inner}) > 1
     beside = {name: _beside(listing, name) for name in pictures}
-    silent = sum(not text for text in beside.values())
-    if 0 < silent < len(pictures):
-        LOG.warning("%d pictures in %s have no caption beside them; theirs is empty", silent, folder)  # fmt: skip
 
     def rows() -> Iterator[Raw]:
         for name, parts in zip(pictures, inner, strict=True):

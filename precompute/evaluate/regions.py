@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from attribution.answer.questions import GENERAL
 from attribution.attributor import Attributor
+from attribution.cache.search import Exact
 from attribution.errors import InputError
-from attribution.looks.regions import cell_features, cell_scores, grid_of, heat
+from attribution.looks.regions import Cells, cell_features, grid_of
 from attribution.pictures.collection import Collection
 from precompute.evaluate.config import EvaluateConfig
 from precompute.evaluate.statistics import bootstrap
@@ -90,7 +91,6 @@ def maps_of(
     """Give both halves' maps for every set of weights, as drawn and, to compare, of the scores themselves."""
     collection, cache = attributor.collection, attributor.cache
     concepts = [c for c in collection.concepts if c in attributor.weights]
-    place = attributor.order.argsort()
     words = {
         (name, row): collection.captions[row]
         if name == GENERAL
@@ -108,8 +108,9 @@ def maps_of(
             features = asked[name, row]
             if name != GENERAL:
                 features = features - parts[0] if scored else (features + parts[0]) / 2
-            cells = cell_scores(features, attributor.weights[name], cache)
-            found.append(heat(cells, grid).map[place[row]])
+            cells = Cells.of(features, attributor.weights[name], cache.kernel, Exact(cache), grid)
+            centred = attributor.feature(row)[None] - attributor.mean_feature
+            found.append(cells.heat(centred).map[0])
         return torch.stack(found)
 
     maps = {(name, "drawn"): both(name) for name in (GENERAL, *concepts)}

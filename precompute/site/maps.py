@@ -33,8 +33,8 @@ def maps_of(attributor: Attributor, example: Example) -> Maps:
     """Map the evidence for the first rows of every question."""
     scores = torch.stack(list(example.answer.scores.values()))
     rows = top(scores, FIRST).unique()
-    heats = attributor.regions(example.image, example.answer).heats
-    codes, steps = coded(torch.stack([heat.map[rows] for heat in heats.values()]))
+    heats = attributor.regions(example.image, example.answer).heats(rows.tolist())
+    codes, steps = coded(torch.stack([heat.map for heat in heats.values()]))
     data = rows.numpy().astype("<u2").tobytes() + np.moveaxis(codes, 1, 0).tobytes()
     height, width = codes.shape[2:]
     return Maps(data, dict(zip(heats, steps, strict=True)), len(rows), (height, width))

@@ -1,7 +1,7 @@
 """The picture with its verdict, and what follows whenever there is a new one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -33,7 +33,9 @@ class Handlers:
 
     def keep(self, session: Session | None, recent: list) -> tuple:
         """Keep a visitor's last pictures, and forget all that was of the picture before."""
-        kept = [*recent, session][-RECENT:] if session and session.example is None else recent
+        kept = recent
+        if session and session.example is None:
+            kept = [*recent, replace(session, regions=[])][-RECENT:]  # maps are made again
         nothing = self.hall.desk.views.leaving([])
         return kept, [], None, None, "", nothing, "", ""
 
