@@ -15,8 +15,9 @@ from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
+from attribution.pictures.check import check_collection
 from attribution.pictures.collection import load_collection
-from attribution.pictures.size import sizes_of, written
+from attribution.pictures.size import cut_off, sizes_of, written
 from attribution.report.report import make_report
 from precompute.__main__ import main
 from precompute.unrelated import draw_unrelated
@@ -118,6 +119,18 @@ def test_a_cache_keeps_the_collections_order(model, tmp_path):
     pictures, prompts = [PICTURES[i] for i in (5, 0, 3, 1)], [PROMPTS[i] for i in (5, 0, 3, 1)]
     want = FeatureExtractor(model, config.features())(pictures, prompts, 1)
     assert torch.allclose(found, want, rtol=1e-3, atol=1e-5 * float(want.abs().max()))
+
+
+def test_pictures_of_which_much_is_cut_off_are_named_before_the_work(model, folder, tmp_path):
+    collection = load_collection(collected(tmp_path / "images"))
+    single = DiffusionModel.from_pretrained(folder, size=(16, 16))
+    alone, several = (
+        check_collection(collection, size_for=each.size_for).cropped for each in (single, model)
+    )
+    assert alone == ["1.png", "2.png", "3.png", "5.png"]
+    assert several == ["2.png"]
+    assert cut_off((60, 40), (16, 16)) == pytest.approx(1 / 3)
+    assert cut_off((30, 40), (60, 80)) == 0
 
 
 @pytest.mark.slow

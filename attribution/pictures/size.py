@@ -41,3 +41,10 @@ def written(*sizes: Size) -> str | int:
         return ",".join(str(written(size)) for size in sizes)
     width, height = sizes[0]
     return width if width == height else f"{width}x{height}"
+
+
+def cut_off(picture: Size, seen: Size) -> float:
+    """Give the share of a picture's area that lies outside the most of its middle that has another size's shape."""
+    (width, height), (seen_width, seen_height) = picture, seen
+    part = min(width / seen_width, height / seen_height)
+    return 1 - seen_width * seen_height * part**2 / (width * height)
