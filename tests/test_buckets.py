@@ -135,12 +135,14 @@ def test_pictures_of_which_much_is_cut_off_are_named_before_the_work(model, fold
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["d-trak", "ekfac"])
-def test_a_collection_of_several_shapes_goes_through_every_step(method, folder, tmp_path):
+def test_a_collection_of_several_shapes_goes_through_every_step(method, folder, tmp_path, capsys):
     images, cache = collected(tmp_path / "images"), tmp_path / "cache"
     names = ["--pretrained_model_name_or_path", str(folder), "--train_data_dir", str(images)]
     there = ["--cache_dir", str(cache)]
     made = ["--output_dir", str(cache), "--timesteps", "2", "--proj_dim", "4", "--method", method]
     assert main(["gradients", *names, *made, "--resolution", "16,24x16,16x24"]) == 0
+    warned = "favours pictures of a query's own size" in capsys.readouterr().err
+    assert warned == (method == "ekfac")
     assert main(["weights", *names, *there, "--queries", "2", "--top_k", "2"]) == 0
     assert main(["calibrate", *names, *there, "--unrelated", "19", "--lists", "0"]) == 0
     assert main(["likeness", *names, *there]) == 0
