@@ -120,6 +120,21 @@ def cluster(rows: list[Row]) -> str:
     )
 
 
+def buckets(rows: list[Row]) -> str:
+    """Give how pictures of two shapes are compared."""
+    return markdown(
+        rows,
+        {
+            "method": "{method}",
+            "noise": "{noise}",
+            "its own picture first": ranged("found", "found_low", "found_high", ".2f"),
+            "of the ten first of its own shape": ranged(
+                "own_shape", "own_shape_low", "own_shape_high", ".2f"
+            ),
+        },
+    )
+
+
 def page(rows: list[Row]) -> str:
     """Give what a visitor waits for."""
     return markdown(rows, {"what": "{what}", "seconds": "{seconds:.2f}"})
@@ -162,6 +177,7 @@ SHOWN |= {
     "scale": ("scale", scale),
     "index": ("index", index),
     "cluster": ("cluster", cluster),
+    "several sizes": ("buckets", buckets),
     "page": ("page", page),
     "load": ("load", load),
 }

@@ -136,7 +136,7 @@ def prepare(config: GradientsConfig, state: PartialState) -> tuple[DiffusionMode
         model.checkpoint_gradients()
     if config.dry_run or config.skip_broken:
         with bar("checking", "picture", state.is_main_process) as on_step:
-            found = check_collection(collection, cuts(model), on_step)
+            found = check_collection(collection, cuts(model), on_step, model.size_for)
         if state.is_main_process:
             print(*found.told(), sep="\n", end="\n" if any(found.told()) else "")
         if found.broken and config.skip_broken:

@@ -199,6 +199,22 @@ def z_image():
     )  # fmt: skip
 
 
+def umt5(width=32):
+    encoder, tokenizer = t5(width)
+    config = transformers.UMT5Config(**encoder.config.to_dict())
+    return transformers.UMT5EncoderModel(config), tokenizer
+
+
+def aura():
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        sample_size=8, patch_size=2, num_mmdit_layers=1, num_single_dit_layers=1,
+        attention_head_dim=8, num_attention_heads=2, joint_attention_dim=32,
+        caption_projection_dim=16, pos_embed_max_size=64,
+    )  # fmt: skip
+    encoder, tokenizer = umt5()
+    return diffusers.AuraFlowPipeline(tokenizer, encoder, vae(), transformer, FLOW(shift=1.73))
+
+
 def pixart(sigma=False, sized=False):
     transformer = diffusers.PixArtTransformer2DModel(
         sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3,
@@ -274,6 +290,7 @@ FAMILIES = {
     "flux2 klein": klein,
     "qwen": qwen,
     "z image": z_image,
+    "aura": aura,
     "pixart alpha": pixart,
     "pixart told sizes": lambda: pixart(sized=True),
     "pixart sigma": lambda: pixart(sigma=True),
@@ -283,7 +300,7 @@ FAMILIES = {
     "ddpm": ddpm,
     "ddpm v": lambda: ddpm(prediction_type="v_prediction"),
 }  # fmt: skip
-LARGE = ("flux", "qwen", "z image")  # whose own pictures have 1024 pixels
+LARGE = ("flux", "qwen", "z image", "aura")  # whose own pictures have 1024 pixels
 
 
 def size_for(name):

@@ -138,6 +138,54 @@ def test_a_textual_inversion_is_a_word(base, tmp_path):
         )
         assert not torch.allclose(with_word, without, atol=1e-2)
         assert "<hand>_1" in model.pipeline.tokenizer.get_vocab()
+        drawn = model.pipeline.encode_prompt("a <hand> cat", "cpu", 1, False)[0]
+        assert torch.equal(with_word, drawn)  # every vector counts, as it does in drawings
+
+
+def test_a_textual_inversion_is_for_every_text_encoder_or_refused(base, tmp_path):
+    large = saved("sdxl", tmp_path / "sdxl")
+    both = {name: torch.randn(2, 32) for name in ("clip_l", "clip_g")}
+    save_file(both, tmp_path / "hand.safetensors")
+    save_file({"<hand>": torch.randn(2, 32)}, tmp_path / "one.safetensors")
+    model = opened(large, tmp_path / "hand.safetensors")
+    for end, name in (("", "clip_l"), ("_2", "clip_g")):
+        tokenizer = getattr(model.pipeline, f"tokenizer{end}")
+        [place] = tokenizer.convert_tokens_to_ids(["<hand>_1"])
+        known = getattr(model.pipeline, f"text_encoder{end}").get_input_embeddings().weight
+        assert torch.equal(known[place], both[name][1])
+    for model, name, message in ((large, "one", "for 1 text encoder, and a StableDiffusionXLPipeline has 2"),
+                                 (base, "hand", "for 2 text encoders, and a StableDiffusionPipeline has 1")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            opened(model, tmp_path / f"{name}.safetensors")
+
+
+def test_a_model_with_a_word_is_described_on_paper(base, lora, tmp_path):
+    save_file({"<hand>": torch.randn(2, 32)}, tmp_path / "one.safetensors")
+    model = DiffusionModel.described(f"{base}+{lora}+{tmp_path / 'one.safetensors'}", size=(16, 16))
+    assert model.device.type == "meta"
+    assert any(".lora_" in name for name, _ in model.denoiser.named_parameters())
+
+
+def as_kohya(path, output, alpha=4.0):
+    """Write a LoRA of diffusers by the names that it has elsewhere, its strength beside each layer."""
+    found = {}
+    for name, value in load_file(path).items():
+        layer, _, way = name.replace("unet.", "lora_unet_", 1).partition(".lora.")
+        layer = layer.replace(".", "_")
+        found |= {f"{layer}.lora_{way}": value, f"{layer}.alpha": torch.tensor(alpha)}
+    save_file(found, output)
+    return output
+
+
+def test_a_lora_by_the_names_of_other_trainers_is_the_same(base, lora, tmp_path):
+    path = as_kohya(lora / "pytorch_lora_weights.safetensors", tmp_path / "cat.safetensors")
+    model, known = opened(base, path), opened(base, lora)
+    assert model.fingerprint == known.fingerprint
+    assert torch.equal(outputs(model), outputs(known))
+    drawings = [each.generate(["a cat"], [1], 2)[0] for each in (model, known)]
+    assert np.array_equal(*map(np.asarray, drawings))
+    weaker = as_kohya(lora / "pytorch_lora_weights.safetensors", tmp_path / "weak.safetensors", 1.0)
+    assert not torch.allclose(outputs(opened(base, weaker)), outputs(known), atol=1e-3)
 
 
 def test_adapters_that_do_not_fit_are_refused_in_one_sentence(base, lora, tmp_path):
@@ -190,10 +238,10 @@ def test_a_model_whose_name_has_a_plus_is_a_model(tmp_path):
 def test_a_cache_of_an_adapters_layers_answers(base, lora, small_collection, tmp_path):
     model = ["--pretrained_model_name_or_path", str(base), "--adapter", str(lora)]
     images = [*model, "--train_data_dir", str(small_collection)]
-    sizes = ["--resolution", "16", "--timesteps", "4", "--proj_dim", "8", "--layers", "adapter"]
+    sizes = ["--resolution", "16", "--timesteps", "2", "--proj_dim", "8", "--layers", "adapter"]
     cache = str(tmp_path / "cache")
     assert main(["gradients", *images, *sizes, "--output_dir", cache]) == 0
-    assert main(["weights", *images, "--cache_dir", cache, "--queries", "4", "--top_k", "3"]) == 0
+    assert main(["weights", *images, "--cache_dir", cache, "--queries", "2", "--top_k", "3"]) == 0
     attributor = Attributor.from_pretrained(f"{base}+{lora}", cache, small_collection)
     assert all(".lora_" in group for group in attributor.cache.groups)
     answer = attributor.attribute(attributor.collection.image(3), attributor.collection.captions[3])

@@ -15,8 +15,9 @@ from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
+from attribution.pictures.check import check_collection
 from attribution.pictures.collection import load_collection
-from attribution.pictures.size import sizes_of, written
+from attribution.pictures.size import cut_off, sizes_of, written
 from attribution.report.report import make_report
 from precompute.__main__ import main
 from precompute.unrelated import draw_unrelated
@@ -120,14 +121,28 @@ def test_a_cache_keeps_the_collections_order(model, tmp_path):
     assert torch.allclose(found, want, rtol=1e-3, atol=1e-5 * float(want.abs().max()))
 
 
+def test_pictures_of_which_much_is_cut_off_are_named_before_the_work(model, folder, tmp_path):
+    collection = load_collection(collected(tmp_path / "images"))
+    single = DiffusionModel.from_pretrained(folder, size=(16, 16))
+    alone, several = (
+        check_collection(collection, size_for=each.size_for).cropped for each in (single, model)
+    )
+    assert alone == ["1.png", "2.png", "3.png", "5.png"]
+    assert several == ["2.png"]
+    assert cut_off((60, 40), (16, 16)) == pytest.approx(1 / 3)
+    assert cut_off((30, 40), (60, 80)) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["d-trak", "ekfac"])
-def test_a_collection_of_several_shapes_goes_through_every_step(method, folder, tmp_path):
+def test_a_collection_of_several_shapes_goes_through_every_step(method, folder, tmp_path, capsys):
     images, cache = collected(tmp_path / "images"), tmp_path / "cache"
     names = ["--pretrained_model_name_or_path", str(folder), "--train_data_dir", str(images)]
     there = ["--cache_dir", str(cache)]
     made = ["--output_dir", str(cache), "--timesteps", "2", "--proj_dim", "4", "--method", method]
     assert main(["gradients", *names, *made, "--resolution", "16,24x16,16x24"]) == 0
+    warned = "favours pictures of a query's own size" in capsys.readouterr().err
+    assert warned == (method == "ekfac")
     assert main(["weights", *names, *there, "--queries", "2", "--top_k", "2"]) == 0
     assert main(["calibrate", *names, *there, "--unrelated", "19", "--lists", "0"]) == 0
     assert main(["likeness", *names, *there]) == 0

@@ -135,7 +135,9 @@ def test_a_concepts_evidence_is_what_its_phrase_adds_to_the_sentence(model, coll
 def test_a_picture_is_encoded_once_and_no_words_twice(model, collection, monkeypatch):
     pictures, words = [], []
     latents, conditions = model.latents, model.conditions
-    monkeypatch.setattr(model, "latents", lambda some: pictures.extend(some) or latents(some))
+    monkeypatch.setattr(
+        model, "latents", lambda some, *at: pictures.extend(some) or latents(some, *at)
+    )
     monkeypatch.setattr(model, "conditions", lambda some: words.extend(some) or conditions(some))
     seen = Encoded(model, [collection.image(0)])
     asked = described(recognise(seen, collection.concepts))

@@ -442,6 +442,16 @@ def test_a_folder_with_the_name_of_a_hub_id_is_a_folder(folder, tmp_path, monkey
     refused("owner/nmae", "there is no model folder owner/nmae")
 
 
+def test_a_network_alone_is_named_and_a_part_that_would_not_count_is_refused(folder):
+    edit(folder / "model_index.json", controlnet=["diffusers", "ControlNetModel"])
+    refused(folder, "a part controlnet, which a StableDiffusionPipeline does not know")
+    config = json.loads((folder / "unet/config.json").read_text())
+    (folder / "unet/config.json").write_text(
+        json.dumps(config | {"_class_name": "ControlNetModel"})
+    )
+    refused(folder / "unet", "no model_index.json, but the config of a ControlNetModel")
+
+
 def test_a_single_file_is_refused_with_what_to_do(folder):
     refused(folder / UNET, "is one file", "--config")
 

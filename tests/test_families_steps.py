@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 from families import saved, size_for
 from PIL import Image
 
@@ -72,6 +74,26 @@ def refused(folder, size, *words):
         DiffusionModel.from_pretrained(folder, size=size)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["pixart alpha", "dit", "lumina"])
+def test_a_folder_by_names_that_diffusers_had_before_is_the_same_model(name, tmp_path):
+    folder = saved(name, tmp_path / "model")
+    now = DiffusionModel.from_pretrained(folder).fingerprint
+    if name == "lumina":
+        edit(folder / "model_index.json", _class_name="Lumina2Text2ImgPipeline")
+    else:
+        edit(folder / "model_index.json", transformer=["diffusers", "Transformer2DModel"])
+        kind = {"pixart alpha": "ada_norm_single", "dit": "ada_norm_zero"}[name]
+        more = {"norm_type": kind, "num_vector_embeds": None, "double_self_attention": False}
+        edit(folder / "transformer/config.json", _class_name="Transformer2DModel", **more)
+    model = DiffusionModel.from_pretrained(folder)
+    assert model.fingerprint == now
+    if name != "lumina":  # whose name diffusers has given up
+        plain = diffusers.DiffusionPipeline.from_pretrained(folder).transformer
+        assert type(plain) is type(model.denoiser)
+        for key, value in plain.state_dict().items():
+            assert torch.equal(value, model.denoiser.state_dict()[key])
 
 
 def test_a_model_without_room_is_refused_with_what_would_fit(tmp_path, monkeypatch):

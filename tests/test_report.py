@@ -107,7 +107,7 @@ def test_what_was_written_is_read_and_computed_again(attributor, generated, uplo
 
 def test_the_picture_is_what_the_model_sees(attributor, uploaded):
     image = Image.radial_gradient("L").convert("RGB").resize((300, 200))
-    stored = picture_of(uploaded, (64, 64))
+    stored = picture_of(uploaded, ((64, 64),))
     assert stored.size == (64, 64)
     latents = attributor.model.latents
     assert torch.equal(latents([stored]), latents([image]))
@@ -115,7 +115,7 @@ def test_the_picture_is_what_the_model_sees(attributor, uploaded):
 
 
 def another_picture(report):
-    picture = picture_of(report, (64, 64))
+    picture = picture_of(report, ((64, 64),))
     picture.putpixel((3, 3), (255, 0, 255))
     report["picture"] = {"png": png_of(picture), "hash": picture_hash(picture)}
 

@@ -40,9 +40,9 @@ from attribution.cache.store import clean, kernel_is_sound, read_kernel, write_h
 from attribution.errors import InputError
 from attribution.files import load_tensors, read_json, write_whole, writing
 from attribution.gradients.curvature import ensure_factors
+from attribution.gradients.features import FeatureExtractor
 from attribution.gradients.kernel import identity
 from attribution.gradients.methods import method_named
-from attribution.gradients.projector import GradientProjector
 from attribution.models.diffusion import DiffusionModel
 from attribution.pictures.collection import Collection, fingerprint_of
 from attribution.pictures.layout import Layout
@@ -50,6 +50,10 @@ from attribution.pictures.size import written
 from attribution.progress import OnStep
 
 SHOWN = 3  # names of images that would go
+SIZES_APART = (
+    "this method favours pictures of a query's own size, and several sizes were given; d-trak does so less "
+    "(docs/method.md, several sizes)"
+)
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,27 @@ def build_cache(
         _finish(site, plan, state)
         if state.is_main_process:
             write_stamps(site.folder, collection)
-    notes = _notes(site.extractor.projector, some=plan.images > 0)
+    notes = _notes(site.extractor, some=plan.images > 0)
     return Built(len(collection), len(site.extractor.groups), plan.images, removed, notes)
 
 
-def _notes(projector: GradientProjector, some: bool) -> tuple[str, ...]:
+def _notes(extractor: FeatureExtractor, some: bool) -> tuple[str, ...]:
     """Name once what no gradient is taken of and, if there were images, what had none for any of them."""
+    projector = extractor.projector
     told = {
         "no gradient is taken of": projector.left_out,
         "never called, or without a gradient for every image made here:": (
             projector.silent if some else []
         ),
     }
-    return tuple(
+    named = tuple(
         f"{words} {', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''} ({len(names)})"
         for words, names in told.items()
         if names
     )
+    if len(extractor.model.sizes) > 1 and extractor.config.paired:
+        return *named, SIZES_APART
+    return named
 
 
 def _shared(state: PartialState, make: Callable[[], tuple[Plan, int]]) -> tuple[Plan, int]:

@@ -27,6 +27,7 @@ PARTS = re.compile(
 )  # of the tensors that must find a place
 OWN_LAYER = re.compile(r"\.lora_[AB]\.")  # a layer that belongs to an adapter
 WITHIN = re.compile(r"\.(base_layer|lora_[AB]\.[^.]+)(?=\.|$)")
+BY_ENCODER = {"clip_l": "", "clip_g": "_2"}  # vectors of a word for each of SDXL's text encoders
 USUAL = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
 
 
@@ -65,6 +66,8 @@ def add(pipeline: DiffusionPipeline, adapters: list[str]) -> None:
                 f"{path} is neither a LoRA, nor a textual inversion of one word, nor all of the denoiser's parameters; save "
                 "it by diffusers (save_lora_weights, a textual inversion script, or save_pretrained)"
             )
+        if kind == INVERSION and next(denoiser_of(pipeline).parameters()).is_meta:
+            continue  # a model on paper holds no numbers, and a few vectors more take no room
         load = {LORA: _load_lora, INVERSION: _load_inversion, STATE: _load_state}[kind]
         try:
             load(pipeline, path, names, f"adapter_{number}")
@@ -73,7 +76,7 @@ def add(pipeline: DiffusionPipeline, adapters: list[str]) -> None:
         except (
             Exception
         ) as error:  # whatever the libraries make of a file that anybody may have made
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path} does not fit this model: {reason:.300}") from error
         loaded += [f"adapter_{number}"] if kind == LORA else []
     if len(loaded) > 1:
@@ -120,7 +123,7 @@ def kind_of(names: list[str], denoiser: set[str]) -> str | None:
         return STATE
     if any(mark in name.lower() for name in names for mark in MARKS):
         return LORA
-    return INVERSION if len(names) == 1 else None
+    return INVERSION if len(names) == 1 or {*names} == {*BY_ENCODER} else None
 
 
 def is_own(layer: str) -> bool:
@@ -176,7 +179,17 @@ def _load_state(pipeline: Any, path: Path, names: list[str], _: str) -> None:
 def _load_inversion(pipeline: Any, path: Path, names: list[str], _: str) -> None:
     if not hasattr(pipeline, "load_textual_inversion"):
         raise InputError(f"a {type(pipeline).__name__} takes no textual inversion")
-    word = {"token": f"<{path.stem}>"} if names == ["emb_params"] else {}
-    pipeline.load_textual_inversion(
-        path.parent, weight_name=path.name, use_safetensors=True, local_files_only=True, **word
-    )
+    ends = BY_ENCODER if {*names} == {*BY_ENCODER} else {names[0]: ""}
+    encoders = [p for p, part in pipeline.components.items() if part and p.startswith("text_")]
+    if len(ends) != len(encoders):
+        raise InputError(
+            f"{path} is a textual inversion for {len(ends)} text encoder{'s' * (len(ends) > 1)}, and a {type(pipeline).__name__} "
+            f"has {len(encoders)}, of which the rest would not know its word; take one that was made for it"
+        )
+    with safe_open(path, "pt") as file:
+        for name, end in ends.items():
+            word = f"<{path.stem}>" if name in ("emb_params", *BY_ENCODER) else name
+            reader = {
+                part: getattr(pipeline, f"{part}{end}") for part in ("tokenizer", "text_encoder")
+            }
+            pipeline.load_textual_inversion({word: file.get_tensor(name)}, **reader)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attribution.errors import InputError
 from attribution.files import read_json
-from attribution.models.families import FAMILIES, Family
+from attribution.models.families import FAMILIES, FORMER, Family
 from attribution.models.quantised import KEY, check_quantised
 
 SUPPORTED = (
@@ -48,20 +48,20 @@ MOST_PIXELS = 4096  # of a picture's side
 
 
 def class_of(folder: Path) -> str:
-    """Name the class of a folder's pipeline."""
-    return str(read_config(folder / "model_index.json").get("_class_name"))
+    """Name the class of a folder's pipeline, as it is called now."""
+    name = str(read_config(folder / "model_index.json").get("_class_name"))
+    return FORMER.get(name, name)
 
 
 def check_configs(folder: Path, family: Family | None) -> None:
     """Refuse a folder whose configs describe anything that is not supported; None stands for no known class."""
     index = read_config(folder / "model_index.json")
-    kind = index.get("_class_name")
+    kind = FORMER.get(str(index.get("_class_name")), index.get("_class_name"))
     if family is None:
         raise InputError(f"{folder} holds a {kind!s:.60}; {_known()}")
     stable = kind == STABLE_DIFFUSION
     wanted = family.classes | {"scheduler": FLOWS + FLOWING if family.flow else SAMPLERS}
-    if not stable:
-        _check_parts(folder, index, kind, wanted)
+    _check_parts(folder, index, kind, wanted)
     for part, classes in wanted.items():
         if part in family.optional and index.get(part) in (None, [None, None]):
             continue

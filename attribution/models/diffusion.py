@@ -173,6 +173,8 @@ class DiffusionModel:
 
     def _own_size(self) -> Size:
         """Give the size that the pipeline draws: its network's, else the 1024 pixels of large flow models."""
+        if self.family.side:
+            return self.family.side, self.family.side
         factor = getattr(self.pipeline, "vae_scale_factor", 1)
         if self.family.reads == "label":
             factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)

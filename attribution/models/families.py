@@ -1,6 +1,6 @@
 """The table of families: what a pipeline class is made of, what its denoiser is told, and how it is called.
 
-A family is a row of data and two short functions. In: a pipeline, a prompt; or a pipeline, noisy
+A family is a row of data, which names two functions; most are shared. In: a pipeline, a prompt; or a pipeline, noisy
 latents, noise levels and what was told. Out: tensors by name, a row for the prompt; or the output that the schedule knows how to read
 (schedule.py): noise, v, clean latents, or a flow's velocity noise - clean. It knows no files.
 """
@@ -31,6 +31,7 @@ from attribution.models.network import (
 from attribution.sentence import Sentence
 
 Told = dict[str, Tensor]
+Tell = Callable[[DiffusionPipeline, Any], Told]
 GUIDANCE = 3.5  # that a guidance-distilled denoiser is told in training (diffusers' train_dreambooth_lora_flux.py)
 
 
@@ -38,8 +39,8 @@ GUIDANCE = 3.5  # that a guidance-distilled denoiser is told in training (diffus
 class Family:
     """One pipeline class."""
 
-    parts: str  # "part: Class or Other, ..." beside the scheduler; a part with a "?" may be missing
-    told: Callable[[DiffusionPipeline, Any], Told]  # of a prompt
+    parts: str  # "part: Class or Other, ..." beside tokenizers and scheduler; a part with a "?" may be missing
+    told: Tell  # of a prompt
     output: Callable[[DiffusionPipeline, Tensor, Tensor, Told], Tensor]
     encoding: Encoding = SCALED
     flow: bool = False
@@ -47,17 +48,21 @@ class Family:
     reads: str = "prompt"  # or label, or nothing
     together: bool = False  # whether `told` takes a list of prompts
     anatomy: Anatomy = UNKNOWN  # what its layers' names mean
+    side: int = 0  # pixels of its drawings, where its network's config does not say them
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Give the classes that each part may have."""
-        pairs = (part.split(": ") for part in self.parts.split(", "))
-        return {part.removesuffix("?"): tuple(names.split(" or ")) for part, names in pairs}
+        """Give the classes that each part may have; a text encoder has a tokenizer."""
+        pairs = [part.replace("?", "").split(": ") for part in self.parts.split(", ")]
+        found = {part: tuple(names.split(" or ")) for part, names in pairs}
+        read = {tokenizer_of(p): TOKENIZERS[kinds[0]] for p, kinds in found.items() if "text" in p}
+        return found | read
 
     @property
     def optional(self) -> set[str]:
         """Name the parts that may be missing."""
-        return {part.split("?")[0] for part in self.parts.split(", ") if "?" in part.split(":")[0]}
+        named = [part.split("?")[0] for part in self.parts.split(", ") if "?" in part]
+        return {*named, *map(tokenizer_of, named)}
 
     @property
     def maps(self) -> bool:
@@ -68,6 +73,38 @@ class Family:
     def networks(self) -> list[str]:
         """Name the parts that have parameters, the denoiser first."""
         return [part for part in self.classes if not part.startswith("tokenizer")]
+
+
+def tokenizer_of(encoder: str) -> str:
+    """Name the tokenizer of a text encoder."""
+    return encoder.replace("text_encoder", "tokenizer")
+
+
+def named(names: str) -> Tell:
+    """Tell what a pipeline's own `encode_prompt` gives, by these names in its order; _ is left out, as is what comes after them.
+
+    All text encoders read the one prompt, after the instruction that drawings give it, if they do.
+    """
+
+    def told(pipeline: DiffusionPipeline, prompt: str) -> Told:
+        taken = inspect.signature(pipeline.encode_prompt).parameters
+        drawing = inspect.signature(type(pipeline).__call__).parameters
+        given = dict.fromkeys(("prompt", "prompt_2", "prompt_3"), prompt)
+        given |= {n: drawing[n].default for n in ("complex_human_instruction",) if n in drawing}
+        given["do_classifier_free_guidance"] = False
+        found = pipeline.encode_prompt(**{n: value for n, value in given.items() if n in taken})
+        rows = zip(names.split(), found, strict=False)
+        return {n: row[0][None] if isinstance(row, list) else row for n, row in rows if n != "_"}
+
+    return told
+
+
+def by_denoiser(
+    pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told, **more: object
+) -> Tensor:
+    """Call the denoiser with what it is told, by the names that it knows."""
+    network = getattr(pipeline, "transformer", None) or pipeline.unet
+    return network(noisy, timestep=level, **told, **more).sample
 
 
 def packed(latents: Float[Tensor, "row c h w"]) -> Float[Tensor, "row token channel"]:
@@ -82,119 +119,75 @@ def unpacked(tokens: Float[Tensor, "row token channel"], like: Tensor) -> Tensor
     return squares.permute(0, 3, 1, 4, 2, 5).reshape(like.shape)
 
 
-def guided(network: torch.nn.Module, like: Tensor) -> Tensor | None:
+def in_tokens(noisy: Tensor) -> list[int]:
+    """Give the height and width in squares of 2 x 2 latents."""
+    return [side // 2 for side in noisy.shape[2:]]
+
+
+def guided(pipeline: DiffusionPipeline, like: Tensor) -> Tensor | None:
     """Give the guidance that a distilled denoiser is told."""
-    return like.new_full(like.shape[:1], GUIDANCE) if network.config.guidance_embeds else None
+    distilled = pipeline.transformer.config.guidance_embeds
+    return like.new_full(like.shape[:1], GUIDANCE) if distilled else None
+
+
+def in_pixels(pipeline: DiffusionPipeline, noisy: Tensor) -> list[int]:
+    """Give the height and width of the picture."""
+    return [side * pipeline.vae_scale_factor for side in noisy.shape[2:]]
 
 
 def hidden_states(pipeline: DiffusionPipeline, prompts: list[str]) -> Told:
-    """Stable Diffusion 1 and 2."""
-    tokens = pipeline.tokenizer(
-        prompts, padding="max_length", truncation=True, return_tensors="pt"
-    ).input_ids
-    return {"encoder_hidden_states": pipeline.text_encoder(tokens.to(pipeline.device))[0]}
-
-
-def by_unet(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
-    """Stable Diffusion 1 and 2."""
-    return pipeline.unet(noisy, level, **told).sample
-
-
-def xl_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """SDXL: two text encoders' states, and the second's pooled text."""
-    states, _, pooled, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
-    return {"states": states, "pooled": pooled}
+    """Stable Diffusion 1 and 2; a word of a textual inversion may stand for several."""
+    words = pipeline.maybe_convert_prompt(prompts, pipeline.tokenizer)
+    asked = pipeline.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt")
+    return {"encoder_hidden_states": pipeline.text_encoder(asked.input_ids.to(pipeline.device))[0]}
 
 
 def xl_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """SDXL: the picture is told to be as large as it is, and not cropped."""
-    height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[2:])
-    sizes = noisy.new_tensor([[height, width, 0, 0, height, width]]).expand(len(noisy), -1)
+    size = in_pixels(pipeline, noisy)
+    sizes = noisy.new_tensor([[*size, 0, 0, *size]]).expand(len(noisy), -1)
     added = {"text_embeds": told["pooled"], "time_ids": sizes}
     return pipeline.unet(noisy, level, told["states"], added_cond_kwargs=added).sample
 
 
-def sd3_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """Stable Diffusion 3."""
-    states, _, pooled, _ = pipeline.encode_prompt(
-        prompt, prompt, prompt, do_classifier_free_guidance=False
-    )
-    return {"encoder_hidden_states": states, "pooled_projections": pooled}
-
-
 def sd3_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """Stable Diffusion 3."""
-    return pipeline.transformer(noisy, timestep=1000 * level, **told).sample
-
-
-def flux_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """FLUX.1."""
-    states, pooled, _ = pipeline.encode_prompt(prompt, None)
-    return {"encoder_hidden_states": states, "pooled_projections": pooled}
+    return by_denoiser(pipeline, noisy, 1000 * level, told)
 
 
 def flux_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """FLUX.1, dev and schnell."""
-    network, (height, width) = pipeline.transformer, (side // 2 for side in noisy.shape[2:])
-    places = pipeline._prepare_latent_image_ids(1, height, width, noisy.device, noisy.dtype)
+    places = pipeline._prepare_latent_image_ids(1, *in_tokens(noisy), noisy.device, noisy.dtype)
     words = noisy.new_zeros(told["encoder_hidden_states"].shape[1], 3)
-    asked = {"txt_ids": words, "img_ids": places, "guidance": guided(network, noisy)}
-    return unpacked(network(packed(noisy), timestep=level, **told, **asked).sample, noisy)
-
-
-def masked_told(pipeline: DiffusionPipeline, prompt: str, **more: object) -> Told:
-    """PixArt and Lumina 2: states, and which of them are words."""
-    states, mask, *_ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False, **more)
-    return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+    asked = {"txt_ids": words, "img_ids": places, "guidance": guided(pipeline, noisy)}
+    return unpacked(by_denoiser(pipeline, packed(noisy), level, told, **asked), noisy)
 
 
 def pixart_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """PixArt: the larger of its networks are told the size; half of the channels are a learned variance."""
-    network, added = pipeline.transformer, {"resolution": None, "aspect_ratio": None}
-    if network.use_additional_conditions:
-        height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[2:])
-        ones = noisy.new_ones(len(noisy), 1)
-        sizes = torch.cat([height * ones, width * ones], 1)
-        added = {"resolution": sizes, "aspect_ratio": height / width * ones}
-    return network(noisy, timestep=level, added_cond_kwargs=added, **told).sample
-
-
-def sana_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """Sana: its prompts follow the instruction that its drawings give."""
-    given = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"]
-    return masked_told(pipeline, prompt, complex_human_instruction=given.default)
+    added = {"resolution": None, "aspect_ratio": None}
+    if pipeline.transformer.use_additional_conditions:
+        sizes = noisy.new_tensor([in_pixels(pipeline, noisy)]).expand(len(noisy), -1)
+        added = {"resolution": sizes, "aspect_ratio": sizes[:, :1] / sizes[:, 1:]}
+    return by_denoiser(pipeline, noisy, level, told, added_cond_kwargs=added)
 
 
 def sana_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """Sana."""
-    network = pipeline.transformer
-    return network(noisy, timestep=1000 * level * network.config.timestep_scale, **told).sample
+    time = 1000 * level * pipeline.transformer.config.timestep_scale
+    return by_denoiser(pipeline, noisy, time, told)
 
 
 def lumina_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """Lumina 2: time runs from noise to the picture, and so does its velocity."""
-    return -pipeline.transformer(noisy, timestep=1 - level, **told).sample
-
-
-def qwen_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """Qwen-Image: as many states as the prompt has tokens."""
-    return {"states": pipeline.encode_prompt(prompt)[0]}
+    return -by_denoiser(pipeline, noisy, 1 - level, told)
 
 
 def qwen_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """Qwen-Image."""
-    shapes = [[(1, noisy.shape[2] // 2, noisy.shape[3] // 2)]] * len(noisy)
-    tokens = pipeline.transformer(
-        packed(noisy), told["states"], timestep=level, img_shapes=shapes,
-        guidance=guided(pipeline.transformer, noisy),
-    ).sample  # fmt: skip
-    return unpacked(tokens, noisy)
-
-
-def z_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """Z-Image: as many states as the prompt has tokens."""
-    [states], _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
-    return {"states": states[None]}
+    shapes = [[(1, *in_tokens(noisy))]] * len(noisy)
+    asked = {"img_shapes": shapes, "guidance": guided(pipeline, noisy)}
+    return unpacked(by_denoiser(pipeline, packed(noisy), level, told, **asked), noisy)
 
 
 def z_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
@@ -203,17 +196,10 @@ def z_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: To
     return -torch.stack(pipeline.transformer(frames, 1 - level, words).sample)[:, :, 0]
 
 
-def klein_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
-    """FLUX.2 [klein]: states of three layers side by side."""
-    states, places = pipeline.encode_prompt(prompt)
-    return {"encoder_hidden_states": states, "txt_ids": places}
-
-
 def klein_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
     """FLUX.2 [klein]."""
     places = pipeline._prepare_latent_ids(noisy).to(noisy.device)
-    tokens = noisy.flatten(2).mT
-    output = pipeline.transformer(tokens, timestep=level, img_ids=places, **told).sample
+    output = by_denoiser(pipeline, noisy.flatten(2).mT, level, told, img_ids=places)
     return output.mT.reshape(noisy.shape)
 
 
@@ -227,11 +213,6 @@ def label_told(pipeline: DiffusionPipeline, prompt: str) -> Told:
     return {"class_labels": torch.tensor([label], device=pipeline.device)}
 
 
-def label_output(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: Told) -> Tensor:
-    """DiT: half of the channels are a learned variance."""
-    return pipeline.transformer(noisy, timestep=level, **told).sample
-
-
 def nothing(pipeline: DiffusionPipeline, prompt: str) -> Told:
     """DDPM reads no words."""
     return {"nothing": torch.zeros(1, device=pipeline.device)}
@@ -242,62 +223,71 @@ def wordless(pipeline: DiffusionPipeline, noisy: Tensor, level: Tensor, told: To
     return pipeline.unet(noisy, level).sample
 
 
-CLIP = "CLIPTokenizer or CLIPTokenizerFast"
-T5 = "T5Tokenizer or T5TokenizerFast"
-GEMMA = "GemmaTokenizer or GemmaTokenizerFast"
-QWEN = "Qwen2Tokenizer or Qwen2TokenizerFast"
-PIXART = f"transformer: PixArtTransformer2DModel, vae: AutoencoderKL, text_encoder: T5EncoderModel, tokenizer: {T5}"
+CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
+T5 = ("T5Tokenizer", "T5TokenizerFast")
+QWEN = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
+TOKENIZERS = {  # by the first class of a text encoder
+    "CLIPTextModel": CLIP, "CLIPTextModelWithProjection": CLIP, "T5EncoderModel": T5,
+    "UMT5EncoderModel": (*T5, "LlamaTokenizer", "LlamaTokenizerFast"),
+    "Gemma2Model": ("GemmaTokenizer", "GemmaTokenizerFast"),
+    "Qwen2_5_VLForConditionalGeneration": QWEN, "Qwen3ForCausalLM": QWEN,
+}  # fmt: skip
+LEGACY = (
+    "Transformer2DModel"  # that diffusers saved what is now a PixArt's or a DiT's transformer as
+)
+FORMER = {
+    "Lumina2Text2ImgPipeline": "Lumina2Pipeline"
+}  # names of classes, and what they are called now
+PIXART = f"transformer: PixArtTransformer2DModel or {LEGACY}, vae: AutoencoderKL, text_encoder: T5EncoderModel"
 FAMILIES = {
     "StableDiffusionPipeline": Family(
-        f"unet: UNet2DConditionModel, text_encoder: CLIPTextModel, vae: AutoencoderKL, tokenizer: {CLIP}",
-        hidden_states, by_unet, together=True, anatomy=UNET,
+        "unet: UNet2DConditionModel, text_encoder: CLIPTextModel, vae: AutoencoderKL",
+        hidden_states, by_denoiser, together=True, anatomy=UNET,
     ),
     "StableDiffusionXLPipeline": Family(
-        "unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, "
-        f"text_encoder_2: CLIPTextModelWithProjection, tokenizer: {CLIP}, tokenizer_2: {CLIP}",
-        xl_told, xl_output, anatomy=UNET,
+        "unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, text_encoder_2: CLIPTextModelWithProjection",
+        named("states _ pooled"), xl_output, anatomy=UNET,
     ),
     "StableDiffusion3Pipeline": Family(
         "transformer: SD3Transformer2DModel, vae: AutoencoderKL, text_encoder: CLIPTextModelWithProjection, "
-        "text_encoder_2: CLIPTextModelWithProjection, text_encoder_3?: T5EncoderModel, "
-        f"tokenizer: {CLIP}, tokenizer_2: {CLIP}, tokenizer_3?: {T5}",
-        sd3_told, sd3_output, flow=True, anatomy=TWO_STREAMS,
+        "text_encoder_2: CLIPTextModelWithProjection, text_encoder_3?: T5EncoderModel",
+        named("encoder_hidden_states _ pooled_projections"), sd3_output, flow=True, anatomy=TWO_STREAMS,
     ),
     "FluxPipeline": Family(
-        "transformer: FluxTransformer2DModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, "
-        f"text_encoder_2: T5EncoderModel, tokenizer: {CLIP}, tokenizer_2: {T5}",
-        flux_told, flux_output, flow=True, patch=2, anatomy=ONE_STREAM,
+        "transformer: FluxTransformer2DModel, vae: AutoencoderKL, text_encoder: CLIPTextModel, text_encoder_2: T5EncoderModel",
+        named("encoder_hidden_states pooled_projections"), flux_output, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "Flux2KleinPipeline": Family(
-        "transformer: Flux2Transformer2DModel, vae: AutoencoderKLFlux2, text_encoder: Qwen3ForCausalLM, "
-        f"tokenizer: {QWEN}",
-        klein_told, klein_output, PATCHES, flow=True, patch=2, anatomy=ONE_STREAM,
+        "transformer: Flux2Transformer2DModel, vae: AutoencoderKLFlux2, text_encoder: Qwen3ForCausalLM",
+        named("encoder_hidden_states txt_ids"), klein_output, PATCHES, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "QwenImagePipeline": Family(
-        "transformer: QwenImageTransformer2DModel, vae: AutoencoderKLQwenImage, "
-        f"text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: {QWEN}",
-        qwen_told, qwen_output, FRAMES, flow=True, patch=2, anatomy=ONE_STREAM,
+        "transformer: QwenImageTransformer2DModel, vae: AutoencoderKLQwenImage, text_encoder: Qwen2_5_VLForConditionalGeneration",
+        named("encoder_hidden_states"), qwen_output, FRAMES, flow=True, patch=2, anatomy=ONE_STREAM,
     ),
     "ZImagePipeline": Family(
-        "transformer: ZImageTransformer2DModel, vae: AutoencoderKL, text_encoder: Qwen3ForCausalLM or Qwen3Model, "
-        f"tokenizer: {QWEN}",
-        z_told, z_output, flow=True,
+        "transformer: ZImageTransformer2DModel, vae: AutoencoderKL, text_encoder: Qwen3ForCausalLM or Qwen3Model",
+        named("states"), z_output, flow=True,
     ),
-    "PixArtAlphaPipeline": Family(PIXART, masked_told, pixart_output, anatomy=READER),
-    "PixArtSigmaPipeline": Family(PIXART, masked_told, pixart_output, anatomy=READER),
+    "AuraFlowPipeline": Family(
+        "transformer: AuraFlowTransformer2DModel, vae: AutoencoderKL, text_encoder: UMT5EncoderModel",
+        named("encoder_hidden_states"), by_denoiser, flow=True, anatomy=ONE_STREAM, side=1024,
+    ),
+    "PixArtAlphaPipeline": Family(
+        PIXART, named("encoder_hidden_states encoder_attention_mask"), pixart_output, anatomy=READER
+    ),
+    "PixArtSigmaPipeline": Family(
+        PIXART, named("encoder_hidden_states encoder_attention_mask"), pixart_output, anatomy=READER
+    ),
     "SanaPipeline": Family(
-        "transformer: SanaTransformer2DModel, vae: AutoencoderDC, text_encoder: Gemma2Model or Gemma2ForCausalLM, "
-        f"tokenizer: {GEMMA}",
-        sana_told, sana_output, DEEP, flow=True, anatomy=READER,
+        "transformer: SanaTransformer2DModel, vae: AutoencoderDC, text_encoder: Gemma2Model or Gemma2ForCausalLM",
+        named("encoder_hidden_states encoder_attention_mask"), sana_output, DEEP, flow=True, anatomy=READER,
     ),
     "Lumina2Pipeline": Family(
-        "transformer: Lumina2Transformer2DModel, vae: AutoencoderKL, text_encoder: Gemma2Model or Gemma2ForCausalLM, "
-        f"tokenizer: {GEMMA}",
-        masked_told, lumina_output, flow=True,
+        "transformer: Lumina2Transformer2DModel, vae: AutoencoderKL, text_encoder: Gemma2Model or Gemma2ForCausalLM",
+        named("encoder_hidden_states encoder_attention_mask"), lumina_output, flow=True,
     ),
-    "DiTPipeline": Family(
-        "transformer: DiTTransformer2DModel, vae: AutoencoderKL", label_told, label_output, reads="label",
-        anatomy=WORDLESS,
-    ),
+    "DiTPipeline": Family(f"transformer: DiTTransformer2DModel or {LEGACY}, vae: AutoencoderKL",
+                          label_told, by_denoiser, reads="label", anatomy=WORDLESS),
     "DDPMPipeline": Family("unet: UNet2DModel", nothing, wordless, PIXELS, reads="nothing", anatomy=UNET),
 }  # fmt: skip

@@ -28,7 +28,7 @@ from attribution.models.configs import (
     class_of,
     read_config,
 )
-from attribution.models.families import FAMILIES
+from attribution.models.families import FAMILIES, LEGACY
 from attribution.models.precision import PRECISIONS
 from attribution.models.quantised import KEY
 from attribution.models.single_file import SingleFile, located
@@ -45,13 +45,21 @@ def check(folder: Path) -> None:
     _check_additions(folder)
     if not (folder / "model_index.json").exists():
         raise InputError(
-            f"the model folder {folder} has no model_index.json; save the whole pipeline"
+            f"the model folder {folder} has no model_index.json{_alone(folder)}; save the whole pipeline"
         )
     _check_links(folder, [folder / "model_index.json"])
     family = FAMILIES.get(class_of(folder))
     parts = (*family.classes, "scheduler") if family else ()
     _check_links(folder, [p for part in parts for p in (folder / part, *(folder / part).glob("*"))])
     check_configs(folder, family)
+
+
+def _alone(folder: Path) -> str:
+    """Say which network a folder holds alone, such as a ControlNet."""
+    path = folder / "config.json"
+    _check_links(folder, [path])
+    name = read_config(path).get("_class_name") if path.is_file() else None
+    return f", but the config of a {name!s:.60}" if name else ""
 
 
 def class_named(name: str | Path) -> str:
@@ -98,7 +106,8 @@ def _classes(folder: Path) -> dict[str, str]:
     """Give the class of each part but the sampler, in the family's order."""
     index = read_config(folder / "model_index.json")
     parts = FAMILIES[class_of(folder)].classes
-    return {part: index[part][1] for part in parts if (index.get(part) or [None])[0]}
+    named = {part: index[part][1] for part in parts if (index.get(part) or [None])[0]}
+    return {part: parts[part][0] if kind == LEGACY else kind for part, kind in named.items()}
 
 
 def _assembled(folder: Path, networks: dict[str, torch.nn.Module]) -> DiffusionPipeline:

@@ -1,4 +1,5 @@
-"""Look at every picture of a collection before the work: what cannot be read, what is tiny, what is there twice.
+"""Look at every picture of a collection before the work: what cannot be read, what is tiny, what is there twice,
+of what much is cut off.
 
 In: a collection. Out: `Findings`. Near copies have a difference hash (Krawetz 2013: is each of 8 x 8 cells brighter than
 its neighbour on the right) that differs in at most NEAR of its 64 bits. It changes nothing and knows no model.
@@ -16,9 +17,11 @@ from PIL import Image
 
 from attribution.errors import InputError
 from attribution.pictures.collection import Collection
+from attribution.pictures.size import Size, cut_off
 from attribution.progress import OnStep
 
 TINY = 32  # pixels of the shorter side
+MUCH = 0.25  # of a picture's area
 NEAR = 3  # bits
 CHUNK = 1024  # pictures that wait for a thread
 MOST_ALIKE = 1000  # hashes with a quarter in common, of which all pairs are compared
@@ -32,6 +35,7 @@ class Seen:
     side: int
     digest: str  # of its pixels
     look: int  # its difference hash
+    lost: float = 0.0  # share of it that the model does not see
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Findings:
     near: list[list[str]]  # groups that look the same, one picture of each group of the same
     cut: list[str]  # their captions are longer than the model reads
     unlabelled: dict[str, list[str]]  # column -> files without it, though others have it
+    cropped: list[str]  # much of which the model does not see
 
     def told(self, shown: int = 5) -> Iterator[str]:
         """Give a line for each finding, and every picture that cannot be read."""
@@ -52,6 +57,7 @@ class Findings:
         lists = {
             f"less than {TINY} pixels a side": self.tiny,
             "captions that the model cuts": self.cut,
+            f"more than {MUCH:.0%} cut off (--resolution takes several sizes)": self.cropped,
         }
         lists |= {f"without {column}": files for column, files in self.unlabelled.items()}
         for what, files in lists.items():
@@ -72,13 +78,14 @@ def check_collection(
     collection: Collection,
     is_cut: Callable[[str], bool] = lambda _: False,
     on_step: OnStep | None = None,
+    size_for: Callable[[Image.Image], Size] = lambda image: image.size,
 ) -> Findings:
-    """Open every picture, several at a time."""
+    """Open every picture, several at a time; the model sees each at the size that is told for it."""
     files, seen = collection.files, []
     with ThreadPoolExecutor(cpu_count()) as threads:
         for first in range(0, len(files), CHUNK):
             some = range(first, min(first + CHUNK, len(files)))
-            for found in threads.map(lambda row: _look(collection, row), some):
+            for found in threads.map(lambda row: _look(collection, row, size_for), some):
                 seen.append(found)
                 if on_step:
                     on_step(len(seen), len(files))
@@ -95,10 +102,11 @@ def check_collection(
         near_copies(looks),
         [f for f, caption in zip(files, collection.captions, strict=True) if is_cut(caption)],
         _unlabelled(collection),
+        [files[row] for row in readable if seen[row].lost > MUCH],
     )
 
 
-def _look(collection: Collection, row: int) -> Seen:
+def _look(collection: Collection, row: int, size_for: Callable[[Image.Image], Size]) -> Seen:
     try:
         image = collection.image(row)
     except (InputError, MemoryError) as error:
@@ -106,7 +114,8 @@ def _look(collection: Collection, row: int) -> Seen:
             str(error).removeprefix(f"{collection.folder / collection.files[row]}: "), 0, "", 0
         )
     digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()[:16]
-    return Seen("", min(image.size), digest, difference_hash(image))
+    lost = cut_off(image.size, size_for(image))
+    return Seen("", min(image.size), digest, difference_hash(image), lost)
 
 
 def difference_hash(image: Image.Image) -> int:

@@ -18,7 +18,7 @@ def size_of(written: str | int) -> Size:
     found = WRITTEN.fullmatch(str(written))
     if not found or "0" in (found[1], found[2]):
         raise InputError(
-            f"resolution is {written!s:.20}; give the pictures' side in pixels (512), or their width and height (768x512)"
+            f"resolution is {written!r:.20}; give the pictures' side in pixels (512), or their width and height (768x512)"
         )
     return int(found[1]), int(found[2] or found[1])
 
@@ -28,7 +28,7 @@ def sizes_of(written: str | int) -> tuple[Size, ...]:
     found = tuple(size_of(each) for each in str(written).split(","))
     if len({Fraction(*size) for size in found}) < len(found):
         raise InputError(
-            f"resolution is {written!s:.60} and names two sizes of one shape; pictures would be seen at one of them alone, name it"
+            f"resolution is {written!s:.60} and names two sizes of one shape; name one of them"
         )
     if len(found) > MOST:
         raise InputError(f"resolution names {len(found)} sizes; at most {MOST} are supported")
@@ -41,3 +41,10 @@ def written(*sizes: Size) -> str | int:
         return ",".join(str(written(size)) for size in sizes)
     width, height = sizes[0]
     return width if width == height else f"{width}x{height}"
+
+
+def cut_off(picture: Size, seen: Size) -> float:
+    """Give the share of a picture's area that lies outside the most of its middle that has another size's shape."""
+    (width, height), (seen_width, seen_height) = picture, seen
+    part = min(width / seen_width, height / seen_height)
+    return 1 - seen_width * seen_height * part**2 / (width * height)
