@@ -2,13 +2,17 @@
 
 In: a cache. Out: `rows-index.safetensors` in its folder (attribution/cache/index.py), which the page answers by from then
 on unless ATTRIBUTION_SEARCH=exact, and `Attributor.from_pretrained(..., search="index")`. What needs every picture's
-score is then not told: artists' shares, one artist's list, what if. It needs faiss, the extra `index`.
+score is then not told: artists' shares, one artist's list, what if. Learned weights, where the cache has some, say for which
+groups its codes are fine. It needs faiss, the extra `index`.
 """
 
 from dataclasses import dataclass, field
 
+import torch
+
 from attribution.cache.index import CANDIDATES, WORTHWHILE, build_index
 from attribution.cache.store import open_cache
+from attribution.cache.weights import FILE, read_weights
 from attribution.errors import InputError
 from attribution.files import writing
 
@@ -34,7 +38,9 @@ def run(config: IndexConfig) -> None:
             "and exact, so give --force to build an index all the same"
         )
     with writing(cache.folder):
-        path = build_index(cache, config.candidates)
+        known = read_weights(cache) if (cache.folder / FILE).is_file() else {}
+        weights = torch.stack(list(known.values())) if known else None
+        path = build_index(cache, config.candidates, weights)
     print(
         f"{len(cache)} images in {path}, {path.stat().st_size / 1e6:.1f} MB; the page answers by it from now on "
         "(ATTRIBUTION_SEARCH=exact: by a pass over all)"
