@@ -126,6 +126,21 @@ def index(rows: list[Row]) -> str:
     )
 
 
+def rank(rows: list[Row]) -> str:
+    """Give how well few numbers of a gradient keep its cosines."""
+    return markdown(
+        rows,
+        {
+            "kept as": "{way}",
+            "numbers a group": "{numbers}",
+            "error of cosines": "{cosine_error:.3f}",
+            "agreement of lists": ranged("list_agreement", "low", "high", ".3f"),
+            "of the exact ten": "{recall_at_10:.2f}",
+            "chance": "{chance:.2f}",
+        },
+    )
+
+
 def cluster(rows: list[Row]) -> str:
     """Give engines that could hold the shards beside each other."""
     return markdown(
@@ -185,6 +200,7 @@ SHOWN |= {
     "beyond": ("scale", beyond),
     "index": ("index", index),
     "cluster": ("cluster", cluster),
+    "rank": ("rank", rank),
     "page": ("page", page),
     "load": ("load", load),
 }

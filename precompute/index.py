@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from attribution.cache.index import CANDIDATES, WORTHWHILE, build_index
+from attribution.cache.index import CANDIDATES, ONE_IN, WORTHWHILE, build_index
 from attribution.cache.store import open_cache
 from attribution.cache.weights import FILE, read_weights
 from attribution.errors import InputError
@@ -22,9 +22,12 @@ class IndexConfig:
     """What decides an index."""
 
     cache_dir: str = "assets/cache"
-    candidates: int = field(
-        default=CANDIDATES,
-        metadata={"help": "training pictures of each question that are scored exactly"},
+    candidates: int | None = field(
+        default=None,
+        metadata={
+            "help": f"training pictures of each question that are scored exactly; if not given, one in {ONE_IN}, "
+            f"and at least {CANDIDATES}"
+        },
     )
     force: bool = field(default=False, metadata={"help": "even for a small cache"})
 

@@ -33,6 +33,7 @@ MOST_WIDTH = (
     16_384  # numbers of a row: the sums beside the codes take 4 bytes for each pair of them
 )
 CANDIDATES, MOST_CANDIDATES = 4096, 100_000  # rows that are scored exactly
+ONE_IN = 32  # rows of a large cache is a candidate: the more rows, the more stand close together
 FEWEST_GROUPS = 16.0  # that share a mix's variance; with fewer the codes tell too little
 LEAST_TOLD = 0.5  # of a mix's variance, by its groups' codes
 ROWS_AT_ONCE = 2048
@@ -53,12 +54,12 @@ def turn_of(kernel: Float[Tensor, "group dim dim"]) -> Float[Tensor, "group dim 
 
 def build_index(
     cache: Cache,
-    candidates: int = CANDIDATES,
+    candidates: int | None = None,
     weights: Float[Tensor, "question group"] | None = None,
 ) -> Path:
     """Write `rows-index.safetensors` into the cache's folder; its codes and the copy of all rows are in memory meanwhile.
 
-    `candidates` is how many rows of each query will be scored exactly. By `weights`, those of the questions that will be
+    `candidates` is how many rows of each query will be scored exactly; as many as the cache needs, if not given. By `weights`, those of the questions that will be
     asked most, codes are shared out among the groups.
     """
     groups, dim, _ = cache.kernel.shape
@@ -68,6 +69,8 @@ def build_index(
             f"a row of {cache.folder} has {width} numbers, and an index takes at most {MOST_WIDTH}; make the cache "
             "with a smaller proj_dim, or answer by a pass over all"
         )
+    if candidates is None:
+        candidates = min(max(CANDIDATES, len(cache) // ONE_IN), MOST_CANDIDATES)
     if not 1 <= candidates <= MOST_CANDIDATES:
         raise InputError(f"candidates is {candidates}; it must be from 1 to {MOST_CANDIDATES}")
     turn, rows = turn_of(cache.kernel), len(cache)
