@@ -9,9 +9,10 @@ with fewer timesteps. So a picture has up to 961 rows, all near one another: har
 pictures would be, and no Gaussian noise. Queries are the shipped examples from the 13th to the 44th, drawn by the model from prompts. For each mix
 
   recall_at_10   the share of the ten that score as high as the pass's tenth, mean over queries
-  by_codes       the same had the codes named the candidates, however few groups the mix has
-  groups         over how many groups the mix is spread (below FEWEST_GROUPS a pass over these answers)
-  milliseconds, ratio   median of one query, and the pass's median over it, both in this run, on a machine that may be busy
+  by_codes       the same had the codes named the candidates, however few groups the mix has (if they tell nothing at all, a pass)
+  groups         over how many groups the mix is spread (below FEWEST_GROUPS, or where codes tell less than LEAST_TOLD, a pass over these answers)
+  milliseconds, ratio   median of one query, and the pass's median over it, both in this run, on a machine that may be busy:
+                 time of processors, of all threads together, so that others' work does not count
   bytes_a_row, copy_bytes_a_row   the codes, in memory, and the copy of the rows, of which a query touches the candidates' pages
   beside_mb      what lies beside them whatever the number of rows
   reported       whether the page would answer by it
@@ -34,7 +35,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.attributor import Attributor
-from attribution.cache.index import WORTHWHILE, Index, build_index, groups_that_count, path_of
+from attribution.cache.index import (
+    WORTHWHILE,
+    Index,
+    build_index,
+    groups_that_count,
+    path_of,
+    shares_of,
+)
 from attribution.cache.search import Exact, First
 from attribution.cache.shards import describe_shard, gram_of, shard_path, write_shard
 from attribution.cache.store import Cache, open_cache, write_header
@@ -139,12 +147,13 @@ def recall(exact: First, found: First) -> float:
 
 
 def milliseconds(action: Callable[[int], object], count: int) -> float:
-    """Give the median time of some queries, one by one."""
+    """Give the median time that processors take for some queries, one by one, after one to warm up."""
     times = []
+    action(0)
     for number in range(count):
-        start = time.perf_counter()
+        start = time.process_time()
         action(number)
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return statistics.median(times)
 
 
@@ -152,14 +161,16 @@ def measure(cache: Cache, asked: dict[str, Vectors]) -> list[dict]:
     """Compare an index with a pass over all, mix by mix."""
     exact, index, rows = Exact(cache), Index(cache), []
     copy = index.rows.shape[1] * index.rows.element_size()
-    rest = path_of(cache).stat().st_size - len(cache) * (index.bytes_a_row + copy)
+    rest = path_of(cache).stat().st_size - len(cache) * (index.codes.bytes + copy)
     for mix, vectors in asked.items():
         want, found = exact.first(vectors, 10), index.first(vectors, 10)
         by_codes = torch.cat([index.by_codes(v[None], 10).scores for v in vectors])
         timed = min(5, len(vectors))
         passed = milliseconds(lambda n, v=vectors: exact.first(v[n : n + 1], 10), timed)
         took = milliseconds(lambda n, v=vectors: index.first(v[n : n + 1], 10), timed)
-        spread = statistics.median(groups_that_count(index.turned(v[None])[0]) for v in vectors)
+        spread = statistics.median(
+            groups_that_count(shares_of(index.turned(v[None])[0])) for v in vectors
+        )
         rows.append(
             {
                 "images": len(cache),
@@ -169,7 +180,7 @@ def measure(cache: Cache, asked: dict[str, Vectors]) -> list[dict]:
                 "groups": round(spread, 1),
                 "milliseconds": round(took, 1),
                 "ratio": round(passed / took, 2),
-                "bytes_a_row": index.bytes_a_row,
+                "bytes_a_row": index.codes.bytes,
                 "copy_bytes_a_row": copy,
                 "beside_mb": round(rest / 1e6, 1),
                 "queries": len(vectors),
@@ -206,7 +217,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             write_cache(Path(folder), attributor, steps, images)
             cache = open_cache(folder, {})
-            build_index(cache)
+            begun = time.process_time()
+            build_index(cache, weights=torch.stack(list(attributor.weights.values())))
+            print(f"built in {time.process_time() - begun:.0f} s of processors")
             rows += measure(cache, mixes(attributor, cache))
     if args.update:
         known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []

@@ -7,12 +7,14 @@ other, and prints for each size
   open_s        opening it, as any program would (sizes are checked; above 256 MB bytes are checked on first reading)
   check_s       checking every byte's checksum, which the first pass over a large cache adds once
   pass_s        the contributions of one query to every image and group
-  share_of_bare the time of a bare pass over the same mapped bytes (a sum of 64-bit words, both cores) over pass_s
+  share_of_bare the time of a bare pass over the same mapped bytes (a sum of 64-bit words) over pass_s
   slider_s      new weights for all groups, and the best 20
-  scores_s      the same for a query that keeps no contributions: one pass, the best 20 (`Exact.first`)
+  scores_s, scores_share   the same for a query that keeps no contributions: one pass, the best 20 (`Exact.first`)
   peak_mb       memory that the whole took, less the mapped files
 
-`--update` writes benchmarks/results/scale.json and scale.png. Everything is in the page cache, as far as it fits.
+Seconds are time of processors, of all threads together, so that others' work does not count; the committed run has
+one thread (OMP_NUM_THREADS=1). `--update` writes benchmarks/results/scale.json and scale.png. Everything is in the page
+cache, as far as it fits.
 """
 
 import argparse
@@ -75,12 +77,12 @@ def write_cache(folder: Path, images: int) -> None:
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
-    """Give the median time of an action."""
+    """Give the median time that processors take for an action."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         action()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
@@ -107,10 +109,11 @@ def measure(folder: Path, images: int) -> dict:
     asked = query * weights[:, None]
     parts = torch.empty(1, GROUPS, len(cache))
     contributions(query, cache, parts)  # warms up
-    passes, bare = [], []
+    exact, passes, bare, first = Exact(cache), [], [], []
     for _ in range(5):  # in turn
         bare.append(seconds(lambda: bare_pass(cache), 1))
         passes.append(seconds(lambda: contributions(query, cache, parts), 1))
+        first.append(seconds(lambda: exact.first(asked, 20), 1))
     slider = seconds(lambda: top(weighted(parts, weights), 20))
     peak = private_mb() - before
     size = sum(shard.bytes for shard in cache.shards)
@@ -123,8 +126,10 @@ def measure(folder: Path, images: int) -> dict:
         "bare_s": round(statistics.median(bare), 4),
         "share_of_bare": round(statistics.median(bare) / statistics.median(passes), 3),
         "slider_s": round(slider, 4),
-        "scores_s": round(seconds(lambda: Exact(cache).first(asked, 20), 1), 4),
-        "peak_mb": round(peak, 1),
+        "scores_s": round(statistics.median(first), 4),
+        "scores_share": round(statistics.median(bare) / statistics.median(first), 3),
+        "peak_mb": round(max(0.0, peak), 1),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -7,6 +7,7 @@ measures nothing and imports no torch.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from precompute import tables
 from precompute.tables import Row, markdown, ranged
 
 ROOT = Path(__file__).parents[1]
+MEMORY = 230  # GB of a machine of 256 that can hold shards
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -77,8 +79,37 @@ def scale(rows: list[Row]) -> str:
             "contributions of a query, s": "{pass_s:.4f}",
             "share of a bare pass": "{share_of_bare:.2f}",
             "slider, s": "{slider_s:.4f}",
-            "best 20, nothing kept, s": "{scores_s:.3f}",
+            "best 20, nothing kept, s": "{scores_s:.4f}",
+            "its share": "{scores_share:.2f}",
             "memory, MB": "{peak_mb:.0f}",
+        },
+    )
+
+
+def beyond(rows: list[Row]) -> str:
+    """Give what more images would take by the slope from the last but one size to the last."""
+    before, last = sorted(rows, key=lambda row: row["images"])[-2:]
+    step = last["images"] - before["images"]
+
+    def at(images: int) -> Row:
+        more = images - last["images"]
+        row = {
+            key: last[key] + more * (last[key] - before[key]) / step
+            for key in ("gigabytes", "check_s", "scores_s")
+        }
+        told = {"machines": math.ceil(row["gigabytes"] / MEMORY), "codes": images * 256 / 1e9}
+        return row | told | {"images": images, "is": "no" if more else "yes"}
+
+    return markdown(
+        [at(last["images"] * 10**tens) for tens in range(4)],
+        {
+            "images": "{images:,}",
+            "measured": "{is}",
+            "GB on disk": "{gigabytes:,.0f}",
+            "machines that hold it in memory": "{machines:,}",
+            "an answer by a pass, core seconds": "{scores_s:,.1f}",
+            "checking every byte once, core seconds": "{check_s:,.0f}",
+            "an index's codes, GB": "{codes:.2f}",
         },
     )
 
@@ -93,12 +124,27 @@ def index(rows: list[Row]) -> str:
             "spread over groups": "{groups:.1f}",
             "recall@10": "{recall_at_10:.3f}",
             "by codes alone": "{by_codes:.3f}",
-            "ms a query": "{milliseconds:.0f}",
+            "ms a query": "{milliseconds:.1f}",
             "times as fast as a pass": "{ratio:.1f}",
             "bytes of codes an image": "{bytes_a_row}",
             "of its copy": "{copy_bytes_a_row:,}",
             "MB beside": "{beside_mb:.0f}",
             "the page uses it": "{used}",
+        },
+    )
+
+
+def rank(rows: list[Row]) -> str:
+    """Give how well few numbers of a gradient keep its cosines."""
+    return markdown(
+        rows,
+        {
+            "kept as": "{way}",
+            "numbers a group": "{numbers}",
+            "error of cosines": "{cosine_error:.3f}",
+            "agreement of lists": ranged("list_agreement", "low", "high", ".3f"),
+            "of the exact ten": "{recall_at_10:.2f}",
+            "chance": "{chance:.2f}",
         },
     )
 
@@ -175,9 +221,11 @@ SHOWN |= {
     "engine": ("engine", engine),
     "engine of Stable Diffusion 1.5": ("engine_sd15", engine),
     "scale": ("scale", scale),
+    "beyond": ("scale", beyond),
     "index": ("index", index),
     "cluster": ("cluster", cluster),
     "several sizes": ("buckets", buckets),
+    "rank": ("rank", rank),
     "page": ("page", page),
     "load": ("load", load),
 }

@@ -351,11 +351,12 @@ FORGERIES = {
         "rows of fewer pictures": tensors(INDEX, part("rows", slice(9))),
         "rows of other numbers": tensors(INDEX, cast("rows", torch.int32)),
         "codes of fewer pictures": tensors(INDEX, part("codes", slice(9))),
-        "centres that are no numbers": tensors(INDEX, filled("centroids", float("nan"))),
+        "centres that are no numbers": tensors(INDEX, filled("centres", float("nan"))),
         "a turn of another size": tensors(INDEX, part("turn", slice(1))),
         "sums that cannot be": tensors(INDEX, filled("moment", 2.0)),
         "a billion candidates": told(INDEX, put(10**9, "candidates")),
         "candidates as text": told(INDEX, put("5", "candidates")),
+        "codes of no numbers": told(INDEX, put([0], "lengths")),
     },
     "examples": {
         "a seed as text": told(EXAMPLES, put("1", "examples", 0, "seed")),

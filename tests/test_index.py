@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from attribution.cache.index import Index, build_index, groups_that_count, turn_of
+from attribution.cache.codes import COARSE, FINE, NONE, Codes, lengths_for
+from attribution.cache.index import Index, build_index, groups_that_count, shares_of, turn_of
 from attribution.cache.scoring import contributions, weighted
 from attribution.cache.search import Exact
 from attribution.cache.searches import search_named
@@ -107,7 +108,7 @@ def test_a_mix_of_few_groups_is_answered_by_a_pass_over_these(tmp_path):
     asked = asked_of(cache)
     asked[:, 3:] = 0
     found, exact = Index(cache).first(asked, 4), Exact(cache).first(asked, 4)
-    assert groups_that_count(asked[0]) < 4
+    assert groups_that_count(shares_of(asked[0])) < 4
     assert torch.equal(found.places, exact.places)
     assert torch.allclose(found.scores, exact.scores)
 
@@ -115,7 +116,41 @@ def test_a_mix_of_few_groups_is_answered_by_a_pass_over_these(tmp_path):
 def test_groups_that_count_are_all_that_count_alike():
     turned = torch.zeros(9, DIM)
     turned[:4, 0] = 2.0
-    assert groups_that_count(turned) == pytest.approx(4)
+    assert groups_that_count(shares_of(turned)) == pytest.approx(4)
+
+
+def test_groups_that_are_asked_about_more_get_more_codes(monkeypatch):
+    monkeypatch.setattr("attribution.cache.codes.CODES", 6)
+    asked = torch.tensor([0.5, 0.3, 0.1, 0.1], dtype=torch.float64)
+    assert lengths_for(asked, 4) == [FINE] * 4  # one code each is enough
+    asked = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+    assert lengths_for(asked, 16) == [FINE, COARSE, NONE]
+    assert lengths_for(torch.ones(3).double(), 16) == [COARSE] * 3
+
+
+def test_numbers_are_laid_out_group_by_group_and_zeros_fill_up():
+    codes = Codes([COARSE, NONE, FINE], 6)
+    assert codes.width == 18
+    assert codes.places.tolist() == [
+        [0, 1, 2, 3, 4, 5, 18, 18],
+        [12, 13, 14, 15, 18, 18, 18, 18],
+        [16, 17, 18, 18, 18, 18, 18, 18],
+    ]
+    assert codes.told.tolist() == [0.5, 0.0, 0.75]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_mix_of_groups_without_codes_is_answered_by_a_pass(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("attribution.cache.codes.CODES", 0)
+    write_cache(tmp_path, (40,), dtype)
+    cache = open_cache(tmp_path, {})
+    rare = torch.ones(1, GROUPS)
+    rare[0, :5] = 0
+    build_index(cache, 8, rare)
+    index, asked = Index(cache), asked_of(cache)
+    assert NONE in [COARSE if told else NONE for told in index.codes.told.tolist()]
+    asked[:, 5:] = 0
+    assert torch.equal(index.first(asked, 4).places, Exact(cache).first(asked, 4).places)
 
 
 def test_a_turn_is_the_root_of_its_kernel():

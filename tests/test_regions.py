@@ -131,8 +131,9 @@ def test_layers_that_see_no_positions_and_noisy_timesteps_have_no_cell(attributo
 
 
 def test_maps_are_those_of_all_shares_of_all_images_standardised(attributor):
-    cache, grid = attributor.cache, grid_of(attributor.extractor)
-    features = cell_features(attributor.extractor, attributor.collection.image(0), ["a cat"])[0]
+    cache, image = attributor.cache, attributor.collection.image(0)
+    grid = grid_of(attributor.extractor, image)
+    features = cell_features(attributor.extractor, image, ["a cat"])[0]
     weights, train = attributor.weights["style"], cache.features()
     asked = apply_kernel(features.transpose(0, 1), cache.kernel) * weights[:, None]
     shares = torch.einsum("cgd,ngd->cn", asked.double(), train.double())
