@@ -364,7 +364,7 @@ def busy(hasty):
     """A page whose model is held until the test lets go."""
     held, its, drawn = threading.Event(), copy(hasty.attributor), Image.new("RGB", (64, 64))
     its.model = replace(its.model)
-    its.model.generate = lambda *_, **__: [drawn] if held.wait(60) else []
+    its.model.generate = lambda prompts, *_, **__: [drawn] * len(prompts) if held.wait(60) else []
     desk = replace(hasty, attributor=its)
     with served(Hall(desk), Settings(queue_size=20)) as page:
         yield page
