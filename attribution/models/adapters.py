@@ -7,6 +7,7 @@ adapter is of another base and refused. It knows no gradients.
 # What diffusers says of its pipelines' loaders is narrower than what they are:
 # pyright: reportAttributeAccessIssue=false
 
+import os.path
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +47,7 @@ def split_name(name: str | Path) -> tuple[str, list[str]]:
 
 def _is_there(name: str) -> bool:
     """Tell whether a file or folder, or both of FILE@CONFIG, are on this machine."""
-    return Path(name).exists() or all(part and Path(part).exists() for part in name.split("@"))
+    return os.path.exists(name) or all(map(os.path.exists, name.split("@")))
 
 
 def joined(model: str, adapters: list[str]) -> str:
