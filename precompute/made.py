@@ -182,10 +182,11 @@ def examples_made(world: World) -> str | None:
     folder = world.folder / EXAMPLES
     if not folder.is_dir():
         return None
-    examples = load_examples(folder, world.attributor())
+    its = world.attributor()
+    examples = load_examples(folder, its)
     collection = world.model.reads(world.collection)
     asked = {GENERAL, *collection.concepts}
-    asked_so = world.asked(drawn_with(folder, open_cache(world.folder)))
+    asked_so = world.asked(drawn_with(folder, its.cache))
     fits = asked_so and all(
         example.answer.phrases.keys() == asked
         and bool(example.answer.evidence or world.model.family.reads != "nothing")
