@@ -35,13 +35,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attribution.attributor import Attributor
+from attribution.cache.codes import groups_that_count, shares_of
 from attribution.cache.index import (
     WORTHWHILE,
     Index,
     build_index,
-    groups_that_count,
     path_of,
-    shares_of,
 )
 from attribution.cache.search import Exact, First
 from attribution.cache.shards import describe_shard, gram_of, shard_path, write_shard

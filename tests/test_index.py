@@ -3,8 +3,21 @@
 import pytest
 import torch
 
-from attribution.cache.codes import COARSE, FINE, NONE, Codes, lengths_for
-from attribution.cache.index import Index, build_index, groups_that_count, shares_of, turn_of
+from attribution.cache.codes import (
+    COARSE,
+    FINE,
+    NONE,
+    Codes,
+    groups_that_count,
+    hopeless,
+    lengths_for,
+    shares_of,
+)
+from attribution.cache.index import (
+    Index,
+    build_index,
+    turn_of,
+)
 from attribution.cache.scoring import contributions, weighted
 from attribution.cache.search import Exact
 from attribution.cache.searches import search_named
@@ -137,6 +150,25 @@ def test_numbers_are_laid_out_group_by_group_and_zeros_fill_up():
         [16, 17, 18, 18, 18, 18, 18, 18],
     ]
     assert codes.told.tolist() == [0.5, 0.0, 0.75]
+
+
+def test_rows_are_scored_until_no_other_can_be_hoped_to_be_among_the_first():
+    told = torch.linspace(10, 0, 1000)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(1))
+    scores = 2 * told + 0.5 * noise
+    assert not hopeless(told, scores[:50], 10)  # the line falls by 1, noise is +-.5
+    assert hopeless(told, scores[:400], 10)
+    assert hopeless(told, scores, 10)  # none is left
+    flat = torch.ones(1000)
+    assert not hopeless(flat, scores[:400], 10)  # codes tell nothing
+
+
+def test_what_is_scored_in_steps_is_what_a_pass_finds(tmp_path, monkeypatch):
+    monkeypatch.setattr("attribution.cache.index.SCORED", 32)
+    cache = opened(tmp_path, candidates=300)
+    asked = asked_of(cache)
+    exact, found = Exact(cache).first(asked, 10), Index(cache).first(asked, 10)
+    assert torch.equal(exact.places, found.places)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

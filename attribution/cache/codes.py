@@ -3,8 +3,8 @@
 Eight or four numbers of one group are one of 16 centres (Jegou et al., PAMI 2011), scanned in registers (arXiv
 2401.08281). No code spans two groups, so that a query's weights enter its tables. Which groups get codes of how many numbers
 follows from how much they are asked about: half a bit a number leaves about half of a group's variance untold, one bit a
-quarter (rate-distortion of a Gaussian, 4^-bits), and the next code goes where it tells most. It knows neither cache nor
-file.
+quarter (rate-distortion of a Gaussian, 4^-bits), and the next code goes where it tells most. What codes leave untold also says how
+far down their list a first row can be hoped for. It knows neither cache nor file.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ CENTRES, BITS = 16, 4  # of a code
 COARSE, FINE, NONE = 8, 4, 0  # numbers that share one
 UNTOLD = {NONE: 1.0, COARSE: 0.5, FINE: 0.25}  # share of a group's variance
 CODES = 512  # of a row: 256 bytes
+HOPE = 4.0  # standard deviations
 
 
 def faiss_module() -> Any:
@@ -101,9 +102,37 @@ class Scan:
     def __init__(self, codes: Codes, index: Any) -> None:
         self.codes, self.index = codes, index
 
-    def first(self, query: Float[Tensor, "1 width"], count: int) -> Int[Tensor, "place"]:
-        """Name about the first rows of one query by their places, in order of place."""
-        found = torch.from_numpy(
-            self.index.search(self.codes._laid_out(query).numpy(), count)[1][0]
-        )
-        return found[found >= 0].sort().values
+    def first(
+        self, query: Float[Tensor, "1 width"], count: int
+    ) -> tuple[Float[Tensor, "place"], Int[Tensor, "place"]]:
+        """Give about the first rows of one query, best first: what their codes tell of scores, and their places."""
+        told, places = self.index.search(self.codes._laid_out(query).numpy(), count)
+        known = torch.from_numpy(places[0]) >= 0
+        return torch.from_numpy(told[0])[known], torch.from_numpy(places[0])[known]
+
+
+def hopeless(told: Float[Tensor, "place"], scores: Float[Tensor, "scored"], count: int) -> bool:
+    """Tell whether no row that is left can be hoped to be one of the first.
+
+    Scores are a line over what codes tell, and what these leave untold; the next row, the best that is left, would have
+    to be HOPE standard deviations of it above the line.
+    """
+    known = told[: len(scores)]
+    if len(known) == len(told):
+        return True
+    apart, gained = known - known.mean(), scores - scores.mean()
+    slope = (apart @ gained) / (apart @ apart)
+    untold = (gained - slope * apart).std()
+    expected = scores.mean() + slope * (told[len(scores)] - known.mean())
+    return bool(scores.topk(count).values[-1] >= expected + HOPE * untold)
+
+
+def shares_of(turned: Float[Tensor, "group dim"]) -> Float[Tensor, "group"]:
+    """Give the groups' shares of the variance of scores."""
+    shares = turned.double().square().sum(1)
+    return (shares / shares.sum().clamp_min(1e-300)).float()
+
+
+def groups_that_count(shares: Float[Tensor, "group"]) -> float:
+    """Give 1 / sum p^2 of the groups' shares p: over how many groups a mix is spread."""
+    return 1 / float(shares.square().sum().clamp_min(1e-30))

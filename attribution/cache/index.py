@@ -15,7 +15,18 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from attribution.cache.codes import CENTRES, COARSE, FINE, NONE, Codes, faiss_module, lengths_for
+from attribution.cache.codes import (
+    CENTRES,
+    COARSE,
+    FINE,
+    NONE,
+    Codes,
+    faiss_module,
+    groups_that_count,
+    hopeless,
+    lengths_for,
+    shares_of,
+)
 from attribution.cache.header import path_of_rows
 from attribution.cache.scoring import top
 from attribution.cache.search import Exact, First, Moments
@@ -37,7 +48,9 @@ ONE_IN = 32  # rows of a large cache is a candidate: the more rows, the more sta
 FEWEST_GROUPS = 16.0  # that share a mix's variance; with fewer the codes tell too little
 LEAST_TOLD = 0.5  # of a mix's variance, by its groups' codes
 ROWS_AT_ONCE = 2048
-SCORED = 256  # rows together, in memory that stays in a core's cache
+SCORED = (
+    512  # rows together, before it is asked whether there is hope that another is among the first
+)
 ADVICE = "run python -m precompute index"
 TOLD = {"candidates": int, "lengths": [int]}
 SAID = Sentence(
@@ -182,29 +195,36 @@ class Index:
     def by_codes(self, asked: Float[Tensor, "1 group dim"], count: int) -> First:
         """Let the codes name candidates, whatever the mix, and score these exactly."""
         candidates = min(max(self.candidates, 4 * count), len(self.cache))
-        places = self.scan.first(self.turned(asked).flatten(1), candidates)
+        told, places = self.scan.first(self.turned(asked).flatten(1), candidates)
         if len(places) < count:  # no code tells them apart
             return self.exact.first(asked, count)
-        return self._best(asked.flatten(1), places, count)
+        return self._best(asked.flatten(1), told, places, count)
 
     def _best(
-        self, asked: Float[Tensor, "1 width"], places: Int[Tensor, "place"], count: int
+        self,
+        asked: Float[Tensor, "1 width"],
+        told: Float[Tensor, "place"],
+        places: Int[Tensor, "place"],
+        count: int,
     ) -> First:
-        """Give the first of some rows, scored exactly."""
+        """Give the first of some rows, scored exactly, as long as there is hope."""
         faiss = faiss_module()
         kinds, bits = faiss.ScalarQuantizer, self.rows.dtype == torch.uint8
         kind = kinds.QT_8bit_direct_signed if bits else kinds.QT_fp16
         scorer = faiss.IndexScalarQuantizer(len(self.mean), kind, faiss.METRIC_INNER_PRODUCT)
-        query, scores, found = (asked / (STEPS if bits else 1)).numpy(), [], []
-        for some in places.split(SCORED):
+        query, scores = (asked / (STEPS if bits else 1)).numpy(), torch.empty(len(places))
+        done = 0
+        while done < len(places):
+            some = places[done : done + SCORED]
             scorer.reset()
             scorer.add_sa_codes(self.rows.index_select(0, some).view(torch.uint8).numpy())
-            best, order = scorer.search(query, min(count, len(some)))
-            scores.append(torch.from_numpy(best))
-            found.append(some[torch.from_numpy(order)])
-        scores, found = torch.cat(scores, 1), torch.cat(found, 1)
-        order = top(scores, count)
-        return First(scores.gather(1, order), found.gather(1, order))
+            found, order = (torch.from_numpy(each[0]) for each in scorer.search(query, len(some)))
+            scores[done + order] = found
+            done += len(some)
+            if done >= count and hopeless(told, scores[:done], count):
+                break
+        order = top(scores[None, :done], count)
+        return First(scores[order[0]][None], places[order])
 
     def moments(self, asked: Float[Tensor, "query group dim"]) -> Moments:
         """Take mean and spread from the sums that lie beside the codes."""
@@ -216,14 +236,3 @@ class Index:
 def path_of(cache: Cache) -> Path:
     """Name a cache's index."""
     return path_of_rows(cache.folder, "index")
-
-
-def shares_of(turned: Float[Tensor, "group dim"]) -> Float[Tensor, "group"]:
-    """Give the groups' shares of the variance of scores."""
-    shares = turned.double().square().sum(1)
-    return (shares / shares.sum().clamp_min(1e-300)).float()
-
-
-def groups_that_count(shares: Float[Tensor, "group"]) -> float:
-    """Give 1 / sum p^2 of the groups' shares p: over how many groups a mix is spread."""
-    return 1 / float(shares.square().sum().clamp_min(1e-30))
