@@ -1,6 +1,7 @@
 """What a batch takes on paper is what it takes; what does not fit is told before it is loaded, with what would."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -83,16 +84,20 @@ def world(tmp_path_factory):
     return model, images, root
 
 
+once = functools.cache(need_of)
+
+
 def ways(model, adapter=False):
     """Give each way with the bytes that it takes."""
     asked = Way(CONFIG)
     every = list(asked.cheaper(adapter))
-    return asked, [(way, need_of(str(model), None, way, "a cat").most(way.offload_encoders)) for way in every]  # fmt: skip
+    return asked, [(way, once(str(model), None, way, "a cat").most(way.offload_encoders)) for way in every]  # fmt: skip
 
 
 def test_the_first_way_that_fits_is_told(world, monkeypatch):
     model, *_ = world
     asked, found = ways(model)
+    monkeypatch.setattr("precompute.room.need_of", once)
     needed = [most for _, most in found]
     assert needed == sorted(needed, reverse=True)
     said = [way.options(asked) for way, _ in found]
