@@ -20,7 +20,7 @@ from precompute.__main__ import main
 from precompute.room import Need, Way, need_of, told
 
 CONFIG = FeatureConfig(timesteps=4, ranges=2, proj_dim=16)
-UNTOLD = ("qwen", "z image", "lumina", "pixart")  # which look into numbers to know shapes
+UNTOLD = ("qwen", "z image", "lumina", "pixart", "aura")  # which look into numbers to know shapes
 FAST = ("sd", "sdxl", "flux dev", "ddpm")
 EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
 
