@@ -314,7 +314,8 @@ def test_other_words_are_never_those_that_are_shown(small_collection):
 def test_the_step_takes_every_kind_once(attributor, cache, monkeypatch):
     monkeypatch.setattr(attributor, "cache", cache)
     calibrate_lists(attributor, 10, 0)
-    assert taken(attributor) == {"lists": 10, "seed": 0}
+    asked = attributor.collection.asked
+    assert taken(attributor) == {"lists": 10, "seed": 0, "asked": asked}
     found = read_lists(cache)
     assert found.judges["general"].kinds.keys() == {DRAWN, "guessed words", "typed words"}
     for concept in attributor.collection.concepts:
