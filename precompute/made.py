@@ -137,9 +137,9 @@ def make_weights(world: World) -> None:
 
 def evidence_made(world: World) -> str | None:
     """Say how many pictures stand for what is unrelated."""
-    concepts = world.model.reads(world.collection).concepts
-    sentence = world.collection.sentence if concepts else ""
-    known = read_calibration(world.folder, calibrated_for(world.model, concepts, sentence))
+    read = world.model.reads(world.collection)
+    concepts, asked_for = read.concepts, calibrated_for(world.model, read.concepts, read.sentence)
+    known = read_calibration(world.folder, asked_for)
     if known is None or known.unshown.keys() != concepts.keys():
         return None
     drawn = min((len(null) for null in known.unshown.values()), default=world.config.draws)
