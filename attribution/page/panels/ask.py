@@ -88,10 +88,9 @@ class Handlers:
         return None, self.hall.desk.views.brought(None), gr.Button(say(DRAW))
 
     @plainly
-    def begin(self, turn: object, request: gr.Request) -> str:
+    def begin(self, turn: object, request: gr.Request) -> None:
         """Note that a newer question came, wherever an older one waits."""
         self.hall.newest(request, turn)
-        return ""
 
     @plainly
     def halt(self, session: Session | None, turn: object, request: gr.Request) -> tuple:
@@ -180,7 +179,9 @@ def connect(
     heavy = HEAVY | PRIVATE | NEWEST | {"show_progress_on": asked}
 
     def lead(trigger: Callable[..., Any]) -> Dependency:
-        begun = trigger(do.begin, turn, parts.told, js=numbered("begun", 1), **QUICK, **NEWEST)
+        # wiped by the browser: an answer that does it could come after the one of a stop
+        trigger(None, None, parts.told, js="() => ''", **QUICK, **NEWEST)
+        begun = trigger(do.begin, turn, None, js=numbered("begun", 1), **QUICK, **NEWEST)
         begun.failure(None, None, None, js="() => page.ended()")
         again = numbered("again", len(asking))
         return begun.success(on_gpu(do.answer), asking, answer, js=again, **heavy)
