@@ -1,12 +1,13 @@
 """Measure what an index finds of the first ten of a pass over all, for every question's weights and for extreme mixes.
 
-  python -m benchmarks.index [--images 100000] [--pictures 500] [--features FILE] [--update]
+  python -m benchmarks.index [--images 100000] [--pictures 2520] [--features FILE] [--update]
 
 Rows are real gradients of the shipped model: the shipped cache's own 2,520, and beside them features of `--pictures` of its
 training pictures under other noise (seed 1), taken at each of the ten timesteps apart. A feature is a mean over a range's
 five timesteps; here it is the mean over a random few of the five, anew in each range, which is what the same code would make
-with fewer timesteps. So a picture has up to 961 rows, all near one another: harder to tell apart than as many different
-pictures would be, and no Gaussian noise. Queries are the shipped examples from the 13th to the 44th, drawn by the model from prompts. For each mix
+with fewer timesteps. So a picture has up to 961 rows, all near one another (beyond that some are the same): harder to tell
+apart than as many different pictures would be, and no Gaussian noise. Queries are the shipped examples from the 45th to the 76th, drawn by the model from prompts; those
+before chose the settings. For each mix
 
   recall_at_10   the share of the ten that score as high as the pass's tenth, mean over queries
   by_codes       the same had the codes named the candidates, however few groups the mix has (if they tell nothing at all, a pass)
@@ -54,9 +55,7 @@ from attribution.pictures.collection import Row, fingerprint_of
 RESULTS = Path(__file__).parent / "results/index.json"
 SHARD = 8192
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of mixes that leave all others out
-CHOSEN_ON = (
-    12  # examples that CANDIDATES and FEWEST_GROUPS were chosen on; the next 32 are measured
-)
+CHOSEN_ON = 44  # examples that an index's settings were chosen on; the next 32 are measured
 QUERIES = 32
 NOISE = 1  # the seed; the shipped cache's is 0
 Vectors = Float[Tensor, "query group dim"]
@@ -196,7 +195,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", default="100000")
-    parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--pictures", type=int, default=2520)
     parser.add_argument(
         "--features", default="", help="a file to keep the gradients in, or with them"
     )
