@@ -59,7 +59,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     again = make_report(
         attributor, image, answer, prompt=origin["prompt"], seed=origin["seed"],
         mix=questions["mix"], count=questions["count"], level=report["calibration"]["level"],
-        date=datetime.now(UTC), steps=origin["steps"], guidance=origin["guidance"],
+        artist=questions.get("artist", ""), date=datetime.now(UTC), steps=origin["steps"], guidance=origin["guidance"],
     )  # fmt: skip
     if "copies" not in report:  # written where nobody looked for any
         again.pop("copies", None)
@@ -68,7 +68,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     return [
         *reasons,
         *drawn_otherwise(attributor.model, image, origin),
-        *differences(_comparable(report), _comparable(again)),
+        *differences(_comparable(report, attributor), _comparable(again, attributor)),
     ]
 
 
@@ -100,14 +100,20 @@ def drawn_otherwise(model: DiffusionModel, image: Image.Image, origin: dict) -> 
     return [Difference(("picture", "drawn again"), "this picture", found)]
 
 
-def _comparable(report: Report) -> dict:
-    """Leave out what cannot be computed, and name list items, so that ties may be in any order."""
+def _comparable(report: Report, attributor: Attributor) -> dict:
+    """Leave out what cannot be computed, and name list items, so that ties may be in any order.
+
+    How often chance makes a list for a phrase of a visitor's own is not computed: it takes the pictures that were drawn to learn it.
+    """
     sources = {
         source["file"]: {key: value for key, value in source.items() if key not in ("file", "rank")}
         for source in report["sources"]
     }
     left_out = ("made", "fingerprints", "picture", "measured", FIELD)
     rest = {key: value for key, value in report.items() if key not in left_out}
+    known = rest["calibration"]
+    lists = {name: p for name, p in known.get("lists", {}).items() if name in attributor.weights}
+    rest["calibration"] = known | {"lists": lists}
     return {"picture": {"hash": report["picture"]["hash"]}} | rest | {
         "copies": {copy["file"]: copy for copy in report.get("copies", [])},
         "sources": sources,
