@@ -1,8 +1,8 @@
 """Measure how opening, scoring and re-weighting a cache grow with the number of images.
 
-Run it as `python benchmarks/scale.py [--images 10000,100000,1000000] [--json] [--update]`. It writes
-synthetic caches (64 groups of 16 dimensions as float16: rows are one of 200 centres and noise), one after the
-other, and prints for each size
+Run it as `python -m benchmarks.scale [--images 10000,100000,1000000,10000000] [--dtype int8] [--json] [--update]`. It
+writes synthetic caches (64 groups of 16 dimensions: rows are one of 200 centres and noise), one after the other, and
+prints for each size
 
   open_s        opening it, as any program would (sizes are checked; above 256 MB bytes are checked on first reading)
   check_s       checking every byte's checksum, which the first pass over a large cache adds once
@@ -13,8 +13,8 @@ other, and prints for each size
   peak_mb       memory that the whole took, less the mapped files
 
 Seconds are time of processors, of all threads together, so that others' work does not count; the committed run has
-one thread (OMP_NUM_THREADS=1). `--update` writes benchmarks/results/scale.json and scale.png. Everything is in the page
-cache, as far as it fits.
+one thread (OMP_NUM_THREADS=1). `--update` writes these rows into benchmarks/results/scale.json and draws scale.png.
+Everything is in the page cache, as far as it fits; ten million want 12 GB of disk and 20 GB of memory.
 """
 
 import argparse
@@ -53,14 +53,14 @@ def rows_of(images: int, start: int, generator: torch.Generator) -> torch.Tensor
     return centres[kinds] + torch.randn(images, GROUPS, DIM, generator=generator)
 
 
-def write_cache(folder: Path, images: int) -> None:
+def write_cache(folder: Path, images: int, dtype: str) -> None:
     """Write a cache of so many images."""
     generator = torch.Generator().manual_seed(0)
     shards, gram = [], torch.zeros(GROUPS, DIM, DIM, dtype=torch.float64)
     for number, start in enumerate(tqdm(range(0, images, SHARD), f"writing {images}")):
         count = min(SHARD, images - start)
         rows = [Row(f"{start + i}.png", "0" * 16) for i in range(count)]
-        write_shard(folder, number, rows, rows_of(count, start, generator))
+        write_shard(folder, number, rows, rows_of(count, start, generator), dtype)
         shards.append(describe_shard(shard_path(folder, number)))
         gram += gram_of(load_tensors(shard_path(folder, number))["features"])
     rows = [Row(f"{i}.png", "0" * 16) for i in range(images)]
@@ -68,7 +68,7 @@ def write_cache(folder: Path, images: int) -> None:
         "method": "d-trak",
         "damping": 1.0,
         "features": FeatureConfig(proj_dim=DIM).recorded(),
-        "dtype": "float16",
+        "dtype": dtype,
         "fingerprints": {"model": "", "collection": fingerprint_of(rows)},
         "groups": [f"group {g}" for g in range(GROUPS)],
     }
@@ -97,9 +97,9 @@ def private_mb() -> float:
     return (memory.rss - memory.shared) / 1e6
 
 
-def measure(folder: Path, images: int) -> dict:
+def measure(folder: Path, images: int, dtype: str) -> dict:
     """Measure one size."""
-    write_cache(folder, images)
+    write_cache(folder, images, dtype)
     before = private_mb()
     opened = seconds(lambda: open_cache(folder, {}), 3)
     cache = open_cache(folder, {})
@@ -119,6 +119,7 @@ def measure(folder: Path, images: int) -> dict:
     size = sum(shard.bytes for shard in cache.shards)
     return {
         "images": images,
+        "dtype": dtype,
         "gigabytes": round(size / 1e9, 3),
         "open_s": round(opened, 4),
         "check_s": round(checked, 3),
@@ -134,7 +135,8 @@ def measure(folder: Path, images: int) -> dict:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Plot times and memory against the number of images."""
+    """Plot times and memory of 8-bit caches against the number of images."""
+    rows = [row for row in rows if row["dtype"] == "int8"]
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     images = [row["images"] for row in rows]
     for key, label in (
@@ -158,7 +160,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", default="10000,100000,1000000")
+    parser.add_argument("--images", default="10000,100000,1000000,10000000")
+    parser.add_argument("--dtype", default="int8", choices=["int8", "float16"])
     parser.add_argument("--folder", default=None, help="where to write (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.add_argument("--update", action="store_true", help="write benchmarks/results/scale.*")
@@ -166,13 +169,16 @@ def main() -> None:
     rows = []
     for images in map(int, args.images.split(",")):
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            rows.append(measure(Path(folder), images))
+            rows.append(measure(Path(folder), images, args.dtype))
         if not args.json:
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if args.update:
-        lines = ",\n".join(json.dumps(row) for row in rows)
-        (RESULTS / "scale.json").write_text(f"[\n{lines}\n]\n")
-        plot(rows, RESULTS / "scale.png")
+        path, new = RESULTS / "scale.json", {(row["images"], row["dtype"]) for row in rows}
+        known = json.loads(path.read_text()) if path.is_file() else []
+        every = rows + [row for row in known if (row["images"], row["dtype"]) not in new]
+        every.sort(key=lambda row: (row["dtype"], row["images"]))
+        path.write_text("[\n" + ",\n".join(map(json.dumps, every)) + "\n]\n")
+        plot(every, RESULTS / "scale.png")
     if args.json:
         print(json.dumps(rows))
 

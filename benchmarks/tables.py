@@ -73,6 +73,7 @@ def scale(rows: list[Row]) -> str:
         rows,
         {
             "images": "{images:,}",
+            "kept as": "{dtype}",
             "GB on disk": "{gigabytes:.2f}",
             "open, s": "{open_s:.4f}",
             "check every byte once, s": "{check_s:.3f}",
@@ -87,8 +88,9 @@ def scale(rows: list[Row]) -> str:
 
 
 def beyond(rows: list[Row]) -> str:
-    """Give what more images would take by the slope from the last but one size to the last."""
-    before, last = sorted(rows, key=lambda row: row["images"])[-2:]
+    """Give what more images would take by the slope from the last but one size of 8-bit caches to the last."""
+    kept = [row for row in rows if row["dtype"] == "int8"]
+    before, last = sorted(kept, key=lambda row: row["images"])[-2:]
     step = last["images"] - before["images"]
 
     def at(images: int) -> Row:
@@ -101,7 +103,7 @@ def beyond(rows: list[Row]) -> str:
         return row | told | {"images": images, "is": "no" if more else "yes"}
 
     return markdown(
-        [at(last["images"] * 10**tens) for tens in range(4)],
+        [at(images) for images in (last["images"], 10**8, 10**9)],
         {
             "images": "{images:,}",
             "measured": "{is}",

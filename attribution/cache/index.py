@@ -45,7 +45,7 @@ MOST_WIDTH = (
 )
 CANDIDATES, MOST_CANDIDATES = 4096, 100_000  # rows that are scored exactly
 ONE_IN = 32  # rows of a large cache is a candidate: the more rows, the more stand close together
-FEWEST_GROUPS = 16.0  # that share a mix's variance; with fewer the codes tell too little
+FEWEST_GROUPS = 12.0  # that share a mix's variance; with fewer the codes tell too little
 LEAST_TOLD = 0.5  # of a mix's variance, by its groups' codes
 ROWS_AT_ONCE = 2048
 SCORED = (
