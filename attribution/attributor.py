@@ -26,7 +26,7 @@ from attribution.answer.calibration import (
     p_value,
     read_calibration,
 )
-from attribution.answer.copies import Copy, find_copies
+from attribution.answer.copies import Copy, find_in_any, whole_of
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.listed import Listed
 from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
@@ -46,7 +46,7 @@ from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Regions, find_regions
 from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection
+from attribution.pictures.collection import Collection, as_rgb, cropped
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
 
@@ -172,11 +172,20 @@ class Attributor:
             raise InputError(f"{self.cache.folder} has no latents to compare; {ADVICE}")
         return self.look_alikes.alike(self.model.latents([image]).cpu())
 
-    def copies(self, image: Image.Image) -> tuple[Copy, ...] | None:
-        """Find the training images that a picture is or nearly copies; None where the cache has no thumbnails."""
+    def copies(
+        self, image: Image.Image, whole: Image.Image | None = None
+    ) -> tuple[Copy, ...] | None:
+        """Find the training images that a picture is or nearly copies; None where the cache has no thumbnails.
+
+        Both count: what the model sees of it, and the `whole` (`whole_of` the picture, if not given) where it is of another
+        shape.
+        """
         if self.thumbnails is None:
             return None
-        return tuple(find_copies(image, self.thumbnails, self.requests.hidden().numpy()))
+        image, size = as_rgb(image), self.model.size_for(image)
+        looks = [cropped(image, size), whole or whole_of(image, size)]
+        hidden = self.requests.hidden().numpy()
+        return tuple(find_in_any([look for look in looks if look], self.thumbnails, hidden))
 
     def drawn(self, image: Image.Image) -> float | None:
         """Give the p-value of a picture's trace: how many unrelated pictures look as much as if the model had drawn them.

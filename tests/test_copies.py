@@ -18,7 +18,7 @@ from attribution.page.session import Session
 from attribution.page.views import Views
 from attribution.pictures.registration import pool, register
 from attribution.report.document import report_html
-from attribution.report.report import make_report
+from attribution.report.report import make_report, png_of
 from attribution.report.verification import verify_report
 
 
@@ -183,6 +183,42 @@ def test_a_report_says_so_and_is_computed_again(seen, pictures):
     assert any(each.path[0] == "copies" for each in verify_report(seen, report))
     del report["copies"]  # as reports were before
     assert verify_report(seen, report) == []
+
+
+SHAPED = {
+    "with margins": lambda image: ImageOps.expand(image, (20, 0), "white"),
+    "stretched": lambda image: image.resize((100, 64), Image.Resampling.BICUBIC),
+    "large and stretched": lambda image: image.resize((480, 800), Image.Resampling.BICUBIC),
+}
+
+
+@pytest.mark.parametrize("change", SHAPED)
+def test_page_report_and_verify_agree_on_an_upload_of_another_shape(seen, pictures, change):
+    image = SHAPED[change](pictures[7])
+    answer = seen.attribute(image)
+    assert [copy.row for copy in answer.originals()] == [7]
+    assert seen.copies(image) == answer.copies
+    report = make_report(seen, image, answer, date=datetime.now(UTC))
+    assert [copy["file"] for copy in report["copies"]] == [seen.collection.files[7]]
+    assert verify_report(seen, json.loads(json.dumps(report))) == []
+
+
+def test_a_report_s_whole_is_of_its_picture(seen, pictures):
+    image = SHAPED["stretched"](pictures[7])
+    report = make_report(seen, image, seen.attribute(image), date=datetime.now(UTC))
+    other = SHAPED["stretched"](pictures[8])
+    forged = make_report(seen, other, seen.attribute(other), date=datetime.now(UTC))
+    report["picture"]["whole"], report["copies"] = forged["picture"]["whole"], forged["copies"]
+    assert [str(each.path) for each in verify_report(seen, report)] == ["('picture', 'whole')"]
+    report["picture"]["whole"] = png_of(image.resize((257, 64)))
+    with pytest.raises(InputError, match="no PNG of at most 256 x 256"):
+        verify_report(seen, report)
+
+
+def test_a_picture_of_the_model_s_shape_is_looked_at_once(seen, pictures):
+    report = make_report(seen, pictures[7], seen.attribute(pictures[7]), date=datetime.now(UTC))
+    assert "whole" not in report["picture"]
+    assert seen.copies(Image.new("RGB", (2000, 3))) == ()  # too narrow to be told from others
 
 
 def test_the_page_escapes_the_file_s_name(seen, pictures):
