@@ -8,14 +8,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from attribution.answer.copies import LEAST, find_copies, told
+from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import make_thumbnails, read_thumbnails, write_thumbnails
 from attribution.attributor import Attributor
 from attribution.errors import InputError
+from attribution.models.encoded import Encoded
 from attribution.page.session import Session
 from attribution.page.views import Views
+from attribution.pictures.collection import open_image
 from attribution.pictures.registration import pool, register
 from attribution.report.document import report_html
 from attribution.report.report import make_report, png_of
@@ -39,6 +43,9 @@ def seen(attributor, tmp_path_factory):
     shutil.copytree(attributor.cache.folder, folder)
     write_thumbnails(folder, attributor.collection, attributor.cache.header["fingerprints"])
     return attributor.with_cache(folder)
+
+
+PROMPT = "a woodcut of a cat in the city"
 
 
 def jpeg(image, quality=40):
@@ -183,6 +190,25 @@ def test_a_report_says_so_and_is_computed_again(seen, pictures):
     assert any(each.path[0] == "copies" for each in verify_report(seen, report))
     del report["copies"]  # as reports were before
     assert verify_report(seen, report) == []
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "I;16"])
+def test_a_picture_of_any_mode_is_asked_about_as_an_upload_of_its_file(seen, pictures, mode):
+    wide = pictures[7].resize((90, 64))
+    image = Image.fromarray(np.asarray(wide.convert("L"), np.uint16) * 257) if mode == "I;16" else wide.convert(mode)  # fmt: skip
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    upload = open_image(file.getvalue())
+    assert image.mode == mode
+    assert torch.equal(seen.model.latents([image]), seen.model.latents([upload]))
+    assert Encoded(seen.model, [image]).keys == Encoded(seen.model, [upload]).keys
+    assert trace(seen.model, image) == trace(seen.model, upload)
+    assert seen.copies(image) == seen.copies(upload)
+    if mode == "RGBA":
+        found, wanted = seen.attribute(image, PROMPT), seen.attribute(upload, PROMPT)
+        assert torch.equal(found.scores["general"], wanted.scores["general"])
+        maps = [seen.regions(each, found).map(3) for each in (image, upload)]
+        assert torch.equal(*maps)
 
 
 SHAPED = {

@@ -213,9 +213,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def cropped(image: Image.Image, size: Size) -> Image.Image:
-    """Resize and crop a picture to what the model sees of it: the most of its middle that has the size's shape."""
-    fits = image.size == size
-    return image if fits else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    """Resize and crop a picture to what the model sees of it: the most of its middle that has the size's shape, as RGB."""
+    image = as_rgb(image)
+    return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def to_pixels(images: list[Image.Image], size: Size) -> Float[Tensor, "batch 3 height width"]:
