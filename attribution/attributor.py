@@ -240,9 +240,13 @@ class Attributor:
         `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
         picture and phrases give the same answer.
         """
+        known = [name for name in self.collection.concepts if name in self.weights]
+        if unknown := sorted({*(concepts or {})} - {*known}):
+            raise InputError(
+                f"no concept {', '.join(unknown)} has weights in this cache; give phrases for {', '.join(known) or 'none'}"
+            )
         seen = Encoded(self.model, [image])
         phrases = self.describe(seen, prompt) | (concepts or {})
-        known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or full_prompt(phrases, self.collection.sentence)
         answer = self.ask(seen, {GENERAL: whole} | phrases)
