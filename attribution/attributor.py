@@ -33,7 +33,7 @@ from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
 from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
-from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.scoring import contributions, mean_feature, scores
 from attribution.cache.search import Exact, Search
 from attribution.cache.searches import search_named
 from attribution.cache.stamps import collection_of
@@ -151,6 +151,11 @@ class Attributor:
         """Give the contributions of (kernelised) queries to every training image, in the collection's order."""
         found = contributions(queries, self.cache)
         return torch.empty_like(found).index_copy_(2, self.order, found)
+
+    def summed(self, queries: Float[Tensor, "query group dim"]) -> Float[Tensor, "query train"]:
+        """Give the scores of (weighted, kernelised) queries for every training image, in the collection's order."""
+        found = scores(queries, self.cache)
+        return torch.empty_like(found).index_copy_(1, self.order, found)
 
     def feature(self, row: int) -> Float[Tensor, "group dim"]:
         """Read one training image's features, by its row in the collection."""
@@ -320,14 +325,11 @@ class Attributor:
         weights: dict[str, Float[Tensor, "group"]],
     ) -> dict[str, Float[Tensor, "train"]] | Listed:
         """Score every training image for kernelised questions, standardised, or hand them to the search."""
+        vectors = {name: each * weights[name][:, None] for name, each in asked.items()}
         if self.search:
-            vectors = {name: each * weights[name][:, None] for name, each in asked.items()}
             return Listed.of(self.search, self.cache, self.order, vectors)
-        parts = self.contributions(torch.stack(list(asked.values())))
-        return {
-            name: standardise(weighted(part[None], weights[name]))[0]
-            for name, part in zip(asked, parts, strict=True)
-        }
+        found = standardise(self.summed(torch.stack(list(vectors.values()))))
+        return dict(zip(asked, found, strict=True))
 
     def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""
