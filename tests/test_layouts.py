@@ -174,6 +174,18 @@ def test_folders_of_classes_are_labels(tmp_path):
     assert [labels["label"] for labels in found.labels] == ["neon", "neon", "woodcut"]
 
 
+def test_hidden_pictures_are_none_and_those_of_other_kinds_are_counted(folder, caplog):
+    for name in ("._a.png", ".ipynb_checkpoints/a.png", "d.BMP", "in/e.tiff", "in/f.tiff", "g.tif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        picture(0).save(folder / name, "TIFF" if "tif" in name else "PNG")
+    check(load_collection(folder), captions=[""] * 3)
+    assert "4 pictures in" in caplog.text
+    assert "(.bmp, .tif, .tiff) and are left out; save them as PNG" in caplog.text
+    for name in FILES:
+        (folder / name).unlink()
+    refused(folder, "no PNG, JPEG or WebP pictures")
+
+
 def test_captions_lie_beside_pictures(folder, caplog):
     (folder / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
     (folder / "b.caption").write_text("a dog\nwith more below\n")

@@ -15,6 +15,7 @@ from attribution.pictures.listing import Stamp
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+OTHERS = (".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # pictures, but none that are read  # fmt: skip
 NONE = "none"  # as a caption column
 MOST_CAPTION = 1000  # characters; a model reads no more
 PLAIN = (str, int, float, bool)
