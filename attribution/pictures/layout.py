@@ -102,6 +102,7 @@ def entries_of(rows: Iterable[Raw], layout: Layout, place: str) -> list[Entry]:
         if layout.caption_column not in row.columns:
             wordy.update(name for name, value in row.columns.items() if _is_words(value))
         captions = row.columns.get(layout.caption_column)
+        captions = str(captions) if type(captions) is int else captions  # a class by its number
         captions = captions if isinstance(captions, list) else [captions]
         captions = [each for each in captions if each is not None] or [""]
         if not all(isinstance(each, str) for each in captions):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from attribution.errors import InputError
 from attribution.files import read_bytes
 from attribution.pictures.archives import MOST_TEXT, caption_text, read_archives
-from attribution.pictures.layout import LOG, OTHERS, SUFFIXES, Layout, Raw, Source, entries_of
+from attribution.pictures.layout import LOG, NONE, OTHERS, SUFFIXES, Layout, Raw, Source, entries_of
 from attribution.pictures.listing import Listing, list_folder
 from attribution.pictures.metadata import TABLES, read_metadata
 
@@ -133,8 +133,14 @@ def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
         for name, parts in zip(pictures, inner, strict=True):
             caption = _caption(listing, beside[name]) if beside[name] else ""
             label = {"label": parts[0]} if classes else {}
-            yield Raw(name, label | {layout.caption_column: caption}, name)
+            yield Raw(name, {layout.caption_column: caption} | label, name)
 
+    columns = [Layout.caption_column, NONE, *["label"] * classes]
+    if layout.caption_column not in columns:
+        raise InputError(
+            f"{folder} holds pictures without a table, and so no column {layout.caption_column[:80]!r} for captions; "
+            f"--caption_column may be {', '.join(columns)}"
+        )
     entries = entries_of(rows(), layout, str(folder))
     return Source(entries, partial(_read, listing.root), listing.stamp)
 
