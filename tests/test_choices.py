@@ -86,6 +86,8 @@ def test_what_was_not_asked_is_not_mixed(attributor):
     answer = Answer({"general": attributor.mean_feature[0]}, {}, attributor.collection)
     with pytest.raises(InputError, match="was not asked about its mood; choose another"):
         as_mix({"general": 0, "mood": 1}, answer)
+    with pytest.raises(InputError, match="was not asked about its mood; choose another"):
+        as_mix({"general": 1, "mood": 1}, answer)
     with pytest.raises(InputError, match="give general an amount above zero"):
         as_mix({"general": 0}, answer)
 

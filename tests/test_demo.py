@@ -270,15 +270,15 @@ def test_a_verdict_does_not_say_of_an_artists_pictures_what_is_true_of_others(pa
 
 
 def test_evidence_is_named_by_one_rule_here_and_on_the_page(page):
-    named = """async ([words, list, phrase]) => {
+    named = """async ([words, list, phrase, artist, best]) => {
       const views = await import("./demo/views.js"), example = demo.demo.examples[0];
       const known = (p) => (p === null ? {} : {general: p});
       const changed = {...example, p_values: known(words), list_p_values: known(list), phrases: {general: phrase}};
-      return views.verdict({...demo.demo, examples: [changed]}, 0, {general: 1}, "", 4, demo.speaker).how;
+      return views.verdict({...demo.demo, examples: [changed]}, 0, {general: 1}, artist, best, demo.speaker).how;
     }"""
-    for words, in_list, phrase in itertools.product(
-        (None, 0.004, 0.008, 0.2), (None, 0.004, 0.3), ("", "a cat")
-    ):
+    for words, in_list, phrase, (artist, best) in itertools.product(
+        (None, 0.004, 0.008, 0.2), (None, 0.004, 0.3), ("", "a cat"), [("", 1.5), ("Atelier C", 1.5), ("Atelier C", 4)],
+    ):  # fmt: skip
         known = [{"general": p} if p is not None else {} for p in (words, in_list)]
         judged = Judged(
             {"general": 1.0},
@@ -287,11 +287,13 @@ def test_evidence_is_named_by_one_rule_here_and_on_the_page(page):
             {"general": phrase},
             True,
             None,
+            artist=artist,
             lists=known[1],
+            best=best,
         )
         expected = verdict(judged).evidence
-        found = page.evaluate(named, [words, in_list, phrase])
-        assert found.removesuffix("_evidence") == expected, (words, in_list, phrase)
+        found = page.evaluate(named, [words, in_list, phrase, artist, best])
+        assert found.removesuffix("_evidence") == expected, (words, in_list, phrase, artist, best)
 
 
 def test_an_address_restores_all_and_back_goes_back(page, browser):

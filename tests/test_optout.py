@@ -184,7 +184,7 @@ def test_all_caches_and_the_long_jobs_ask_the_same_list(attributor, tmp_path):
     path.write_text("{}")
     its = Attributor(attributor.model, attributor.collection, attributor.cache, path)
     assert its.with_cache(its.cache.folder).requests is its.requests
-    assert Desk(its).worker.requests is its.requests
+    assert Desk(its).worker(its.method).requests is its.requests
 
 
 def test_a_report_that_was_made_before_shows_no_thumbnail_after(attributor, tmp_path):

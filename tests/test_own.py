@@ -1,6 +1,7 @@
 """A concept of one's own: the same phrase gives the same weights, and nothing else of an answer changes."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,15 @@ from attribution.errors import InputError
 from attribution.gradients.kernel import apply_kernel
 from attribution.looks.own import (
     MAX_QUERIES,
+    OwnConcept,
     learn_concept,
     own_p_value,
     with_concept,
 )
 from attribution.looks.phrases import known_words, plain_phrase, prompts_with, unknown_words
 from attribution.models.encoded import Encoded
+from attribution.page.panels import answer as answering
+from attribution.page.panels import ranking
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
 from precompute.evaluate.own import PHRASES, means
@@ -104,7 +108,7 @@ def test_a_known_phrase_with_the_caches_weights_scores_as_the_cache_does(
     attributor, concept, answer
 ):
     picture, before = answer
-    same = type(concept)("a woodcut", attributor.weights["style"], {}, 1, 0.0, ())
+    same = replace(concept, phrase="a woodcut", weights=attributor.weights["style"], others=None)
     after = with_concept(attributor, picture, before, "own:a woodcut", same)
     assert torch.allclose(after.scores["own:a woodcut"], before.scores["style"], atol=1e-4)
     alone = evidence(Encoded(attributor.model, [picture]), {"own:a woodcut": "a woodcut"})
@@ -179,8 +183,24 @@ def test_names_of_the_cache_and_concepts_of_another_model_are_refused(attributor
     with pytest.raises(InputError, match="'style' is a question of the cache"):
         with_concept(attributor, *answer, "style", concept)
     other = type(concept)("a cat", concept.weights[:-1], {}, 1, 0.0, ())
-    with pytest.raises(InputError, match="'a cat' was learned with another model"):
-        with_concept(attributor, *answer, NAME, other)
+    for wrong in (other, replace(concept, phrase="a cat", method="trak")):
+        with pytest.raises(InputError, match="'a cat' was learned with another model or method"):
+            with_concept(attributor, *answer, NAME, wrong)
+
+
+def test_a_picture_that_is_opened_is_asked_what_was_learned_before(hall):
+    desk, method = hall.desk, hall.desk.attributor.method
+    learned = OwnConcept("at dusk", desk.attributor.weights["style"], {}, 8, 1.0, (), method)
+    of_another = replace(learned, phrase="in oil", method="trak")
+    own, shown = [learned, of_another], [0.0] * len(desk.choices.questions)
+    opened = desk.opened(desk.chosen(2)[1])
+    rank, looking = ranking.Handlers(hall).rank, (None, "", own, *shown)
+    assert "not asked about its at dusk" in rank([], opened, *looking, 1.0)[0]
+    session, *_ = answering.Handlers(hall, desk.joined).keep(opened, [], own)
+    assert session.answer.scores.keys() - opened.answer.scores.keys() == {"own:at dusk"}
+    assert "not asked" not in rank([], session, *looking, 1.0)[0]
+    assert "not asked about its in oil" in rank([], session, *looking, 1.0, 1.0)[0]
+    assert rank([], session, *looking, 0.0, 1.0)[1:] == ("", "", "")  # nothing of another picture
 
 
 def test_words_that_no_caption_contains_are_listed_once_in_order():

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attribution.answer.shares import LEVEL
 from attribution.answer.verdict import SOME, STRONG, UNLIKELY, Judged, verdict
 from attribution.page.programs import as_json
 from attribution.page.taking import written
 from attribution.report.document import report_html, sources_csv
+from attribution.report.verification import verify_report
 from precompute.site.told import EVIDENCE
 
 WORDS = {"general": "a woodcut of a cat", "style": "a woodcut"}
@@ -128,6 +130,47 @@ def test_an_example_is_judged_alike_everywhere(desk):
     seen = replace(desk.first(), mix={"style": 1.0})
     for place, text in said_everywhere(desk, seen).items():
         assert seen.verdict.sentence in text, place
+
+
+def test_an_artist_of_whom_nothing_stands_out_is_judged_alike_everywhere(desk):
+    seen = replace(desk.first(), mix={"style": 1.0})
+    scores = seen.answer.mix(style=1)
+    by = {a: float(scores[seen.answer.visible.by(a)].max()) for a in desk.visible.names("artist")}
+    least, most = min(by, key=by.__getitem__), max(by, key=by.__getitem__)
+    assert by[least] < LEVEL < by[most]
+    seen = replace(seen, artist=least)
+    assert (
+        f"None of the training pictures by {least} stands out. Evidence: weak."
+        in seen.verdict.sentence
+    )
+    for place, text in said_everywhere(desk, seen).items():
+        assert seen.verdict.sentence in text, place
+    seen = replace(seen, artist=most)
+    assert (
+        f"Of the training pictures by {most}, these pushed its style most" in seen.verdict.sentence
+    )
+    for place, text in said_everywhere(desk, seen).items():
+        assert seen.verdict.sentence in text, place
+    report = written(desk, seen)
+    assert {source["labels"]["artist"] for source in report["sources"]} == {most}
+    assert verify_report(desk.attributor, report) == []
+
+
+def test_a_concept_of_ones_own_is_judged_alike_everywhere(desk):
+    first, name = desk.first(), "own:thick outlines"
+    more = {
+        field: getattr(first.answer, field) | {name: value["style"]}
+        for field in ("scores", "phrases", "asked", "weights")
+        for value in [getattr(first.answer, field)]
+    }
+    lists = first.answer.list_p_values | {name: 0.004}
+    seen = replace(
+        first, answer=replace(first.answer, **more, list_p_values=lists), mix={name: 1.0}
+    )
+    assert "pushed its “thick outlines” most. Evidence: strong." in seen.verdict.sentence
+    for place, text in said_everywhere(desk, seen).items():
+        assert seen.verdict.sentence in text, place
+    assert verify_report(desk.attributor, written(desk, seen)) == []
 
 
 def said_everywhere(desk, seen):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from attribution.answer.answer import Answer
 from attribution.answer.copies import told
 from attribution.answer.questions import GENERAL
+from attribution.answer.shares import LEVEL
 from attribution.pictures.vocabulary import OWN
 from attribution.sentence import Sentence, in_a_row, together
 
@@ -34,6 +35,7 @@ LISTED_BY = {
     True: "Of the training pictures by {by}, these pushed {its} most.",
     False: "Of the training pictures by {by}, these fit {its} most.",
 }
+NONE_BY = "None of the training pictures by {by} stands out."
 CONNECTED = "The list says what the model would connect with {its}, not where it comes from."
 KNOWN = {  # evidence -> its sentence
     "strong": Sentence("Evidence: strong."),
@@ -65,6 +67,7 @@ class Judged:
     lists: dict[str, float] = field(
         default_factory=dict
     )  # p-values of lists, where a cache has them
+    best: float | None = None  # the score of the first one listed of an artist's
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def verdict(judged: Judged) -> Verdict:
     """Judge."""
     origin, p = origin_of(judged), p_value_of(judged)
     evidence = strength(p, bool(judged.phrases.get(GENERAL)))
+    if evidence != "unknown" and none_stands_out(judged):
+        evidence = "weak"
     said = ORIGINS[origin], listed(judged, origin, evidence), KNOWN[evidence]
     words, by_list = p_of_words(judged), p_of_list(judged)
     sure = [] if words is None else [fitting(words)]
@@ -102,6 +107,11 @@ def strength(p: float | None, worded: bool) -> str:
     if p is None or (p > SOME and not worded):
         return "unknown"
     return "strong" if p <= STRONG else "some" if p <= SOME else "weak"
+
+
+def none_stands_out(judged: Judged) -> bool:
+    """Tell whether only one artist's pictures are listed, and none of them would have a share."""
+    return bool(judged.artist) and judged.best is not None and judged.best <= LEVEL
 
 
 def origin_of(judged: Judged) -> str:
@@ -143,6 +153,8 @@ def listed(judged: Judged, origin: str, evidence: str) -> Sentence:
     its, made = asked(judged.mix), origin == "made"
     if evidence == "unknown":
         return Sentence("How far the order can be trusted was not measured.")
+    if none_stands_out(judged):
+        return Sentence(NONE_BY, by=judged.artist)
     if evidence == "weak":
         return Sentence(NO_EVIDENCE[made], its=its)
     if origin == "unlikely":
@@ -199,5 +211,7 @@ def verdict_of(answer: Answer, mix: dict[str, float], made: bool, artist: str = 
         whose = visible.labels(copy.row).get("artist", "")
         copies.append(told(visible.file(copy.row), whose, copy.same, copy.mirrored))
     facts = answer.p_values, answer.evidence, answer.phrases
-    its = Judged(mix, *facts, made, answer.drawn, tuple(copies), artist, answer.list_p_values)
+    first = answer.rank(1, visible.by(artist), **mix) if artist else []
+    best = first[0].score if first else None
+    its = Judged(mix, *facts, made, answer.drawn, tuple(copies), artist, answer.list_p_values, best)
     return verdict(its)

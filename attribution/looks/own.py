@@ -59,6 +59,7 @@ class OwnConcept:
     queries: int  # pictures that it was learned from
     seconds: float
     unknown_words: tuple[str, ...]  # of the phrase, which no caption contains
+    method: str = ""  # of the features that it was learned on
     others: Alike | None = None  # how alike pictures that do not name it are to their lists
 
 
@@ -102,6 +103,7 @@ def learn_concept(
         queries,
         round(time.perf_counter() - started, 1),
         tuple(unknown_words(phrase, known_words(attributor.collection))),
+        attributor.method,
         others,
     )
 
@@ -135,8 +137,13 @@ def with_concept(
     """
     if name in attributor.weights:
         raise InputError(f"{name!r} is a question of the cache; choose another name")
-    if concept.weights.shape != attributor.weights[GENERAL].shape:
-        raise InputError(f"{concept.phrase!r} was learned with another model; learn it again")
+    if (
+        concept.weights.shape != attributor.weights[GENERAL].shape
+        or concept.method != attributor.method
+    ):
+        raise InputError(
+            f"{concept.phrase!r} was learned with another model or method; learn it again"
+        )
     seen = Encoded(attributor.model, [image])
     lists = attributor.lists if concept.others is not None else None
     question = {name: [concept.phrase]}

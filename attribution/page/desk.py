@@ -34,6 +34,7 @@ from attribution.sentence import Sentence
 
 ANY = "(any)"
 NOBODY = Sentence("nobody who is shown")  # stands for a name that is withheld or unknown
+NO_SEAT = -1  # of long jobs, which are in nobody's way
 FORGETTING = 40  # steps of what-if, at most
 
 
@@ -86,10 +87,9 @@ class Desk:
         """Write HTML for the collection."""
         return Views(self.attributor, self.choices)
 
-    @cached_property
-    def worker(self) -> Attributor:
+    def worker(self, method: str) -> Attributor:
         """Give long jobs a model of their own, so that they block nobody."""
-        return self.attributor.beside()
+        return self.at(NO_SEAT, method)
 
     @property
     def line(self) -> Line:
@@ -162,7 +162,16 @@ class Desk:
             image, answer, method, prompt, seed, credentials=credentials,
             given=tuple(named_in(prompt, self.collection.concepts)), unknown=self.vocabulary.unknown(prompt),
         )  # fmt: skip
-        for concept in own or []:
+        return self.joined(session, own or [], on_wait)
+
+    def unasked(self, session: Session, own: list[OwnConcept]) -> list[OwnConcept]:
+        """Give those of a visitor's concepts that a picture could be asked about, and was not: weights are one method's."""
+        known, method = session.answer.scores, session.method
+        return [each for each in own if OWN + each.phrase not in known and each.method == method]
+
+    def joined(self, session: Session, own: list[OwnConcept], on_wait: OnWait = unheard) -> Session:
+        """Ask a picture about a visitor's own concepts, too."""
+        for concept in self.unasked(session, own):
             session = self.asked_more(session, concept, on_wait)
         return session
 
@@ -177,13 +186,16 @@ class Desk:
 
         return replace(session, answer=self.line.compute(asked, on_wait), regions=[])
 
-    def learn(self, phrase: object, on_step: OnStep) -> OwnConcept:
-        """Learn weights for a phrase."""
+    def learn(self, phrase: object, on_step: OnStep, method: str = "") -> OwnConcept:
+        """Learn weights for a phrase, for answers by a method."""
+        method = method or self.attributor.method
+        if method not in self.by_method:
+            raise no_method(method, self.by_method)
         if self.choices.reads != "prompt":
             raise InputError("this model reads no phrases, so that none can be learned")
         phrase = words(phrase, "the concept", 100)
         self.line.take_all_cores()
-        return learn_concept(self.worker, phrase, on_step, self.own_queries)
+        return learn_concept(self.worker(method), phrase, on_step, self.own_queries)
 
     def seen(
         self, session: Session | None, marks: Marks | None, artist: object, own: list[OwnConcept],

@@ -73,6 +73,8 @@ class Endpoints:
         """Rank for another mix of questions, from the last answer's scores; `own_concept` is the last one learned."""
         if own_concept and not own:
             raise InputError("no concept of your own is learned yet; ask /learn first")
+        if own_concept and session:
+            session = self.hall.desk.joined(session, own[-1:])
         amounts = [*mix.values(), *[0.0] * (len(own) - 1), own_concept]
         seen = self.hall.desk.seen(session, None, artist, own, *amounts)
         return as_json(self.hall.desk, seen, whole(count, "the count", 1, MOST))
@@ -82,10 +84,11 @@ class Endpoints:
     ) -> tuple:
         """Learn weights for a phrase (half a minute); `rank` takes it as `own_concept`."""
         desk = self.hall.desk
-        concept = desk.learn(phrase, self.hall.steps(request, limit=self.hall.limit))
         session = session or desk.first()
         if session is None:
             raise InputError("make or upload a picture first")
+        on_step = self.hall.steps(request, limit=self.hall.limit)
+        concept = desk.learn(phrase, on_step, session.method)
         about = {"phrase": concept.phrase, "unknown_words": list(concept.unknown_words)}
         return [*own, concept][-SLOTS:], desk.asked_more(session, concept), about
 

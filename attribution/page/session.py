@@ -80,8 +80,12 @@ class Session:
         return "?" + urlencode(fields | ({"artist": self.artist} if self.artist else {}))
 
 
+class Unasked(InputError):
+    """A mix holds a question that was not asked about the picture."""
+
+
 def as_mix(amounts: dict[str, object], answer: Answer | None = None) -> dict[str, float]:
-    """Keep the amounts above zero of what was asked; refuse what is no amount, and a mix of nothing."""
+    """Keep the amounts above zero of what was asked; refuse what is no amount, what was not asked, and a mix of nothing."""
     mix, unasked = {}, []
     for name, amount in amounts.items():
         if isinstance(amount, bool) or not isinstance(amount, int | float):
@@ -92,10 +96,10 @@ def as_mix(amounts: dict[str, object], answer: Answer | None = None) -> dict[str
             unasked.append(name)
         elif amount:
             mix[name] = float(amount)
-    if unasked and not mix:
+    if unasked:
         told = "this picture was not asked about its {names}; choose another question"
         names = in_a_row([Sentence(question_of(name)) for name in unasked], "{some}, {name}")
-        raise InputError(Sentence(told, names=names))
+        raise Unasked(Sentence(told, names=names))
     if not mix:
         if len(amounts) > 1:
             raise InputError("move at least one slider above zero")

@@ -16,7 +16,7 @@ def written(desk: Desk, seen: Session) -> dict:
     """Write down a session's picture, settings and results."""
     report = make_report(
         desk.by_method[seen.method], seen.image, seen.answer, prompt=seen.prompt, seed=seen.seed,
-        mix=seen.mix, count=COUNT, date=datetime.now(UTC), measured=desk.measured,
+        mix=seen.mix, count=COUNT, artist=str(seen.artist), date=datetime.now(UTC), measured=desk.measured,
     )  # fmt: skip
     return desk.signed(report, REPORT)
 

@@ -191,7 +191,7 @@ class Views:
         """Give the training images that look most like the picture, and whether they are named."""
         if session.likeness is None:
             return []
-        named = {source.index for source in session.answer.rank(COUNT, **session.mix)}
+        named = {source.index for source in session.shown()}
         best = self.visible.best(session.likeness, count)
         return [self.about(row) | {"named": row in named} for row in best]
 

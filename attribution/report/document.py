@@ -54,8 +54,10 @@ def verdict_of_report(attributor: Attributor, report: Report) -> Verdict:
     known, asked = report["calibration"], report["questions"]
     copies, made = tuple(originals(attributor, report)), report["origin"]["seed"] is not None
     facts = known["p_values"], known["evidence"], asked["phrases"]
-    lists = known.get("lists", {})
-    return verdict(Judged(asked["mix"], *facts, made, known.get("drawn"), copies, lists=lists))
+    lists, artist = known.get("lists", {}), asked.get("artist", "")
+    best = report["sources"][0]["score"] if artist and report["sources"] else None
+    drawn = known.get("drawn")
+    return verdict(Judged(asked["mix"], *facts, made, drawn, copies, artist, lists, best))
 
 
 def originals(attributor: Attributor, report: Report) -> list[str]:

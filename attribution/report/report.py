@@ -77,6 +77,7 @@ SHAPE = {
         "phrases": {str: str},
         "mix": {str: float},
         "count": int,
+        "artist?": str,  # whose pictures alone are listed
         "weights": {str: [float]},  # of questions that the cache does not know
     },
     "calibration": {
@@ -117,7 +118,7 @@ SHAPE = {
 
 def make_report(
     attributor: Attributor, image: Image.Image, answer: Answer, *, prompt: str = "",
-    seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01,
+    seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01, artist: str = "",
     whole: Image.Image | None = None, date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE, measured: Sequence[dict] = (),
 ) -> Report:  # fmt: skip
     """Write down an answer; without a seed the picture was uploaded.
@@ -130,7 +131,8 @@ def make_report(
     image, size = as_rgb(image), attributor.model.size_for(image)
     picture, whole = cropped(image, size), whole or whole_of(image, size)
     drawn = attributor.drawn(picture)
-    listed = _of_the_cache(attributor, answer.list_p_values)
+    listed = {name: round(p, DIGITS) for name, p in answer.list_p_values.items()}
+    among = answer.visible.by(artist) if artist else None
     rows, copies = attributor.collection.rows, attributor.copies(picture, whole)
     found = [
         {"file": rows[c.row].file, "digest": rows[c.row].digest, "same": c.same, "mirrored": c.mirrored}
@@ -161,6 +163,7 @@ def make_report(
             "phrases": dict(answer.phrases),
             "mix": {name: float(amount) for name, amount in mix.items()},
             "count": count,
+            **({"artist": artist} if artist else {}),
             "weights": {
                 name: weights.tolist()
                 for name, weights in answer.weights.items()
@@ -186,7 +189,7 @@ def make_report(
                 "caption": source.caption,
                 "labels": dict(source.labels),
             }
-            for source in answer.rank(count, **mix)
+            for source in answer.rank(count, among, **mix)
         ],
         "artists": [
             {

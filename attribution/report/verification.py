@@ -60,7 +60,8 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     again = make_report(
         attributor, image, answer, prompt=origin["prompt"], seed=origin["seed"],
         mix=questions["mix"], count=questions["count"], level=report["calibration"]["level"],
-        whole=whole, date=datetime.now(UTC), steps=origin["steps"], guidance=origin["guidance"],
+        artist=questions.get("artist", ""), whole=whole, date=datetime.now(UTC),
+        steps=origin["steps"], guidance=origin["guidance"],
     )  # fmt: skip
     if "copies" not in report:  # written where nobody looked for any
         again.pop("copies", None)
@@ -70,7 +71,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
         *reasons,
         *drawn_otherwise(attributor.model, image, origin),
         *cut_otherwise(image, whole),
-        *differences(_comparable(report), _comparable(again)),
+        *differences(_comparable(report, attributor), _comparable(again, attributor)),
     ]
 
 
@@ -113,14 +114,20 @@ def cut_otherwise(image: Image.Image, whole: Image.Image | None) -> list[Differe
     return [Difference(("picture", "whole"), "that of this picture", "that of another")]
 
 
-def _comparable(report: Report) -> dict:
-    """Leave out what cannot be computed, and name list items, so that ties may be in any order."""
+def _comparable(report: Report, attributor: Attributor) -> dict:
+    """Leave out what cannot be computed, and name list items, so that ties may be in any order.
+
+    How often chance makes a list for a phrase of a visitor's own is not computed: it takes the pictures that were drawn to learn it.
+    """
     sources = {
         source["file"]: {key: value for key, value in source.items() if key not in ("file", "rank")}
         for source in report["sources"]
     }
     left_out = ("made", "fingerprints", "picture", "measured", FIELD)
     rest = {key: value for key, value in report.items() if key not in left_out}
+    known = rest["calibration"]
+    lists = {name: p for name, p in known.get("lists", {}).items() if name in attributor.weights}
+    rest["calibration"] = known | {"lists": lists}
     return {"picture": {"hash": report["picture"]["hash"]}} | rest | {
         "copies": {copy["file"]: copy for copy in report.get("copies", [])},
         "sources": sources,

@@ -78,13 +78,13 @@ class Handlers:
         """Read prompt, seed, method, mix, a phrase of one's own and artist; `turn` makes what is wanted new."""
         desk, choices = self.hall.desk, self.hall.desk.choices
         amounts, own = mix_of(query, choices.questions)
-        wished = json.dumps({**own, "turn": turn}) if own else gr.skip()
         prompt = words(query.get("prompt"), "the link's prompt", desk.max_prompt)
         seed = whole(query.get("seed", SEED), "the link's seed", 0, LAST_SEED)
         artist = words(query.get("artist"), "the artist", 200)
         method = query.get("method", desk.attributor.method)
         if method not in desk.by_method:
             raise no_method(method[:80], desk.by_method)
+        wished = json.dumps({**own, "turn": turn, "method": method}) if own else gr.skip()
         told = bool(prompt) or (choices.reads == "nothing" and "seed" in query)
         wanted = f"{prompt} {seed} {method} {turn}" if told else gr.skip()
         if not told:  # what the example says may stay

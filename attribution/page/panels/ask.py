@@ -110,9 +110,7 @@ class Handlers:
         on_step, on_wait = self.hall.asking(request, turn, progress)
         known = None if upload else desk.known_example(prompt, seed, method)
         if known is not None:
-            session = desk.opened(known)
-            for concept in own:
-                session = desk.asked_more(session, concept, on_wait)
+            session = desk.joined(desk.opened(known), own, on_wait)
             yield session, desk.views.asked(session)
             return
         if upload:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from attribution.errors import InputError
-from attribution.page.choices import OWN, Choices
+from attribution.page.choices import Choices
 from attribution.page.events import HEAVY, LONG, PRIVATE, PROGRESS, QUICK, STOPPED, on_gpu, plainly
 from attribution.page.hall import Hall, Stopped
 from attribution.page.inputs import words
@@ -35,29 +35,33 @@ class Handlers:
 
     @plainly
     def learn(
-        self, phrase: object, own: list, request: gr.Request, progress: gr.Progress = PROGRESS
-    ) -> tuple:
+        self, phrase: object, own: list, session: Session | None, request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> tuple:  # fmt: skip
         """Learn a concept of the visitor's own, and give it a slider."""
-        nothing = [0.0] * len(self.hall.desk.choices.questions)
-        return self.learned(phrase, own, [*nothing, 1.0], request, progress)
+        desk = self.hall.desk
+        amounts = [*[0.0] * len(desk.choices.questions), 1.0]
+        method = session.method if session else desk.attributor.method
+        return self.learned(phrase, own, amounts, method, request, progress)
 
     @plainly
     def wish(
         self, wished: object, own: list, request: gr.Request, progress: gr.Progress = PROGRESS
     ) -> tuple:
-        """Learn what a link asks about, for the link's mix."""
-        phrase, amounts = read_wish(wished, len(self.hall.desk.choices.questions) + 1)
-        return self.learned(phrase, own, amounts, request, progress)
+        """Learn what a link asks about, for the link's mix and method."""
+        phrase, amounts, method = read_wish(wished, len(self.hall.desk.choices.questions) + 1)
+        return self.learned(phrase, own, amounts, method, request, progress)
 
     def learned(
-        self, phrase: object, own: list, amounts: list, request: gr.Request, progress: gr.Progress
-    ) -> tuple:
-        """Learn a phrase; the last of the amounts is its own."""
+        self, phrase: object, own: list, amounts: list, method: str, request: gr.Request,
+        progress: gr.Progress,
+    ) -> tuple:  # fmt: skip
+        """Learn a phrase for a method's answers; the last of the amounts is its own."""
         desk, limit, count = self.hall.desk, self.hall.limit, len(amounts) - 1
         on_step = self.hall.steps(request, progress, "Learning the concept", limit)
         try:
-            known = [concept for concept in own if concept.phrase == phrase]
-            concept = known[0] if known else desk.learn(phrase, on_step)
+            known = [each for each in own if (each.phrase, each.method) == (phrase, method)]
+            concept = known[0] if known else desk.learn(phrase, on_step, method)
         except Stopped:
             return gr.skip(), desk.views.message(say(STOPPED)), *[gr.skip()] * (count + SLOTS)
         own = [*(c for c in own if c.phrase != concept.phrase), concept][-SLOTS:]
@@ -76,20 +80,18 @@ class Handlers:
         """Ask the picture that is there now about what was learned."""
         desk = self.hall.desk
         session = session or desk.first()
-        for each in own:
-            if session and OWN + each.phrase not in session.answer.scores:
-                session = desk.asked_more(session, each)
-        return session
+        return session and desk.joined(session, own)
 
 
-def read_wish(wished: object, count: int) -> tuple[str, list[float]]:
+def read_wish(wished: object, count: int) -> tuple[str, list[float], str]:
     """Read what arrival.py wrote down, which came by the browser."""
     try:
         told = json.loads(words(wished, "the wish", 10_000))
         amounts = [float(amount) for amount in told["amounts"]]
         if len(amounts) != count or not all(0 <= amount <= 1 for amount in amounts):
             raise ValueError
-        return words(told["phrase"], "the concept", 100), amounts
+        method = words(told["method"], "the concept", 80)
+        return words(told["phrase"], "the concept", 100), amounts, method
     except (ValueError, TypeError, KeyError) as error:
         raise InputError("the link's mix cannot be read; copy it again") from error
 
@@ -114,7 +116,7 @@ def connect(
     do, shown = Handlers(hall), [states.own, parts.learned, *sliders]
     long = {"show_progress_on": parts.learned, **LONG, **PRIVATE}
     learned = gr.on(
-        [parts.learn.click, parts.phrase.submit], on_gpu(do.learn), [parts.phrase, states.own], shown, **long
+        [parts.learn.click, parts.phrase.submit], on_gpu(do.learn), [parts.phrase, states.own, states.session], shown, **long
     )  # fmt: skip
     wished = states.wished.change(on_gpu(do.wish), [states.wished, states.own], shown, **long)
     for event in (learned, wished):

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from attribution.page.events import NEWEST, QUICK, TICK, live, plainly, sent
+from attribution.page.events import NEWEST, QUICK, TICK, live, plainly, sent, sentence_of
 from attribution.page.guards import data_of
 from attribution.page.hall import Hall
+from attribution.page.session import Unasked
 from attribution.page.states import States
 
 
@@ -27,7 +28,11 @@ class Handlers:
     @plainly
     def rank(self, ticked: list, *looking: Any) -> tuple[str, str, str, str]:
         """Show verdict, ranking, artists and table for what the visitor looks at, from the scores at hand."""
-        seen, views = self.hall.desk.seen(*looking), self.hall.desk.views
+        views = self.hall.desk.views
+        try:
+            seen = self.hall.desk.seen(*looking)
+        except Unasked as error:  # what stands there is of another picture
+            return views.message(sentence_of(error)), "", "", ""
         return (
             views.verdict(seen),
             views.ranked(seen, ticked),

@@ -37,13 +37,14 @@ export function asked(demo, number, speaker) {
 export function verdict(demo, number, amounts, artist, best, speaker) {
   const { say } = speaker, example = demo.examples[number];
   const p = chanceOf(example.p_values, amounts), byList = chanceOf(example.list_p_values, amounts);
-  const how = strength(either(p, byList), Boolean(example.phrases[demo.whole]), demo);
+  const judged = strength(either(p, byList), Boolean(example.phrases[demo.whole]), demo), none = artist && best <= demo.level;
+  const how = none && judged !== "unknown_evidence" ? "weak" : judged;
   const names = Object.keys(amounts), whole = names.length === 1 && names[0] === demo.whole;
-  const pushed = artist ? say(best > demo.level ? "pushed_by" : "none_pushed_by", { artist }) : whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
+  const pushed = artist ? say("pushed_by", { artist }) : whole ? say("pushed") : say("pushed_for", { questions: speaker.questions(amounts) });
   const words = (whole ? [example.prompt] : names.map((name) => example.phrases[name])).join(", ");
   return {
     how,
-    said: `${say("drew")} ${how === "weak" ? say("no_evidence") : pushed}`,
+    said: `${say("drew")} ${none ? say("none_pushed_by", { artist }) : how === "weak" ? say("no_evidence") : pushed}`,
     chance: [
       p === null ? "" : say("chance", { count: Math.round(1 / p) }), byList === null ? "" : say("chance_list", { count: Math.round(1 / byList) }),
     ].filter(Boolean).join(" ") || say("chance_unknown"),
