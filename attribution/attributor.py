@@ -26,14 +26,14 @@ from attribution.answer.calibration import (
     p_value,
     read_calibration,
 )
-from attribution.answer.copies import Copy, find_copies
+from attribution.answer.copies import Copy, find_in_any, whole_of
 from attribution.answer.likeness import ADVICE, LookAlikes, read_look_alikes
 from attribution.answer.listed import Listed
 from attribution.answer.lists import FIRST, Lists, alikeness, read_lists
 from attribution.answer.questions import GENERAL, WORDLESS, query_features
 from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import Thumbnails, read_thumbnails
-from attribution.cache.scoring import contributions, mean_feature, weighted
+from attribution.cache.scoring import contributions, mean_feature, scores
 from attribution.cache.search import Exact, Search
 from attribution.cache.searches import search_named
 from attribution.cache.stamps import collection_of
@@ -46,7 +46,7 @@ from attribution.gradients.kernel import apply_kernel
 from attribution.looks.regions import Regions, find_regions
 from attribution.models.diffusion import DiffusionModel, copy_of
 from attribution.models.encoded import Encoded
-from attribution.pictures.collection import Collection
+from attribution.pictures.collection import Collection, as_rgb, cropped
 from attribution.pictures.hub import local_folder
 from attribution.pictures.optout import Requests, Visible
 
@@ -152,6 +152,11 @@ class Attributor:
         found = contributions(queries, self.cache)
         return torch.empty_like(found).index_copy_(2, self.order, found)
 
+    def summed(self, queries: Float[Tensor, "query group dim"]) -> Float[Tensor, "query train"]:
+        """Give the scores of (weighted, kernelised) queries for every training image, in the collection's order."""
+        found = scores(queries, self.cache)
+        return torch.empty_like(found).index_copy_(1, self.order, found)
+
     def feature(self, row: int) -> Float[Tensor, "group dim"]:
         """Read one training image's features, by its row in the collection."""
         return self.cache.feature(int((self.order == row).nonzero()))
@@ -172,11 +177,20 @@ class Attributor:
             raise InputError(f"{self.cache.folder} has no latents to compare; {ADVICE}")
         return self.look_alikes.alike(self.model.latents([image]).cpu())
 
-    def copies(self, image: Image.Image) -> tuple[Copy, ...] | None:
-        """Find the training images that a picture is or nearly copies; None where the cache has no thumbnails."""
+    def copies(
+        self, image: Image.Image, whole: Image.Image | None = None
+    ) -> tuple[Copy, ...] | None:
+        """Find the training images that a picture is or nearly copies; None where the cache has no thumbnails.
+
+        Both count: what the model sees of it, and the `whole` (`whole_of` the picture, if not given) where it is of another
+        shape.
+        """
         if self.thumbnails is None:
             return None
-        return tuple(find_copies(image, self.thumbnails, self.requests.hidden().numpy()))
+        image, size = as_rgb(image), self.model.size_for(image)
+        looks = [cropped(image, size), whole or whole_of(image, size)]
+        hidden = self.requests.hidden().numpy()
+        return tuple(find_in_any([look for look in looks if look], self.thumbnails, hidden))
 
     def drawn(self, image: Image.Image) -> float | None:
         """Give the p-value of a picture's trace: how many unrelated pictures look as much as if the model had drawn them.
@@ -231,9 +245,13 @@ class Attributor:
         `concepts` gives phrases, such as {"subject": "a cat"}; those left out come from `describe`. The same
         picture and phrases give the same answer.
         """
+        known = [name for name in self.collection.concepts if name in self.weights]
+        if unknown := sorted({*(concepts or {})} - {*known}):
+            raise InputError(
+                f"no concept {', '.join(unknown)} has weights in this cache; give phrases for {', '.join(known) or 'none'}"
+            )
         seen = Encoded(self.model, [image])
         phrases = self.describe(seen, prompt) | (concepts or {})
-        known = [name for name in self.collection.concepts if name in self.weights]
         phrases = {name: phrases[name] for name in known if name in phrases}
         whole = prompt or full_prompt(phrases, self.collection.sentence)
         answer = self.ask(seen, {GENERAL: whole} | phrases)
@@ -307,14 +325,11 @@ class Attributor:
         weights: dict[str, Float[Tensor, "group"]],
     ) -> dict[str, Float[Tensor, "train"]] | Listed:
         """Score every training image for kernelised questions, standardised, or hand them to the search."""
+        vectors = {name: each * weights[name][:, None] for name, each in asked.items()}
         if self.search:
-            vectors = {name: each * weights[name][:, None] for name, each in asked.items()}
             return Listed.of(self.search, self.cache, self.order, vectors)
-        parts = self.contributions(torch.stack(list(asked.values())))
-        return {
-            name: standardise(weighted(part[None], weights[name]))[0]
-            for name, part in zip(asked, parts, strict=True)
-        }
+        found = standardise(self.summed(torch.stack(list(vectors.values()))))
+        return dict(zip(asked, found, strict=True))
 
     def regions(self, image: Image.Image, answer: Answer) -> Regions:
         """Map where in a picture the evidence for each training image lies, under the answer's phrases."""

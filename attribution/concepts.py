@@ -26,6 +26,15 @@ ROWS_AT_ONCE = 32  # phrases and draws in one forward pass
 DRAWS = 8  # noise levels at which a picture's loss is taken
 FEW = (2, 6)  # of them, to begin with
 LEFT = 3  # phrases of a concept that all draws decide among
+# Letters and marks of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese and Japanese (Unicode's
+# blocks, without their digits and punctuation). page.js holds the same.
+UNSPACED = (
+    r"\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ebd\u0ec0-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3\u17dc-\u17dd"
+    r"\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\uff66-\uff9f\U00020000-\U0003ffff"
+)
+SPACED_WORD = re.compile(rf"[^\W_{UNSPACED}]+")
+WORD = re.compile(rf"[{UNSPACED}]|{SPACED_WORD.pattern}")
 Phrases = dict[str, dict[str, str]]  # concept -> value -> phrase
 
 
@@ -80,7 +89,10 @@ def captioned(collection: Collection, count: int, seed: int) -> list[str]:
 
 
 def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
-    """Find the values that a prompt names, by the value's name or its whole phrase; the longest name counts."""
+    """Find the values that a prompt names, by the value's name or its whole phrase; the longest name counts.
+
+    In scripts without spaces a name may stand anywhere.
+    """
     said, found = _spaced(prompt), {}
     for concept, values in phrases.items():
         names = [(_spaced(n), phrase) for value, phrase in values.items() for n in (value, phrase)]
@@ -91,8 +103,8 @@ def named_in(prompt: str, phrases: Phrases) -> dict[str, str]:
 
 
 def words_of(text: str) -> list[str]:
-    """Give the words of a text, in lower case and in one form of Unicode."""
-    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).lower())
+    """Give the words of a text, in lower case and in one form of Unicode; each letter of a script without spaces is one."""
+    return WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def _spaced(text: str) -> str:

@@ -47,6 +47,8 @@ def test_only_known_words_can_be_pressed(desk):
 
 def test_words_that_no_caption_holds_are_named_in_the_answer(desk):
     assert desk.vocabulary.unknown("a Dinosaur, a cat on Mars") == ("Dinosaur", "Mars")
+    unspaced = "一只猫, ピカソ風 Zeppelin犬 แมวน้ำ"  # whose words nobody can tell apart
+    assert desk.vocabulary.unknown(unspaced) == ("Zeppelin",)
     session = replace(desk.first(), unknown=desk.vocabulary.unknown("a dinosaur"))
     assert "Not in its training: dinosaur" in desk.views.asked(session)
 

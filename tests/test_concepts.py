@@ -1,13 +1,14 @@
 """A collection without concepts.json gets a proposal that names what its pictures differ in, with counts."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from attribution.concepts import named_in
+from attribution.concepts import UNSPACED, named_in
 from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.concepts import from_captions, phrases_of
@@ -86,12 +87,19 @@ VALUES = {
         "art-deco": "an art-deco poster",
         "ukiyo-e": "an ukiyo-e print",
         "Gem\u00e4lde": "ein Gem\u00e4lde",
+        "水彩": "水彩",
+        "水彩画": "水彩画",
+        "สีน้ำ": "สีน้ำ",
     },
     "subject": {
         "sword": "a sword",
         "steel sword": "a steel sword",
         "cat (black)": "a black cat",
         "cat": "a cat",
+        "猫": "猫",
+        "黑猫": "黑猫",
+        "カメラ猫": "カメラ猫",
+        "แมว": "แมว",
     },
 }
 
@@ -104,7 +112,18 @@ VALUES = {
         ("ein Gema\u0308lde", {"style": "ein Gem\u00e4lde"}),
         ("a black cat at night", {"subject": "a black cat"}),
         ("catwalk, swords", {}),
+        ("一只黑猫在水彩画里", {"subject": "黑猫", "style": "水彩画"}),
+        ("水彩の猫", {"style": "水彩", "subject": "猫"}),
+        ("แมวสีน้ำบนทะเล", {"subject": "แมว", "style": "สีน้ำ"}),
+        ("ｶﾒﾗ猫2", {"subject": "カメラ猫"}),
+        ("犬", {}),
     ],
 )
 def test_a_prompt_names_the_longest_value_that_its_words_hold(prompt, named):
     assert named_in(prompt, VALUES) == named
+
+
+def test_the_browser_knows_the_same_scripts_without_spaces():
+    pattern = re.sub(r"\\U000(.{5})", r"\\u{\1}", UNSPACED)
+    page = (Path(__file__).parents[1] / "attribution/page/page.js").read_text()
+    assert f"/[{pattern}]/gu" in page

@@ -8,17 +8,21 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from attribution.answer.copies import LEAST, find_copies, told
+from attribution.answer.roundtrip import trace
 from attribution.answer.thumbnails import make_thumbnails, read_thumbnails, write_thumbnails
 from attribution.attributor import Attributor
 from attribution.errors import InputError
+from attribution.models.encoded import Encoded
 from attribution.page.session import Session
 from attribution.page.views import Views
+from attribution.pictures.collection import open_image
 from attribution.pictures.registration import pool, register
 from attribution.report.document import report_html
-from attribution.report.report import make_report
+from attribution.report.report import make_report, png_of
 from attribution.report.verification import verify_report
 
 
@@ -39,6 +43,9 @@ def seen(attributor, tmp_path_factory):
     shutil.copytree(attributor.cache.folder, folder)
     write_thumbnails(folder, attributor.collection, attributor.cache.header["fingerprints"])
     return attributor.with_cache(folder)
+
+
+PROMPT = "a woodcut of a cat in the city"
 
 
 def jpeg(image, quality=40):
@@ -183,6 +190,61 @@ def test_a_report_says_so_and_is_computed_again(seen, pictures):
     assert any(each.path[0] == "copies" for each in verify_report(seen, report))
     del report["copies"]  # as reports were before
     assert verify_report(seen, report) == []
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "I;16"])
+def test_a_picture_of_any_mode_is_asked_about_as_an_upload_of_its_file(seen, pictures, mode):
+    wide = pictures[7].resize((90, 64))
+    image = Image.fromarray(np.asarray(wide.convert("L"), np.uint16) * 257) if mode == "I;16" else wide.convert(mode)  # fmt: skip
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    upload = open_image(file.getvalue())
+    assert image.mode == mode
+    assert torch.equal(seen.model.latents([image]), seen.model.latents([upload]))
+    assert Encoded(seen.model, [image]).keys == Encoded(seen.model, [upload]).keys
+    assert trace(seen.model, image) == trace(seen.model, upload)
+    assert seen.copies(image) == seen.copies(upload)
+    if mode == "RGBA":
+        found, wanted = seen.attribute(image, PROMPT), seen.attribute(upload, PROMPT)
+        assert torch.equal(found.scores["general"], wanted.scores["general"])
+        maps = [seen.regions(each, found).map(3) for each in (image, upload)]
+        assert torch.equal(*maps)
+
+
+SHAPED = {
+    "with margins": lambda image: ImageOps.expand(image, (20, 0), "white"),
+    "stretched": lambda image: image.resize((100, 64), Image.Resampling.BICUBIC),
+    "large and stretched": lambda image: image.resize((480, 800), Image.Resampling.BICUBIC),
+}
+
+
+@pytest.mark.parametrize("change", SHAPED)
+def test_page_report_and_verify_agree_on_an_upload_of_another_shape(seen, pictures, change):
+    image = SHAPED[change](pictures[7])
+    answer = seen.attribute(image)
+    assert [copy.row for copy in answer.originals()] == [7]
+    assert seen.copies(image) == answer.copies
+    report = make_report(seen, image, answer, date=datetime.now(UTC))
+    assert [copy["file"] for copy in report["copies"]] == [seen.collection.files[7]]
+    assert verify_report(seen, json.loads(json.dumps(report))) == []
+
+
+def test_a_report_s_whole_is_of_its_picture(seen, pictures):
+    image = SHAPED["stretched"](pictures[7])
+    report = make_report(seen, image, seen.attribute(image), date=datetime.now(UTC))
+    other = SHAPED["stretched"](pictures[8])
+    forged = make_report(seen, other, seen.attribute(other), date=datetime.now(UTC))
+    report["picture"]["whole"], report["copies"] = forged["picture"]["whole"], forged["copies"]
+    assert [str(each.path) for each in verify_report(seen, report)] == ["('picture', 'whole')"]
+    report["picture"]["whole"] = png_of(image.resize((257, 64)))
+    with pytest.raises(InputError, match="no PNG of at most 256 x 256"):
+        verify_report(seen, report)
+
+
+def test_a_picture_of_the_model_s_shape_is_looked_at_once(seen, pictures):
+    report = make_report(seen, pictures[7], seen.attribute(pictures[7]), date=datetime.now(UTC))
+    assert "whole" not in report["picture"]
+    assert seen.copies(Image.new("RGB", (2000, 3))) == ()  # too narrow to be told from others
 
 
 def test_the_page_escapes_the_file_s_name(seen, pictures):

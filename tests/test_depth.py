@@ -82,3 +82,14 @@ def test_all_rows_at_once_are_what_each_is_alone(attributor, answer):
             alone = by_block(depth(attributor, answer, row, **{name: 1}))
             assert list(alone) == blocks
             assert torch.allclose(torch.stack([*alone.values()], 1), parts[..., row], atol=1e-4)
+
+
+def test_an_answer_is_the_weighted_contributions_and_keeps_none(attributor, answer, monkeypatch):
+    parts = attributor.contributions(torch.stack(list(answer.asked.values()))).double()
+    for (name, found), part in zip(answer.scores.items(), parts, strict=True):
+        scores = answer.weights[name].double() @ part
+        wanted = (scores - scores.mean()) / scores.std(correction=0)
+        assert torch.allclose(found.double(), wanted, atol=1e-5), name
+    monkeypatch.setattr("attribution.attributor.contributions", lambda *_: pytest.fail("kept"))
+    again = attributor.scores(answer.asked, answer.weights)
+    assert all(torch.equal(again[name], answer.scores[name]) for name in again)

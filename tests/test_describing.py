@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attribution.attributor import AMONG, Attributor
+from attribution.errors import InputError
 from attribution.models.encoded import Encoded
 
 
@@ -55,3 +56,12 @@ def test_a_prompt_wins_over_what_the_nearest_show(attributor, seen, first):
     assert its.describe(seen, "")["style"] == "a woodcut"
     assert its.describe(seen, "a watercolour")["style"] == "a watercolour"
     assert its.describe(seen, "a cat").keys() == attributor.collection.concepts.keys()
+
+
+@pytest.mark.parametrize("names", [{"sytle": "a woodcut"}, {"general": "a cat"}])
+def test_a_phrase_for_what_is_no_concept_is_refused(attributor, names):
+    image = attributor.collection.image(0)
+    with pytest.raises(
+        InputError, match=f"no concept {next(iter(names))} .* subject, style, background"
+    ):
+        attributor.attribute(image, "a cat", {"style": "a woodcut"} | names)

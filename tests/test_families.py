@@ -12,12 +12,17 @@ from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteSchedul
 from families import FAMILIES, exact, prompts_of, saved, size_for
 from PIL import Image
 
+from attribution.cache.build import build_cache
+from attribution.cache.site import CacheConfig
+from attribution.errors import InputError
 from attribution.gradients.features import FeatureConfig, FeatureExtractor
 from attribution.models import families
 from attribution.models.diffusion import DiffusionModel, copy_of, moving_names
 from attribution.models.families import FAMILIES as TABLE
 from attribution.models.families import packed, unpacked
 from attribution.models.schedule import schedule_of
+from attribution.pictures.collection import load_collection
+from attribution.pictures.layout import Layout
 
 FAST = ("sd", "sdxl", "flux dev", "z image", "dit", "ddpm")
 EVERY = [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in FAMILIES]
@@ -268,3 +273,17 @@ def test_unlearning_moves_what_reads_words_and_only_that(model):
             copy.denoiser.get_parameter(name).mul_(2)
         assert not torch.equal(copy.predict(*args), before)
         assert torch.equal(model.predict(*args), before)
+
+
+def test_a_model_of_classes_wants_pictures_of_classes(tmp_path):
+    model = DiffusionModel.from_pretrained(saved("dit", tmp_path / "model"))
+    for name in ("3/a.png", "7/b.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / name)
+    config = CacheConfig(timesteps=2, proj_dim=4)
+    silent = load_collection(tmp_path / "pictures")
+    with pytest.raises(InputError, match="DiTPipeline reads a class, .* --caption_column label"):
+        build_cache(model, silent, tmp_path / "cache", config)
+    told = load_collection(tmp_path / "pictures", Layout("label"))
+    assert told.captions == ["3", "7"]
+    assert build_cache(model, told, tmp_path / "cache", config).images == 2

@@ -378,8 +378,10 @@ def test_words_that_no_caption_holds_are_named_while_they_are_typed_and_no_serve
     page.on("request", lambda request: asked.append(request.url))
     prompt = page.get_by_label("Describe a picture")
     prompt.fill("")
-    prompt.press_sequentially("a <b>Dinosaur</b>, with a cat and an ox on Mars by the sea")
-    expect(page.locator("#unknown")).to_have_text("Not in its training: Dinosaur, Mars")
+    prompt.press_sequentially(
+        "a <b>Dinosaur</b>, with a cat and an ox on Mars by the sea, 一只猫 Zeppelin犬"
+    )
+    expect(page.locator("#unknown")).to_have_text("Not in its training: Dinosaur, Mars, Zeppelin")
     assert not [each for each in asked if "queue/join" in each]
     page.close()
 

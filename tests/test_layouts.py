@@ -172,6 +172,27 @@ def test_folders_of_classes_are_labels(tmp_path):
     found = load_collection(filled(tmp_path / "pictures", files))
     check(found, files, [""] * 3)
     assert [labels["label"] for labels in found.labels] == ["neon", "neon", "woodcut"]
+    labelled = load_collection(tmp_path / "pictures", Layout("label"))
+    check(labelled, files, ["neon", "neon", "woodcut"])
+    refused(tmp_path / "pictures", "no column 'lable' .* text, none, label", caption_column="lable")
+
+
+def test_a_class_may_be_a_number(folder):
+    rows = [{"file_name": file, "label": number} for number, file in enumerate(FILES)]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    check(load_collection(folder, Layout("label")), captions=["0", "1", "2"])
+
+
+def test_hidden_pictures_are_none_and_those_of_other_kinds_are_counted(folder, caplog):
+    for name in ("._a.png", ".ipynb_checkpoints/a.png", "d.BMP", "in/e.tiff", "in/f.tiff", "g.tif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        picture(0).save(folder / name, "TIFF" if "tif" in name else "PNG")
+    check(load_collection(folder), captions=[""] * 3)
+    assert "4 pictures in" in caplog.text
+    assert "(.bmp, .tif, .tiff) and are left out; save them as PNG" in caplog.text
+    for name in FILES:
+        (folder / name).unlink()
+    refused(folder, "no PNG, JPEG or WebP pictures")
 
 
 def test_captions_lie_beside_pictures(folder, caplog):

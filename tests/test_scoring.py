@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attribution.cache.scoring import chunks, contributions
+from attribution.cache.scoring import chunks, contributions, scores
 from attribution.cache.shards import describe_shard, shard_path, write_shard
 from attribution.cache.store import open_cache, write_header
 from attribution.gradients.methods import FeatureConfig
@@ -52,6 +52,17 @@ def test_contributions_are_a_plain_loop(tmp_path, dtype, step):
     assert torch.allclose(torch.cat([p for _, p in pieces], 2), got, atol=1e-6)
     starts = torch.tensor([0] + [p.shape[2] for _, p in pieces]).cumsum(0)[:-1]
     assert [start for start, _ in pieces] == starts.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_scores_are_the_contributions_weighted_and_summed(tmp_path, dtype):
+    write_cache(tmp_path, dtype=dtype)
+    cache, draw = open_cache(tmp_path, {}), torch.Generator().manual_seed(1)
+    queries = torch.randn(3, GROUPS, DIM, generator=draw)
+    weights = torch.rand(3, GROUPS, generator=draw)
+    want = (contributions(queries, cache).double() * weights[..., None]).sum(1)
+    got = scores(queries * weights[..., None], cache)
+    assert torch.allclose(got.double(), want, rtol=1e-5, atol=1e-5)
 
 
 def test_a_part_needs_only_its_own_shards(tmp_path):

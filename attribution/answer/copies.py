@@ -9,14 +9,24 @@ The middle of every training picture, coarsely, is compared with where it would 
 and mirror; the best few are registered (registration.py), and of these the best are compared closely.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from attribution.answer.thumbnails import COLOUR, MIDDLE, WHOLE, Thumbnails, middles, split
+from attribution.answer.thumbnails import (
+    COLOUR,
+    MIDDLE,
+    WHOLE,
+    Thumbnails,
+    has_shape,
+    middles,
+    split,
+)
 from attribution.pictures.registration import pool, register
+from attribution.pictures.size import Size
 from attribution.sentence import Sentence
 
 SIDE = 64  # pixels a side at which a picture is looked at
@@ -26,6 +36,7 @@ NAMED, STARTS, LAST = (
     4,
 )  # training pictures registered, windows tried for each, pictures compared closely
 ROUGH, FINE, STEPS = 12, 16, 5  # cells a side when windows are registered, and steps of each
+WIDEST = 256  # pixels of the longer side of a picture that is looked at as a whole
 LEAST = 16  # pixels of the shorter side of a picture that can be told from others
 BLOCKS = 4  # a side
 STEADY = 1e-3, 2e-3  # constants of SSIM, for brightness and for structure
@@ -82,6 +93,28 @@ def find_copies(
     return [copy for copy in every if copy.unlike <= UNLIKE and copy.off_colour <= OFF_COLOUR]
 
 
+def find_in_any(
+    looks: Sequence[Image.Image], known: Thumbnails, hidden: Bool[np.ndarray, "train"] | None = None
+) -> list[Copy]:
+    """Find the training pictures that any look at one picture is or nearly copies, each as it is nearest."""
+    every = [copy for look in looks for copy in find_copies(look, known, hidden)]
+    nearest = {copy.row: copy for copy in sorted(every, key=_how_far, reverse=True)}
+    return sorted(nearest.values(), key=_how_far)[:LAST]
+
+
+def whole_of(image: Image.Image, size: Size) -> Image.Image | None:
+    """Give an RGB picture as a whole, small; None where what the model sees of it, of a size, has its shape already.
+
+    None, too, for one so narrow that it cannot be told from others.
+    """
+    if has_shape(image, size):
+        return None
+    if max(image.size) > WIDEST:
+        width, height = (max(1, round(WIDEST * side / max(image.size))) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return image if min(image.size) >= LEAST else None
+
+
 def compare(
     image: Image.Image, known: Thumbnails, hidden: Bool[np.ndarray, "train"] | None = None
 ) -> list[Copy]:
@@ -113,7 +146,11 @@ def compare(
         )
         for view, turned, window, u, o in zip(views, mirrored, windows, unlike, off, strict=True)
     ]
-    return sorted(found, key=lambda copy: (not copy.same, copy.unlike))
+    return sorted(found, key=_how_far)
+
+
+def _how_far(copy: Copy) -> tuple[bool, float]:
+    return not copy.same, copy.unlike
 
 
 def _search(

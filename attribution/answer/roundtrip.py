@@ -24,7 +24,7 @@ LEAST = 1.0  # of 255 shades, squared: what rounding to 8 bits may do to detail 
 def trace(model: DiffusionModel, image: Image.Image) -> float:
     """Give how small the change is for as much detail as there is, in natural logarithms."""
     size = model.size_for(image)
-    seen = cropped(image.convert("RGB"), size)
+    seen = cropped(image, size)
     [back] = model.decode(model.latents([seen], size))
     before, after = (np.asarray(each, np.float64) for each in (seen, back))
     detail = sum(np.square(np.diff(before, axis=axis)).mean() for axis in (0, 1))

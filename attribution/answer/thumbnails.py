@@ -79,11 +79,21 @@ def split(
 
 def views(image: Image.Image, shape: Size = SQUARE) -> list[Image.Image]:
     """Give a picture as a whole and, where that has not the shape of what the model sees, its middle that has."""
-    fits = [has / seen for has, seen in zip(image.size, shape, strict=True)]
-    if max(fits) <= (1 + TALL) * min(fits):
+    if has_shape(image, shape):
         return [image]
+    fits = _fits(image, shape)
     size = (round(shape[0] * min(fits)), round(shape[1] * min(fits)))
     return [image, ImageOps.fit(image, size, Image.Resampling.LANCZOS)]
+
+
+def has_shape(image: Image.Image, shape: Size) -> bool:
+    """Tell whether a picture has a shape, but for a little."""
+    fits = _fits(image, shape)
+    return max(fits) <= (1 + TALL) * min(fits)
+
+
+def _fits(image: Image.Image, shape: Size) -> list[float]:
+    return [has / seen for has, seen in zip(image.size, shape, strict=True)]
 
 
 def make_thumbnails(

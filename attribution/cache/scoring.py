@@ -85,6 +85,11 @@ def sums(
     return found
 
 
+def scores(queries: Float[Tensor, "query group dim"], cache: Cache) -> Float[Tensor, "query train"]:
+    """Score every training row for (weighted, kernelised) queries; contributions of groups are not kept."""
+    return torch.cat([sums(queries, stored) for _, stored in cache.stream()], 1)
+
+
 def mean_feature(cache: Cache) -> Float[Tensor, "group dim"]:
     """Give the mean of all training rows, each at norm one."""
     total = torch.zeros(cache.kernel.shape[:2])

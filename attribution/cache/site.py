@@ -107,6 +107,11 @@ class Site:
         cls, model: DiffusionModel, collection: Collection, folder: str | Path, config: CacheConfig
     ) -> "Site":
         """Draw the projections, and refuse at once what the method cannot do with this model."""
+        if model.family.reads == "label" and not any(map(str.strip, collection.captions)):
+            raise InputError(
+                f"a {type(model.pipeline).__name__} reads a class, and no picture of {collection.folder} names one; give the "
+                "column that does, as in --caption_column label (which folders of classes have, too)"
+            )
         extractor = FeatureExtractor(model, config.features())
         extractor.at_once = config.timesteps_at_once
         if method_named(config.method).kernel.before_projection:

@@ -22,7 +22,7 @@ from attribution.answer.listed import Listed
 from attribution.answer.lists import FIRST
 from attribution.answer.questions import GENERAL, WORDLESS
 from attribution.attributor import Attributor
-from attribution.cache.scoring import sums, top
+from attribution.cache.scoring import top
 from attribution.cache.store import Cache
 from attribution.cache.weights import belongs_to
 from attribution.described import read_about, read_described, write_described
@@ -183,11 +183,10 @@ def _picture(path: Path, size: Size) -> Image.Image:
 def _scores(
     asked: dict[str, Float[Tensor, "example group dim"]], attributor: Attributor
 ) -> dict[str, Float[Tensor, "example train"]]:
-    """Score every training image for all questions together; contributions of groups are not kept."""
+    """Score every training image for all questions together."""
     queries = torch.cat([f * attributor.weights[name][:, None] for name, f in asked.items()])
-    found = torch.cat([sums(queries, stored) for _, stored in attributor.cache.stream()], 1)
-    found = torch.empty_like(found).index_copy_(1, attributor.order, found)
-    return dict(zip(asked, standardise(found).chunk(len(asked)), strict=True))
+    found = standardise(attributor.summed(queries))
+    return dict(zip(asked, found.chunk(len(asked)), strict=True))
 
 
 def varied(examples: Sequence[Example], count: int) -> list[int]:

@@ -5,7 +5,14 @@ In: a phrase and a collection. Out: prompts, and which words of the phrase no ca
 
 from collections.abc import Set
 
-from attribution.concepts import captioned, combinations, full_prompt, named_in, words_of
+from attribution.concepts import (
+    SPACED_WORD,
+    captioned,
+    combinations,
+    full_prompt,
+    named_in,
+    words_of,
+)
 from attribution.errors import InputError
 from attribution.models.diffusion import MAX_PROMPT
 from attribution.pictures.collection import Collection
@@ -24,8 +31,9 @@ def plain_phrase(phrase: str) -> str:
 
 
 def words_in(captions: list[str]) -> set[str]:
-    """Give the words of some captions."""
-    return {word for caption in set(captions) for word in words_of(caption)}
+    """Give the words of some captions, in scripts that put spaces between them."""
+    words = {word for caption in set(captions) for word in words_of(caption)}
+    return set(filter(SPACED_WORD.match, words))
 
 
 def known_words(collection: Collection) -> set[str]:
@@ -34,8 +42,12 @@ def known_words(collection: Collection) -> set[str]:
 
 
 def unknown_words(phrase: str, known: Set[str]) -> list[str]:
-    """Give the words of a phrase that no caption contains; the model never learned what they mean."""
-    return [word for word in dict.fromkeys(words_of(phrase)) if word not in known]
+    """Give the words of a phrase that no caption contains; the model never learned what they mean.
+
+    Where no spaces stand between words, none can be told from others, and none is named.
+    """
+    words = filter(SPACED_WORD.match, dict.fromkeys(words_of(phrase)))
+    return [word for word in words if word not in known]
 
 
 def prompts_with(phrase: str, collection: Collection, count: int, seed: int) -> list[str]:

@@ -170,11 +170,12 @@ window.page = {
   settled() { document.documentElement.classList.remove("arriving"); },
   busy() { document.documentElement.classList.toggle("drawing", page.pending > page.overtaken); },
 
-  // Name the words that no caption holds; vocabulary.py says which of them count.
+  // Name the words that no caption holds; vocabulary.py says which of them count, concepts.py which scripts know no spaces.
+  unspaced: /[\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ebd\u0ec0-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3\u17dc-\u17dd\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\u{20000}-\u{3ffff}]/gu,
   unknown(prompt, known) {
     if (!known) return "";
     if (page.words?.said !== known) page.words = Object.assign(new Set(known.split(" ")), { said: known });
-    const typed = new Map((prompt.match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => [word.toLowerCase(), word]));
+    const typed = new Map((prompt.replace(page.unspaced, " ").match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => [word.toLowerCase(), word]));
     const found = [...typed].filter(([word]) => [...word].length > 2 && !page.words.has(word)).map(([, word]) => word);
     const line = Object.assign(document.createElement("p"), { textContent: text("Not in its training: {words}", { words: found.join(", ") }) });
     line.setAttribute("role", "status");

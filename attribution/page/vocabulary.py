@@ -3,10 +3,9 @@
 In: the captions that may be shown, which may become fewer at any time, and a prompt. Out: words. It asks no model.
 """
 
-import re
 from dataclasses import dataclass, field
 
-from attribution.concepts import full_prompt, named_in
+from attribution.concepts import SPACED_WORD, full_prompt, named_in
 from attribution.errors import InputError
 from attribution.looks.phrases import unknown_words, words_in
 from attribution.page.inputs import words
@@ -49,7 +48,7 @@ class Vocabulary:
         """Give the words of a prompt that the model never learned, as they were typed."""
         if self.reads != "prompt":
             return ()
-        typed = {word.lower(): word for word in re.findall(r"[^\W_]+", prompt)}
+        typed = {word.lower(): word for word in SPACED_WORD.findall(prompt)}
         found = unknown_words(prompt, self.known)
         return tuple(typed.get(word, word) for word in found if len(word) >= SHORTEST)
 

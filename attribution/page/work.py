@@ -11,6 +11,7 @@ from attribution.errors import InputError
 from attribution.looks.influence import influence
 from attribution.page.desk import Desk
 from attribution.page.inputs import words
+from attribution.pictures.collection import as_rgb
 from attribution.pictures.optout import plain
 from attribution.report.artist import Work, artist_report, removed_list
 from attribution.report.report import picture_hash
@@ -53,7 +54,7 @@ def by_picture(desk: Desk, image: Image.Image) -> Work:
     mask[rows] = True
     best = [] if alike is None else visible.best(alike, NEAREST)
     return Work(
-        picture=picture_hash(image.convert("RGB")), rows=tuple(rows),
+        picture=picture_hash(as_rgb(image)), rows=tuple(rows),
         copies=None if copies is None else tuple(said),
         nearest=None if alike is None else tuple((row, float(alike[row])) for row in best),
         influence=influence([example.answer for example in desk.examples], mask) if rows else None,

@@ -194,11 +194,14 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         raise InputError(
             "the file is not a readable JPEG, PNG or WebP image; save it again"
         ) from error
-    image = _as_rgb(image)
+    image = as_rgb(image)
     return Image.frombytes("RGB", image.size, image.tobytes())  # no text, profile or position
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Turn a picture of any mode into 8-bit RGB; transparency falls on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         array = np.asarray(image, dtype=np.float32)
         peak = 65535.0 if array.max(initial=0) > 255 else 255.0
@@ -210,9 +213,9 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def cropped(image: Image.Image, size: Size) -> Image.Image:
-    """Resize and crop a picture to what the model sees of it: the most of its middle that has the size's shape."""
-    fits = image.size == size
-    return image if fits else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    """Resize and crop a picture to what the model sees of it: the most of its middle that has the size's shape, as RGB."""
+    image = as_rgb(image)
+    return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def to_pixels(images: list[Image.Image], size: Size) -> Float[Tensor, "batch 3 height width"]:

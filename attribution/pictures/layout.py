@@ -15,6 +15,7 @@ from attribution.pictures.listing import Stamp
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+OTHERS = (".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # pictures, but none that are read  # fmt: skip
 NONE = "none"  # as a caption column
 MOST_CAPTION = 1000  # characters; a model reads no more
 PLAIN = (str, int, float, bool)
@@ -101,6 +102,7 @@ def entries_of(rows: Iterable[Raw], layout: Layout, place: str) -> list[Entry]:
         if layout.caption_column not in row.columns:
             wordy.update(name for name, value in row.columns.items() if _is_words(value))
         captions = row.columns.get(layout.caption_column)
+        captions = str(captions) if type(captions) is int else captions  # a class by its number
         captions = captions if isinstance(captions, list) else [captions]
         captions = [each for each in captions if each is not None] or [""]
         if not all(isinstance(each, str) for each in captions):

@@ -1,7 +1,8 @@
 """List the files of a folder once, and find in that list what a table names.
 
 In: a folder, which may be hostile: nothing outside it is listed unless links are to be followed. Out: the regular
-files below it by their names, with size and time of change, and the links that were not followed. It opens no file.
+files below it by their names, with size and time of change, and the links that were not followed. What programs hide, names
+that begin with a dot, is left out. It opens no file.
 """
 
 import logging
@@ -116,6 +117,8 @@ def _add(
     seen: set[tuple[int, int]],
 ) -> None:
     """Add one entry of a folder: a file, a folder to walk, or a link."""
+    if entry.name.startswith("."):
+        return  # such as ._a.png, which macOS writes beside a.png, and .ipynb_checkpoints
     try:
         if entry.is_symlink():
             target = Path(entry.path).resolve()

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from attribution.errors import InputError
 from attribution.files import read_bytes
 from attribution.pictures.archives import MOST_TEXT, caption_text, read_archives
-from attribution.pictures.layout import LOG, SUFFIXES, Layout, Raw, Source, entries_of
+from attribution.pictures.layout import LOG, NONE, OTHERS, SUFFIXES, Layout, Raw, Source, entries_of
 from attribution.pictures.listing import Listing, list_folder
 from attribution.pictures.metadata import TABLES, read_metadata
 
@@ -117,6 +117,10 @@ def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
     links = sum(map(_is_picture, listing.links))
     if links:
         LOG.warning("%d pictures in %s are links to files elsewhere and are left out; --follow_links reads them", links, folder)  # fmt: skip
+    others = [name for name in listing.below(base) if name.lower().endswith(OTHERS)]
+    if others:
+        ends = ", ".join(sorted({PurePosixPath(name).suffix.lower() for name in others}))
+        LOG.warning("%d pictures in %s are neither PNG, JPEG nor WebP (%s) and are left out; save them as PNG", len(others), folder, ends)  # fmt: skip
     if not pictures:
         raise InputError(
             f"{folder} holds no {', no '.join(TABLES)}, no shards and no PNG, JPEG or WebP pictures; check the path"
@@ -129,8 +133,14 @@ def _alone(folder: Path, listing: Listing, base: str, layout: Layout) -> Source:
         for name, parts in zip(pictures, inner, strict=True):
             caption = _caption(listing, beside[name]) if beside[name] else ""
             label = {"label": parts[0]} if classes else {}
-            yield Raw(name, label | {layout.caption_column: caption}, name)
+            yield Raw(name, {layout.caption_column: caption} | label, name)
 
+    columns = [Layout.caption_column, NONE, *["label"] * classes]
+    if layout.caption_column not in columns:
+        raise InputError(
+            f"{folder} holds pictures without a table, and so no column {layout.caption_column[:80]!r} for captions; "
+            f"--caption_column may be {', '.join(columns)}"
+        )
     entries = entries_of(rows(), layout, str(folder))
     return Source(entries, partial(_read, listing.root), listing.stamp)
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 from PIL import Image
 
 from attribution.answer.answer import Answer
-from attribution.answer.copies import LAST
+from attribution.answer.copies import LAST, WIDEST, whole_of
 from attribution.answer.questions import GENERAL
 from attribution.answer.shares import Share
 from attribution.attributor import Attributor
 from attribution.errors import InputError
 from attribution.files import hash_of, parse_json
 from attribution.models.diffusion import GUIDANCE, STEPS
-from attribution.pictures.collection import cropped, open_image
+from attribution.pictures.collection import as_rgb, cropped, open_image
 from attribution.pictures.size import Size
 from attribution.report.signature import ARTIST, REMOVED
 from attribution.shape import check_shape
@@ -53,7 +53,11 @@ MEASURED = {
 SHAPE = {
     "version": int,
     "made": {"date": str, "by": str},
-    "picture": {"png": str, "hash": str},  # as the model sees it
+    "picture": {
+        "png": str,  # as the model sees it
+        "hash": str,
+        "whole?": str,  # PNG of an upload of another shape, small, in which copies were looked for, too
+    },
     "origin": {
         "how": str,  # generated, or uploaded
         "prompt": str,  # empty where nobody gave one
@@ -115,19 +119,21 @@ SHAPE = {
 def make_report(
     attributor: Attributor, image: Image.Image, answer: Answer, *, prompt: str = "",
     seed: int | None = None, mix: dict[str, float | int] | None = None, count: int = 12, level: float = 0.01, artist: str = "",
-    date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE, measured: Sequence[dict] = (),
+    whole: Image.Image | None = None, date: datetime, steps: int = STEPS, guidance: float | int = GUIDANCE, measured: Sequence[dict] = (),
 ) -> Report:  # fmt: skip
     """Write down an answer; without a seed the picture was uploaded.
 
-    P-values are of the questions that the cache knows: no null was taken for any other.
+    P-values are of the questions that the cache knows: no null was taken for any other. `whole` is for a picture that was
+    cut already (`Attributor.copies`).
     """
     mix = mix or {GENERAL: 1.0}
     header = attributor.cache.header
-    picture = cropped(image.convert("RGB"), attributor.model.size_for(image))
+    image, size = as_rgb(image), attributor.model.size_for(image)
+    picture, whole = cropped(image, size), whole or whole_of(image, size)
     drawn = attributor.drawn(picture)
     listed = {name: round(p, DIGITS) for name, p in answer.list_p_values.items()}
     among = answer.visible.by(artist) if artist else None
-    rows, copies = attributor.collection.rows, attributor.copies(picture)
+    rows, copies = attributor.collection.rows, attributor.copies(picture, whole)
     found = [
         {"file": rows[c.row].file, "digest": rows[c.row].digest, "same": c.same, "mirrored": c.mirrored}
         for c in copies or ()
@@ -135,7 +141,11 @@ def make_report(
     return {
         "version": VERSION,
         "made": {"date": date.astimezone(UTC).isoformat(timespec="seconds"), "by": LIBRARY},
-        "picture": {"png": png_of(picture), "hash": picture_hash(picture)},
+        "picture": {
+            "png": png_of(picture),
+            "hash": picture_hash(picture),
+            **({} if copies is None or whole is None else {"whole": png_of(whole)}),
+        },
         "origin": {
             "how": "uploaded" if seed is None else "generated",
             "prompt": answer.phrases[GENERAL] if prompt else "",
@@ -228,7 +238,7 @@ def _of_the_cache(attributor: Attributor, values: dict[str, float]) -> dict[str,
 def png_of(picture: Image.Image) -> str:
     """Encode a picture as base64 PNG, without any metadata."""
     file = io.BytesIO()
-    picture.convert("RGB").save(file, "PNG")
+    as_rgb(picture).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -239,12 +249,24 @@ def picture_hash(picture: Image.Image) -> str:
 
 def picture_of(report: Report, sizes: tuple[Size, ...]) -> Image.Image:
     """Decode a report's picture, a PNG of one of the sizes."""
+    wanted = " or ".join(f"{width} x {height}" for width, height in sizes)
+    return _decoded(report["picture"]["png"], lambda size: size in sizes, wanted)
+
+
+def whole_in(report: Report) -> Image.Image | None:
+    """Decode the whole of a report's picture, where it has one."""
+    if "whole" not in report["picture"]:
+        return None
+    fits = f"at most {WIDEST} x {WIDEST}"
+    return _decoded(report["picture"]["whole"], lambda size: 1 <= min(size) <= max(size) <= WIDEST, fits)  # fmt: skip
+
+
+def _decoded(png: str, fits: Callable[[Size], bool], wanted: str) -> Image.Image:
     try:
-        data = base64.b64decode(report["picture"]["png"], validate=True)
+        data = base64.b64decode(png, validate=True)
     except ValueError as error:
         raise _damaged("its picture is no base64") from error
-    if data[:16] != PNG_START or data[16:24] not in {struct.pack(">II", *size) for size in sizes}:
-        wanted = " or ".join(f"{width} x {height}" for width, height in sizes)
+    if data[:16] != PNG_START or len(data) < 24 or not fits(struct.unpack(">II", data[16:24])):
         raise _damaged(f"its picture is no PNG of {wanted} pixels")
     return open_image(data)
 

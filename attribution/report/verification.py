@@ -20,11 +20,12 @@ from attribution.errors import InputError
 from attribution.models.diffusion import DiffusionModel
 from attribution.models.encoded import Encoded
 from attribution.pictures.collection import cropped
-from attribution.report.report import Report, fingerprints, make_report, picture_of
+from attribution.report.report import Report, fingerprints, make_report, picture_of, whole_in
 from attribution.report.signature import FIELD
 
 TOLERANCE = 1e-3  # of numbers, absolute and relative: other processors round otherwise
 MOST_TEXT = 200  # characters of each thing that is said
+COARSE, CUT = (16, 16), 8  # cells in which a picture and its whole are compared, and shades apart
 SHADES = 2  # of 255, by which a pixel that is drawn again may differ
 
 
@@ -49,7 +50,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     reasons = [*differences(report["fingerprints"], fingerprints(attributor), "fingerprints")]
     if any(reason.path[-1] == "model" for reason in reasons):
         return reasons
-    image = picture_of(report, attributor.model.sizes)
+    image, whole = picture_of(report, attributor.model.sizes), whole_in(report)
     origin, questions = report["origin"], report["questions"]
     answer = attributor.ask(
         Encoded(attributor.model, [image]),
@@ -59,7 +60,8 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     again = make_report(
         attributor, image, answer, prompt=origin["prompt"], seed=origin["seed"],
         mix=questions["mix"], count=questions["count"], level=report["calibration"]["level"],
-        artist=questions.get("artist", ""), date=datetime.now(UTC), steps=origin["steps"], guidance=origin["guidance"],
+        artist=questions.get("artist", ""), whole=whole, date=datetime.now(UTC),
+        steps=origin["steps"], guidance=origin["guidance"],
     )  # fmt: skip
     if "copies" not in report:  # written where nobody looked for any
         again.pop("copies", None)
@@ -68,6 +70,7 @@ def verify_report(attributor: Attributor, report: Report) -> list[Difference]:
     return [
         *reasons,
         *drawn_otherwise(attributor.model, image, origin),
+        *cut_otherwise(image, whole),
         *differences(_comparable(report, attributor), _comparable(again, attributor)),
     ]
 
@@ -98,6 +101,17 @@ def drawn_otherwise(model: DiffusionModel, image: Image.Image, origin: dict) -> 
         return []
     found = f"another that differs by up to {furthest} of 255 shades"
     return [Difference(("picture", "drawn again"), "this picture", found)]
+
+
+def cut_otherwise(image: Image.Image, whole: Image.Image | None) -> list[Difference]:
+    """Tell whether the picture is not what is seen of the whole that stands beside it."""
+    if whole is None:
+        return []
+    pair = [each.resize(COARSE, Image.Resampling.BOX) for each in (image, cropped(whole, image.size))]  # fmt: skip
+    one, other = (np.asarray(each, np.float32) for each in pair)
+    if float(np.sqrt(np.square(one - other).mean())) <= CUT:
+        return []
+    return [Difference(("picture", "whole"), "that of this picture", "that of another")]
 
 
 def _comparable(report: Report, attributor: Attributor) -> dict:
