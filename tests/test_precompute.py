@@ -315,6 +315,26 @@ def test_captions_of_another_column_are_read_where_the_cache_says(
     assert attributor.attribute(image, caption).rank(1)[0].index == 7
 
 
+def test_quick_draws_few_pictures_only_where_it_is_not_said_how_many(monkeypatch):
+    taken = []
+    monkeypatch.setattr("precompute.everything.run", taken.append)
+    names = ["--pretrained_model_name_or_path", "a", "--train_data_dir", "b", "--output_dir", "c"]
+    for given in ([], ["--quick"], ["--quick", "--queries", "128", "--lists", "40"]):
+        assert main(["all", *names, *given]) == 0
+    found = [(c.queries, c.unrelated, c.draws, c.lists, c.known) for c in taken]
+    assert found == [(128, 400, 320, 200, 36), (8, 19, 19, 0, 4), (128, 19, 19, 40, 4)]
+    assert {type(number) for each in found for number in each} == {int}
+
+
+def test_all_makes_whole_caches_and_offers_no_part(capsys):
+    with pytest.raises(SystemExit):
+        main(["all", "--part", "1/4"])
+    assert "unrecognized arguments: --part 1/4" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["all", "--help"])
+    assert "--part " not in capsys.readouterr().out
+
+
 def test_bad_settings_are_one_line_and_exit_code_2(capsys):
     assert main(["gradients", "--timesteps", "5", "--ranges", "2"]) == 2
     assert "do not divide" in capsys.readouterr().err
