@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from attribution.pictures.collection import load_collection, open_image
 from precompute import weights
 from precompute.__main__ import main
 from precompute.evaluate import factors
+from precompute.evaluate.config import MEASUREMENTS, UNREAD, EvaluateConfig
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -333,6 +334,19 @@ def test_all_makes_whole_caches_and_offers_no_part(capsys):
     with pytest.raises(SystemExit):
         main(["all", "--help"])
     assert "--part " not in capsys.readouterr().out
+
+
+def test_what_a_measurement_does_not_read_is_refused():
+    given = {"queries": 3, "pictures": "elsewhere", "seed": 7, "device": "cuda"}
+    assert given.keys() == UNREAD.keys()
+    for what, name in product(MEASUREMENTS, given):
+        source = (ASSETS.parent / f"precompute/evaluate/{what}.py").read_text()
+        assert (what in UNREAD[name]) == (f"config.{name}" not in source), (what, name)
+        if what in UNREAD[name]:
+            with pytest.raises(InputError, match=f"{what} does not read --{name}; leave it out"):
+                EvaluateConfig(what, **{name: given[name]})
+        else:
+            EvaluateConfig(what, **{name: given[name]})
 
 
 def test_bad_settings_are_one_line_and_exit_code_2(capsys):
