@@ -159,6 +159,10 @@ def waits(before: int, seconds: float) -> str:
 def load(settings: Settings) -> Hall:
     """Load what the settings name, else what the first cache was made from, else what is shipped."""
     speak(settings.language)
+    if settings.examples and not Path(settings.examples).is_dir():
+        raise InputError(
+            f"there is no folder {settings.examples}, which ATTRIBUTION_EXAMPLES names; check the path"
+        )
     first, *rest = settings.cache
     told = read_origin(first)
     origin = told or SHIPPED
