@@ -89,3 +89,10 @@ def test_a_folder_of_examples_that_is_not_there_is_refused_before_anything_is_lo
         InputError, match=f"no folder {name}, which ATTRIBUTION_EXAMPLES names; check"
     ):
         load(Settings(cache=("nowhere",), examples=name))
+
+
+@pytest.mark.parametrize("other", ["assets/cache", "./assets/cache"])
+def test_two_caches_of_one_method_are_refused_by_their_names(other):
+    told = f"the caches assets/cache and {other} are both of d-trak; name one cache of each method"
+    with pytest.raises(InputError, match=told):
+        load(Settings(cache=("assets/cache", other)))

@@ -6,6 +6,7 @@ In: settings. Out: a `Hall`. It knows no layout.
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import gradio as gr
 
 from attribution.attributor import Attributor
 from attribution.cache.origin import Origin, read_origin
+from attribution.cache.store import read_header
 from attribution.errors import BelongsElsewhere, InputError
 from attribution.looks.examples import Example, load_examples
 from attribution.models.adapters import split_name
@@ -25,7 +27,7 @@ from attribution.page.language import say, speak
 from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Picture, Uploads
-from attribution.pictures.hub import is_hub_id
+from attribution.pictures.hub import is_hub_id, local_folder
 from attribution.progress import OnStep, Pace, said
 from attribution.report.signature import Signer
 from attribution.sentence import Sentence
@@ -163,6 +165,7 @@ def load(settings: Settings) -> Hall:
         raise InputError(
             f"there is no folder {settings.examples}, which ATTRIBUTION_EXAMPLES names; check the path"
         )
+    refuse_twice(settings.cache)
     first, *rest = settings.cache
     told = read_origin(first)
     origin = told or SHIPPED
@@ -199,6 +202,17 @@ def load(settings: Settings) -> Hall:
     )  # fmt: skip
     about = settings.about or (ours_of(desk) if ours else desk.views.about_model())
     return Hall(desk, settings.time_limit, about)
+
+
+def refuse_twice(caches: Sequence[str]) -> None:
+    """Refuse two caches of one method: the page offers methods, and only one of both could answer."""
+    known: dict[str, str] = {}
+    for name in caches:
+        method = (read_header(local_folder(name, "cache")) or {}).get("method", "")
+        if method and method in known:
+            told = f"the caches {known[method]} and {name} are both of {method}"
+            raise InputError(f"{told}; name one cache of each method in ATTRIBUTION_CACHE")
+        known[method] = name
 
 
 def ours_of(desk: Desk) -> str:
