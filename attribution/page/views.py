@@ -117,7 +117,7 @@ class Views:
         small = f"{width} x {height}" if max(width, height) < ENLARGED else ""
         return render(
             "asked", picture=as_data(session.image), prompt=session.prompt, seed=session.seed,
-            small=small, unknown=session.unknown, credentials=session.credentials,
+            small=small, unknown=session.unknown, credentials=self.credentials(session.credentials),
         )  # fmt: skip
 
     def verdict(self, session: Session) -> str:
