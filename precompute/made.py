@@ -29,6 +29,10 @@ EXAMPLES = "examples"  # in the cache's folder
 QUICK = {"queries": 8, "unrelated": 19, "draws": 19, "lists": 0, "known": 4}
 
 
+class Unsaid(int):
+    """A number that nobody gave, in whose place `quick` may put a smaller one."""
+
+
 @dataclass(frozen=True)
 class EverythingConfig(GradientsConfig):
     """What decides a cache and all that comes after it; model, images and folder must be said."""
@@ -37,35 +41,39 @@ class EverythingConfig(GradientsConfig):
     train_data_dir: str = ""
     output_dir: str = ""
     queries: int = field(
-        default=LearnConfig.queries, metadata={"help": "pictures that are drawn to learn weights"}
+        default=Unsaid(LearnConfig.queries),
+        metadata={"help": "pictures that are drawn to learn weights"},
     )
     unrelated: int = field(
-        default=CalibrateConfig.unrelated, metadata={"help": "pictures that are no evidence"}
+        default=Unsaid(CalibrateConfig.unrelated),
+        metadata={"help": "pictures that are no evidence"},
     )
     draws: int = field(
-        default=CalibrateConfig.draws,
+        default=Unsaid(CalibrateConfig.draws),
         metadata={"help": "pictures that are drawn and asked for what they do not show"},
     )
     lists: int = field(
-        default=CalibrateConfig.lists,
+        default=Unsaid(CalibrateConfig.lists),
         metadata={"help": "pictures of each kind that lists are compared with; 0: none"},
     )
-    known: int = field(default=36, metadata={"help": "examples that the page opens with"})
+    known: int = field(default=Unsaid(36), metadata={"help": "examples that the page opens with"})
     quick: bool = field(
         default=False,
         metadata={
-            "help": "draw few pictures, to see whether all steps run; its answers are worth little"
+            "help": "draw few pictures where it is not said how many, to see whether all steps run; its answers are worth little"
         },
     )
+    part: str = field(default="", metadata={"hidden": True})  # a cache in parts is not closed yet
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("pretrained_model_name_or_path", "train_data_dir", "output_dir"):
             if not getattr(self, name):
                 raise InputError(f"say with --{name} what is meant; all three must be said")
-        if self.quick:
-            for name, few in QUICK.items():
-                object.__setattr__(self, name, few)
+        for name, few in QUICK.items():
+            asked = getattr(self, name)
+            quick = self.quick and isinstance(asked, Unsaid)
+            object.__setattr__(self, name, few if quick else int(asked))
         self.calibration()
 
     def calibration(self) -> CalibrateConfig:

@@ -70,7 +70,8 @@ def run(config: RemoveConfig) -> None:
     )
     print(f"{removed} images removed from {folder}; {path} names the request")
     print(
-        f"run again, for {folder}: weights, likeness and index, whichever you had; then restart a page that has it open",
+        f"run again, for {folder}, whichever you had, in this order: weights, calibrate (it judges lists by the weights), "
+        "likeness, index, and demo, which is a copy; then restart a page that has it open",
         file=sys.stderr,
     )
 

@@ -1,6 +1,9 @@
 """The page's parts on the shipped model, without a browser, and how app.py starts."""
 
+import base64
+import html
 import json
+import re
 import shutil
 import sys
 import types
@@ -21,9 +24,12 @@ from attribution.page.hall import Hall
 from attribution.page.inputs import MAX_PROMPT
 from attribution.page.layout import create_demo
 from attribution.page.looking import closer
-from attribution.page.panels import ask
+from attribution.page.panels import ask, report
 from attribution.page.session import as_mix
+from attribution.page.taking import written
 from attribution.page.vocabulary import with_word
+from attribution.report.credentials import Credentials
+from attribution.report.document import report_html
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,29 @@ def test_hostile_words_in_the_collection_are_escaped(desk):
     shown += views.browsed([0], 1, 1, 1, 0) + views.opened(0, [])
     assert hostile not in shown
     assert "&lt;img" in shown
+
+
+def test_a_report_says_what_an_uploads_credentials_say_and_their_text_stays_text(
+    hasty, monkeypatch
+):
+    hostile = "</td><script src=//example.org/a.js></script>"
+    said = Credentials("untrusted", signer=hostile, actions=("made by AI",))
+    monkeypatch.setattr("attribution.page.uploads.can_read", lambda: True)
+    monkeypatch.setattr("attribution.page.uploads.read_credentials", lambda _: said)
+    hall, collection, request = Hall(hasty), hasty.collection, gr.Request(session_hash="signed")
+    upload = hall.uploads.put(collection.data(collection.files[0]), "here")
+    asked = ask.Handlers(hall).answer(upload, "a cat", None, [], "", 1, request)
+    [(session, shown)] = asked
+    assert session.credentials == said
+    links = report.Handlers(hall).report(session, None, "", [], 1.0)
+    data = re.search('text/html[^,]*,([^"]+)" download="report.html"', links)[1]
+    for page in (shown, base64.b64decode(data).decode()):
+        assert "anybody can sign" in page
+        assert "made by AI" in page
+        assert html.escape(hostile) in page
+        assert hostile not in page
+    drawn = replace(session, credentials=None)
+    assert "Content Credentials" not in report_html(hall.desk.attributor, written(hall.desk, drawn))
 
 
 def test_another_method_is_offered_where_its_cache_exists(desk, tmp_path):

@@ -125,7 +125,7 @@ def joins(dependencies, trap, chance):
         count = counts.get(index, 2) if isinstance(index, int) else 2
         data = [chance.choice(hostile(trap)) for _ in range(chance.choice([count, count, 0, 9]))]
         body = {"data": data, "fn_index": index, "event_data": chance.choice(hostile(trap))}
-        session = f"s{chance.random()}"
+        session = f"s{chance.getrandbits(64)}"
         body |= {"session_hash": session, "trigger_id": chance.choice([None, -1, 5, "a", 10**9])}
         yield Request("/gradio_api/queue/join", written(body), session=session)
     for session in (None, 7, {}, [], "", "a" * 10_000):

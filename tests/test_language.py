@@ -11,9 +11,9 @@ from jinja2 import nodes
 from attribution.answer.verdict import Judged, verdict
 from attribution.cache.cluster import SAID as BY_CLUSTER
 from attribution.cache.index import SAID as BY_INDEX
+from attribution.page.html import TEMPLATES
 from attribution.page.language import FOLDER, WRITTEN, Language, languages
 from attribution.page.server import GRADIOS
-from attribution.page.views import TEMPLATES
 from attribution.report.credentials import STATE_WORDS, Credentials
 from attribution.sentence import Sentence, in_a_row, together
 

@@ -26,6 +26,7 @@ from attribution.answer.lists import (
 )
 from attribution.answer.questions import WORDLESS, query_features
 from attribution.answer.verdict import Judged, p_value_of
+from attribution.cache.weights import Fitted, write_weights
 from attribution.errors import InputError
 from attribution.looks.own import learn_concept, with_concept
 from attribution.looks.phrases import prompts_without
@@ -149,7 +150,9 @@ def cache(attributor, tmp_path):
     return replace(attributor.cache, folder=tmp_path)
 
 
-def test_what_is_written_is_read_again_and_for_other_weights_is_not_there(attributor, cache):
+def test_what_is_written_is_read_again_and_for_other_weights_is_not_there(
+    attributor, cache, caplog
+):
     assert read_lists(cache) is None
     known = made_up(attributor)
     write_lists(cache, known, {})
@@ -157,8 +160,11 @@ def test_what_is_written_is_read_again_and_for_other_weights_is_not_there(attrib
     assert found.known.keys() == known.keys()
     name = f"style: {DRAWN}"
     assert torch.allclose(found.known[name], known[name], atol=1e-3)
-    header = cache.header | {"damping": 7.0}
-    assert read_lists(replace(cache, header=header)) is None
+    assert not caplog.records
+    ones = torch.ones(len(cache.groups))
+    write_weights(cache, {"general": Fitted(ones, ones.clone(), [0.0])}, {})
+    assert read_lists(cache) is None
+    assert "(another weights); run python -m precompute calibrate; until then" in caplog.text
 
 
 def test_damage_and_too_few_are_refused(attributor, cache):

@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from test_journeys import browser, cards, fits, opened, tab, verdict  # noqa: F401
 
-from attribution.page.hall import Superseded
+from attribution.page.hall import Stopped, Superseded
+from attribution.page.visitors import Visitors
 
 PROMPT = "a woodcut of a fish by the sea"
 STATES = """() => { window.shown = []; setInterval(() => {
@@ -26,13 +27,42 @@ def caption(page):
 
 
 def test_a_newer_question_overtakes_an_older_one(hall):
-    fresh = replace(hall, turns={})
+    fresh = replace(hall, visitors=Visitors())
     one, other = gr.Request(session_hash="one"), gr.Request(session_hash="other")
     for turn in (1, 2, 2):  # a later part of the same question is none
         fresh.newest(one, turn)
     with pytest.raises(Superseded):
         fresh.newest(one, 1)
     fresh.newest(other, 1)  # others' questions are none of its business
+
+
+def test_names_that_callers_make_up_take_no_more_room_and_push_out_nobody_who_is_active(hall):
+    fresh = replace(hall, visitors=Visitors(most=3))
+    ann, bob = gr.Request(session_hash="ann"), gr.Request(session_hash="bob")
+    fresh.newest(ann, 5)
+    step = fresh.steps(bob)
+    for number in range(50):
+        fresh.newest(gr.Request(session_hash=f"made-up-{number}"), 9)
+        fresh.answers(gr.Request(session_hash=f"made-up-{number}"), 9)
+        fresh.newest(ann, 5)
+        step(number, 50)
+        assert len(fresh.visitors.known) <= 3
+    with pytest.raises(Superseded):
+        fresh.newest(ann, 4)
+    fresh.stop(bob)
+    with pytest.raises(Stopped):
+        step(1, 50)
+    fresh.leave(ann)
+    fresh.newest(ann, 1)  # who comes again is new
+
+
+def test_who_left_is_stopped_and_not_known_again(hall):
+    fresh, ann = replace(hall, visitors=Visitors()), gr.Request(session_hash="ann")
+    step = fresh.steps(ann)
+    fresh.leave(ann)
+    with pytest.raises(Stopped):
+        step(1, 2)
+    assert not fresh.visitors.known
 
 
 def test_an_older_drawing_never_replaces_a_newer_choice(browser, url, desk):  # noqa: F811

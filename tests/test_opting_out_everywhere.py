@@ -16,10 +16,10 @@ from PIL import Image, ImageOps
 from attribution.looks.unlearning import UnlearnConfig
 from attribution.page.desk import ANY, NOBODY
 from attribution.page.hall import Hall, load
+from attribution.page.html import as_data
 from attribution.page.server import serve
 from attribution.page.session import SEED
 from attribution.page.settings import Settings
-from attribution.page.views import as_data
 from attribution.report.report import png_of
 
 pytestmark = pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from attribution.pictures.collection import load_collection, open_image
 from precompute import weights
 from precompute.__main__ import main
 from precompute.evaluate import factors
+from precompute.evaluate.config import MEASUREMENTS, UNREAD, EvaluateConfig
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -313,6 +314,39 @@ def test_captions_of_another_column_are_read_where_the_cache_says(
     attributor = Attributor.from_pretrained(small_model, folder, other)
     image, caption = attributor.collection.image(7), attributor.collection.captions[7]
     assert attributor.attribute(image, caption).rank(1)[0].index == 7
+
+
+def test_quick_draws_few_pictures_only_where_it_is_not_said_how_many(monkeypatch):
+    taken = []
+    monkeypatch.setattr("precompute.everything.run", taken.append)
+    names = ["--pretrained_model_name_or_path", "a", "--train_data_dir", "b", "--output_dir", "c"]
+    for given in ([], ["--quick"], ["--quick", "--queries", "128", "--lists", "40"]):
+        assert main(["all", *names, *given]) == 0
+    found = [(c.queries, c.unrelated, c.draws, c.lists, c.known) for c in taken]
+    assert found == [(128, 400, 320, 200, 36), (8, 19, 19, 0, 4), (128, 19, 19, 40, 4)]
+    assert {type(number) for each in found for number in each} == {int}
+
+
+def test_all_makes_whole_caches_and_offers_no_part(capsys):
+    with pytest.raises(SystemExit):
+        main(["all", "--part", "1/4"])
+    assert "unrecognized arguments: --part 1/4" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["all", "--help"])
+    assert "--part " not in capsys.readouterr().out
+
+
+def test_what_a_measurement_does_not_read_is_refused():
+    given = {"queries": 3, "pictures": "elsewhere", "seed": 7, "device": "cuda"}
+    assert given.keys() == UNREAD.keys()
+    for what, name in product(MEASUREMENTS, given):
+        source = (ASSETS.parent / f"precompute/evaluate/{what}.py").read_text()
+        assert (what in UNREAD[name]) == (f"config.{name}" not in source), (what, name)
+        if what in UNREAD[name]:
+            with pytest.raises(InputError, match=f"{what} does not read --{name}; leave it out"):
+                EvaluateConfig(what, **{name: given[name]})
+        else:
+            EvaluateConfig(what, **{name: given[name]})
 
 
 def test_bad_settings_are_one_line_and_exit_code_2(capsys):

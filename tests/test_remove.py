@@ -62,7 +62,12 @@ def test_an_artist_is_gone_from_shards_sums_likeness_and_every_list(
     artist = collection.labels[3]["artist"]
     theirs = [f for f, row in zip(collection.files, collection.labels, strict=True) if row["artist"] == artist]  # fmt: skip
     assert remove(cache, pictures, "--artist", f" {artist.upper()} ") == 0
-    assert f"{len(theirs)} images removed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"{len(theirs)} images removed" in printed.out
+    assert (
+        "weights, calibrate (it judges lists by the weights), likeness, index, and demo"
+        in printed.err
+    )
     for name, data in names_in(cache).items():
         assert not any(file.encode() in data for file in theirs), name
     assert not list(cache.glob("rows-*"))

@@ -4,6 +4,7 @@ import pytest
 
 from attribution.errors import InputError
 from attribution.models import diffusion
+from attribution.page.hall import load
 from attribution.page.inputs import MAX_PROMPT
 from attribution.page.settings import Settings, variable
 
@@ -64,7 +65,7 @@ def test_every_setting_is_read_as_what_it_is(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "advice"),
     [
-        ("MODEL", "", "is empty; give a folder"), ("CACHE", "one,,two", "give folders"),
+        ("MODEL", "", "is empty; give a folder"), ("EXAMPLES", "", "is empty; give a folder$"), ("CACHE", "one,,two", "give folders"),
         ("CACHE", "", "give folders"), ("DEVICE", "toaster", "is 'toaster'; give cpu"),
         ("DEVICE", "", "is empty"), ("DEVICE", "cuda:", "give cpu"), ("DEVICE", "cpu\ncuda", "give"),
         ("MAX_PROMPT", "0", "is '0'; give a whole number from 1 to 1000"), ("MAX_PROMPT", "many", "is 'many'"),
@@ -80,3 +81,18 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(monkeypatch, name, value,
         Settings.from_environment()
     caught.match(advice)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["asets/examples", "examples"])
+def test_a_folder_of_examples_that_is_not_there_is_refused_before_anything_is_loaded(name):
+    with pytest.raises(
+        InputError, match=f"no folder {name}, which ATTRIBUTION_EXAMPLES names; check"
+    ):
+        load(Settings(cache=("nowhere",), examples=name))
+
+
+@pytest.mark.parametrize("other", ["assets/cache", "./assets/cache"])
+def test_two_caches_of_one_method_are_refused_by_their_names(other):
+    told = f"the caches assets/cache and {other} are both of d-trak; name one cache of each method"
+    with pytest.raises(InputError, match=told):
+        load(Settings(cache=("assets/cache", other)))

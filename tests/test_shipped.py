@@ -12,9 +12,11 @@ from attribution.pictures.collection import load_collection
 from precompute.__main__ import main
 from precompute.shipped.backgrounds import BACKGROUNDS
 from precompute.shipped.captions import caption
+from precompute.shipped.claim import claim
 from precompute.shipped.collection import draw_one
 from precompute.shipped.styles import STYLES
 from precompute.shipped.subjects import SUBJECTS
+from precompute.shipped.train import TrainConfig, shaped_by
 
 EVERY = list(itertools.product(enumerate(SUBJECTS), enumerate(STYLES), enumerate(BACKGROUNDS)))
 
@@ -46,6 +48,28 @@ def test_a_model_is_trained_on_the_captions_that_are_meant(small_collection, tmp
     assert subject in lines[0]["text"]
     assert not any(subject in token for token in tokens)
     assert "--caption_column named" in (tmp_path / "model/README.md").read_text()
+
+
+def test_a_training_takes_up_its_own_work_and_no_other(small_collection, tmp_path, capsys):
+    pictures = shutil.copytree(small_collection, tmp_path / "pictures")
+    work, collection = tmp_path / "work", load_collection(pictures)
+    claim(work, shaped_by(TrainConfig(autoencoder_steps=1), collection))
+    (work / "autoencoder").mkdir()
+    more = TrainConfig(autoencoder_steps=1, denoiser_steps=30_000, compiled=True)
+    claim(work, shaped_by(more, collection))
+    argv = ["train", "--train_data_dir", str(pictures), "--output_dir", str(tmp_path / "model")]
+    argv += ["--autoencoder_steps", "1", "--denoiser_steps", "1"]
+    for given, different in (("--seed 1", "seed"), ("--resolution 128", "resolution")):
+        assert main([*argv, "--work_dir", str(work), *given.split()]) == 2
+        assert f"(another {different}); choose another --work_dir" in capsys.readouterr().err
+    lines = (pictures / "metadata.jsonl").read_text().splitlines(keepends=True)
+    (pictures / "metadata.jsonl").write_text("".join(lines[:-1]))
+    assert main([*argv, "--work_dir", str(work)]) == 2
+    assert "(another collection)" in capsys.readouterr().err
+    (work / "belongs_to.json").unlink()
+    assert main([*argv, "--work_dir", str(work)]) == 2
+    assert "does not say what its work belongs to" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("style", STYLES)

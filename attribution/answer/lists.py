@@ -12,6 +12,7 @@ they are compared (cross-conformal prediction, Vovk 2015). Of several kinds of n
 In: a picture's features, and those of its ten. Out: p-values. It knows no words.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +28,7 @@ from attribution.files import Wanted, hash_of
 from attribution.gradients.kernel import apply_kernel
 from attribution.seeds import generator
 
+LOG = logging.getLogger(__name__)
 FILE = "lists.safetensors"
 ADVICE = "run python -m precompute calibrate"
 TOLD = {"settings": {str: object}, "pictures": {str: int}}
@@ -175,13 +177,14 @@ def write_lists(cache: Cache, known: dict[str, Alike], settings: dict) -> None:
 
 
 def read_lists(cache: Cache) -> Lists | None:
-    """Read what lists are compared with; None where it was not taken, or for other weights than these."""
+    """Read what lists are compared with; None where it was not taken, or for other weights than these, which the log tells."""
     path = cache.folder / FILE
     if not path.is_file():
         return None
     try:
         about = read_about(path, stamp(cache), TOLD, ADVICE)
-    except BelongsElsewhere:
+    except BelongsElsewhere as error:
+        LOG.warning("%s; until then no list is judged, and My work finds no picture", error)
         return None
     parts = 2 * len(cache.groups)
     wanted = {name: Wanted(torch.float16, (n, parts)) for name, n in about["pictures"].items()}

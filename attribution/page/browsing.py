@@ -5,9 +5,9 @@ In: a `Desk`, and what was typed or pressed, which is checked here. Out: rows, a
 
 from attribution.looks.examples import leaning_on
 from attribution.page.desk import ANY, Desk
+from attribution.page.html import as_data
 from attribution.page.inputs import whole, words
 from attribution.page.session import Session
-from attribution.page.views import as_data
 
 PAGE_SIZE = 24  # training images on a page of the collection
 LEANING = 8  # pictures that lean on a training image

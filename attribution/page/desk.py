@@ -29,6 +29,7 @@ from attribution.page.vocabulary import Vocabulary
 from attribution.pictures.collection import Collection
 from attribution.pictures.optout import Visible
 from attribution.progress import OnStep
+from attribution.report.credentials import Credentials
 from attribution.report.signature import Signer
 from attribution.sentence import Sentence
 
@@ -147,7 +148,7 @@ class Desk:
 
     def attribute(
         self, image: Image.Image, prompt: object, seed: int | None,
-        own: list[OwnConcept] | None = None, method: str = "", credentials: str = "",
+        own: list[OwnConcept] | None = None, method: str = "", credentials: Credentials | None = None,
         on_wait: OnWait = unheard,
     ) -> Session:  # fmt: skip
         """Attribute one picture, for the visitor's own concepts, too."""

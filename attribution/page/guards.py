@@ -123,6 +123,9 @@ POLICY = (  # handlers that run in the browser are compiled there, hence unsafe-
     "form-action 'self'; frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
 )
 FULL = "Too many requests are waiting; try again when yours are answered."
+SESSION = re.compile(
+    r"[A-Za-z0-9_-]{1,64}"
+)  # the page's has letters and digits, a client's is a UUID
 DEAR = ("model", "marks", "long")  # concurrency ids whose events count; light ones never wait long
 Scope, Receive, Send = dict, Callable[[], Awaitable[dict]], Callable[[dict], Awaitable[None]]
 
@@ -316,6 +319,8 @@ def refused(demo: Any, body: Any, request: Any, most: int) -> tuple[str, str] | 
     fn = demo.fns.get(body.fn_index)
     if fn is None or not isinstance(body.data, list):
         return say("There is no such endpoint."), "error"
+    if body.session_hash is not None and not SESSION.fullmatch(body.session_hash):
+        return say("A session's name has at most 64 letters and digits; choose another."), "error"
     for number, component in enumerate(fn.inputs[: len(body.data)]):
         if component.get_block_name() == "image":
             body.data[number] = upload_name(body.data[number])

@@ -6,6 +6,7 @@ In: settings. Out: a `Hall`. It knows no layout.
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import gradio as gr
 
 from attribution.attributor import Attributor
 from attribution.cache.origin import Origin, read_origin
+from attribution.cache.store import read_header
 from attribution.errors import BelongsElsewhere, InputError
 from attribution.looks.examples import Example, load_examples
 from attribution.models.adapters import split_name
@@ -25,7 +27,8 @@ from attribution.page.language import say, speak
 from attribution.page.line import Easel, Line, OnWait
 from attribution.page.settings import Settings
 from attribution.page.uploads import Picture, Uploads
-from attribution.pictures.hub import is_hub_id
+from attribution.page.visitors import Visitors
+from attribution.pictures.hub import is_hub_id, local_folder
 from attribution.progress import OnStep, Pace, said
 from attribution.report.signature import Signer
 from attribution.sentence import Sentence
@@ -46,13 +49,6 @@ class Superseded(Exception):
     """A visitor asked for something newer, or no longer for this."""
 
 
-@dataclass
-class Stop:
-    """When a visitor last said that what they asked for until then is to end."""
-
-    pressed: float = -math.inf  # seconds of time.monotonic
-
-
 @dataclass(frozen=True)
 class Hall:
     """Where visitors come in: one for a served page."""
@@ -60,9 +56,7 @@ class Hall:
     desk: Desk
     limit: int = 120  # seconds that a long job may take
     about: str = ""  # what the model is, in a sentence
-    stops: dict[str, Stop] = field(default_factory=dict)  # of visitors' long jobs
-    turns: dict[str, int] = field(default_factory=dict)  # the newest question of each visitor
-    answered: dict[str, int] = field(default_factory=dict)  # the last of these that was answered
+    visitors: Visitors = field(default_factory=Visitors)
     uploads: Uploads = field(default_factory=Uploads)
 
     def steps(
@@ -70,12 +64,13 @@ class Hall:
         limit: int | float = math.inf,
     ) -> OnStep:  # fmt: skip
         """Tell a job's progress and how long it takes yet, and end it when its visitor says so or left, or its time is over."""
-        stop, asked = self.stops.setdefault(request.session_hash or "", Stop()), asked_at()
+        visitor, asked = self.visitors.heard(request.session_hash), asked_at()
         end, pace = time.monotonic() + limit, Pace()
         is_wanted = wanted()
 
         def on_step(done: int, total: int) -> None:
-            if stop.pressed > asked or not is_wanted():
+            self.visitors.still(request.session_hash, visitor)
+            if visitor.stopped > asked or not is_wanted():
                 raise Stopped
             if time.monotonic() > end:
                 told = "this took longer than {limit:.0f} seconds; ask for less"
@@ -89,21 +84,23 @@ class Hall:
 
     def newest(self, request: gr.Request, turn: object) -> None:
         """Take a question's number from its visitor's browser, and refuse one that a newer question has overtaken."""
-        number, visitor = whole(turn or 0, "the turn", 0, 10**9), request.session_hash or ""
-        if number < self.turns.get(visitor, 0):
+        number = whole(turn or 0, "the turn", 0, 10**9)
+        visitor = self.visitors.heard(request.session_hash)
+        if number < visitor.turn:
             raise Superseded
-        self.turns[visitor] = number
+        visitor.turn = number
 
     def answers(self, request: gr.Request, turn: object) -> None:
         """Note that a question's answer is on its way to the browser, unless a newer question has overtaken it."""
         self.newest(request, turn)
-        self.answered[request.session_hash or ""] = self.turns[request.session_hash or ""]
+        visitor = self.visitors.heard(request.session_hash)
+        visitor.answered = visitor.turn
 
     def take_back(self, request: gr.Request, turn: object) -> bool:
         """Overtake the question before this one; False where its answer was on its way."""
         self.newest(request, turn)
-        visitor = request.session_hash or ""
-        return self.answered.get(visitor) != self.turns[visitor] - 1
+        visitor = self.visitors.heard(request.session_hash)
+        return visitor.answered != visitor.turn - 1
 
     def asking(
         self, request: gr.Request, turn: object, progress: gr.Progress
@@ -137,14 +134,12 @@ class Hall:
 
     def stop(self, request: gr.Request) -> None:
         """Stop a visitor's long jobs, those that still wait, too; not what they ask for later."""
-        self.stops.setdefault(request.session_hash or "", Stop()).pressed = asked_at()
+        self.visitors.heard(request.session_hash).stopped = asked_at()
 
     def leave(self, request: gr.Request) -> None:
         """Forget a visitor."""
         self.stop(request)
-        self.stops.pop(request.session_hash or "", None)
-        self.turns.pop(request.session_hash, None)
-        self.answered.pop(request.session_hash, None)
+        self.visitors.forget(request.session_hash)
         self.uploads.clear(request.session_hash)
 
 
@@ -159,6 +154,11 @@ def waits(before: int, seconds: float) -> str:
 def load(settings: Settings) -> Hall:
     """Load what the settings name, else what the first cache was made from, else what is shipped."""
     speak(settings.language)
+    if settings.examples and not Path(settings.examples).is_dir():
+        raise InputError(
+            f"there is no folder {settings.examples}, which ATTRIBUTION_EXAMPLES names; check the path"
+        )
+    refuse_twice(settings.cache)
     first, *rest = settings.cache
     told = read_origin(first)
     origin = told or SHIPPED
@@ -195,6 +195,17 @@ def load(settings: Settings) -> Hall:
     )  # fmt: skip
     about = settings.about or (ours_of(desk) if ours else desk.views.about_model())
     return Hall(desk, settings.time_limit, about)
+
+
+def refuse_twice(caches: Sequence[str]) -> None:
+    """Refuse two caches of one method: the page offers methods, and only one of both could answer."""
+    known: dict[str, str] = {}
+    for name in caches:
+        method = (read_header(local_folder(name, "cache")) or {}).get("method", "")
+        if method and method in known:
+            told = f"the caches {known[method]} and {name} are both of {method}"
+            raise InputError(f"{told}; name one cache of each method in ATTRIBUTION_CACHE")
+        known[method] = name
 
 
 def ours_of(desk: Desk) -> str:

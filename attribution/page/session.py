@@ -19,6 +19,7 @@ from attribution.errors import InputError
 from attribution.looks.regions import Regions
 from attribution.looks.stability import Stability
 from attribution.page.choices import in_link, question_of
+from attribution.report.credentials import Credentials
 from attribution.sentence import Sentence, in_a_row
 
 COUNT = 12  # training images shown
@@ -48,7 +49,7 @@ class Session:
     unknown: tuple[str, ...] = ()  # words of the prompt that no caption holds
     likeness: Tensor | None = None  # [train] cosine of latents
     stability: Stability | None = None  # the answer's repeats under other noise
-    credentials: str = ""  # HTML, what the upload's Content Credentials say
+    credentials: Credentials | None = None  # what the upload's Content Credentials say
     regions: list[Regions] = field(default_factory=list)  # made when a training image is looked at
 
     def among(self) -> Bool[Tensor, "train"] | None:

@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     search: Annotated[
         str, Field(pattern=SEARCH, description="auto, exact, index or ray://ADDRESS")
     ] = "auto"  # who answers; auto: the index where the cache has one
-    examples: Other = None  # answers that are ready when the page opens, else the cache's own
+    examples: Annotated[str | None, Field(min_length=1, description="a folder")] = (
+        None  # answers that are ready when the page opens, else the cache's own
+    )
     key: str = ""  # a folder for the key that reports are signed with, made on first use
     contact: Annotated[str, Field(max_length=200, description="how to reach you")] = ""
     about: Annotated[str, Field(max_length=300, description="a sentence on the model")] = ""

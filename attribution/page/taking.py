@@ -24,7 +24,7 @@ def written(desk: Desk, seen: Session) -> dict:
 def taken(desk: Desk, seen: Session) -> str:
     """Offer the report, the ranking and the link."""
     report = written(desk, seen)
-    page = report_html(desk.by_method[seen.method], report)
+    page = report_html(desk.by_method[seen.method], report, seen.credentials)
     return desk.views.taken(
         report, page, sources_csv(desk.by_method[seen.method], report), seen.link()
     )

@@ -27,6 +27,14 @@ MEASUREMENTS = (
 )
 BY_LIST = ("listed", "unlearning")  # which ask for first training images alone
 EXACT = "exact"
+UNREAD = {  # option -> measurements that would silently do without it
+    "queries": ("lds", "captions", "domains"),
+    "pictures": tuple(name for name in MEASUREMENTS if name != "unnamed"),
+    "seed": ("drawn",),
+    "device": (
+        "counterfactual", "removed", "lds", "captions", "identity", "domains", "artists", "adapters"
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.queries < 0:
             raise InputError(f"queries is {self.queries}; it must be at least 1, or 0")
+        for name, measurements in UNREAD.items():
+            if self.what in measurements and getattr(self, name) != getattr(EvaluateConfig, name):
+                raise InputError(f"{self.what} does not read --{name}; leave it out")
         if self.search != EXACT and self.what not in BY_LIST:
             raise InputError(
                 f"{self.what} needs the score of every training picture, which search {self.search!r} does not give; "

@@ -2,7 +2,7 @@
 
 In: a collection with captions. Out: a `StableDiffusionPipeline` folder of safetensors, its large parts in half
 precision, with a card that holds the command, the seed and the loss curves. A finished part is kept and
-not trained again.
+not trained again; the work folder says for which pictures and settings it is (claim.py), more `denoiser_steps` go on.
 """
 
 import json
@@ -23,6 +23,7 @@ from attribution.pictures.collection import Collection, load_collection, to_pixe
 from attribution.pictures.layout import Layout, layout_in
 from attribution.pictures.size import size_of
 from precompute.shipped.autoencoder import encode, new_autoencoder, train_autoencoder
+from precompute.shipped.claim import claim
 from precompute.shipped.denoiser import (
     new_scheduler,
     new_text_encoder,
@@ -35,6 +36,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 UNTOLD = ("train_data_dir", "output_dir", "work_dir", "left_out")  # in the card's command
+SHAPING = (
+    "resolution", "autoencoder", "autoencoder_steps", "autoencoder_learning_rate", "autoencoder_batch_size",
+    "denoiser_learning_rate", "denoiser_batch_size", "caption_dropout", "seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def run(config: TrainConfig) -> None:
     """Train what is not trained yet and write the pipeline and its card."""
     work = Path(config.work_dir)
     collection = load_collection(config.train_data_dir, layout_in(config))
+    claim(work, shaped_by(config, collection))
     pixels = to_pixels(
         [collection.image(i) for i in range(len(collection))], size_of(config.resolution)
     )
@@ -95,6 +101,12 @@ def run(config: TrainConfig) -> None:
     )
     write_card(output, collection)
     draw_samples(output, collection)
+
+
+def shaped_by(config: TrainConfig, collection: Collection) -> dict[str, str | int | float]:
+    """Give what the networks depend on: pictures with captions, and all settings but how long the denoiser trains."""
+    settings = {name: getattr(config, name) for name in SHAPING}
+    return {"collection": collection.fingerprint(), **settings}
 
 
 def draw_samples(folder: Path, collection: Collection, columns: int = 8, rows: int = 5) -> None:

@@ -106,7 +106,7 @@ class Handlers:
         request: gr.Request, progress: gr.Progress = PROGRESS,
     ) -> Iterator[tuple]:  # fmt: skip
         """Trace the visitor's picture, or draw one and show it first; then show the answer."""
-        desk, credentials = self.hall.desk, ""
+        desk, credentials = self.hall.desk, None
         on_step, on_wait = self.hall.asking(request, turn, progress)
         known = None if upload else desk.known_example(prompt, seed, method)
         if known is not None:
@@ -115,8 +115,7 @@ class Handlers:
             return
         if upload:
             picture = self.hall.uploads.take(request.session_hash, upload)
-            image, seed = picture.image, None
-            credentials = desk.views.credentials(picture.credentials)
+            image, seed, credentials = picture.image, None, picture.credentials
         else:
             progress(0, desc=say("Drawing"))
             image, prompt, seed = desk.draw(prompt, seed, on_step, on_wait)
