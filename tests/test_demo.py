@@ -277,7 +277,7 @@ def test_evidence_is_named_by_one_rule_here_and_on_the_page(page):
       return views.verdict({...demo.demo, examples: [changed]}, 0, {general: 1}, artist, best, demo.speaker).how;
     }"""
     for words, in_list, phrase, (artist, best) in itertools.product(
-        (None, 0.004, 0.008, 0.2), (None, 0.004, 0.3), ("", "a cat"), [("", 1.5), ("Atelier C", 1.5), ("Atelier C", 4)],
+        (None, 0.004, 0.008, 0.2), (None, 0.004, 0.3), ("", "a cat"), [("", 1.5), ("Atelier C", 1.5), ("Atelier C", 4.0)],
     ):  # fmt: skip
         known = [{"general": p} if p is not None else {} for p in (words, in_list)]
         judged = Judged(
