@@ -201,7 +201,7 @@ def load(result: Row) -> str:
                 "95th percentile, s": "{p95:.2f}",
             },
         )
-        + "\n\nThe server held {ratio:.2f} times the memory of the second minute at the end.".format_map(
+        + "\n\nAt the end the server held {ratio:.2f} times the memory that it held after {seconds} seconds.".format_map(
             result["memory"]
         )
     )
@@ -230,6 +230,7 @@ SHOWN |= {
     "rank": ("rank", rank),
     "page": ("page", page),
     "load": ("load", load),
+    "load of all kinds": ("load_kinds", load),
 }
 
 
