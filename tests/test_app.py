@@ -121,7 +121,7 @@ def test_a_report_says_what_an_uploads_credentials_say_and_their_text_stays_text
     monkeypatch.setattr("attribution.page.uploads.read_credentials", lambda _: said)
     hall, collection, request = Hall(hasty), hasty.collection, gr.Request(session_hash="signed")
     upload = hall.uploads.put(collection.data(collection.files[0]), "here")
-    asked = ask.Handlers(hall).answer(upload, "a cat", None, [], "", 1, request)
+    asked = ask.Handlers(hall, hall.desk.joined).answer(upload, "a cat", None, [], "", 1, request)
     [(session, shown)] = asked
     assert session.credentials == said
     links = report.Handlers(hall).report(session, None, "", [], 1.0)

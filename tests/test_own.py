@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,7 @@ from attribution.looks.own import (
 )
 from attribution.looks.phrases import known_words, plain_phrase, prompts_with, unknown_words
 from attribution.models.encoded import Encoded
-from attribution.page.panels import answer as answering
+from attribution.page.hall import Superseded
 from attribution.page.panels import ranking
 from attribution.pictures.collection import Collection
 from attribution.seeds import FIRST_SEED
@@ -196,7 +197,15 @@ def test_a_picture_that_is_opened_is_asked_what_was_learned_before(hall):
     opened = desk.opened(desk.chosen(2)[1])
     rank, looking = ranking.Handlers(hall).rank, (None, "", own, *shown)
     assert "not asked about its at dusk" in rank([], opened, *looking, 1.0)[0]
-    session, *_ = answering.Handlers(hall, desk.joined).keep(opened, [], own)
+    request = gr.Request(session_hash="opener")
+    session = hall.opened(opened, own, desk.joined, request, 1)
+    with pytest.raises(Superseded):  # another question came meanwhile
+        hall.opened(
+            opened, own, lambda *asked: hall.newest(request, 3) or desk.joined(*asked), request, 2
+        )
+    assert (
+        hall.opened(session, own, lambda *_: pytest.fail("asked"), request, 4) is session
+    )  # nothing is asked twice
     assert session.answer.scores.keys() - opened.answer.scores.keys() == {"own:at dusk"}
     assert "not asked" not in rank([], session, *looking, 1.0)[0]
     assert "not asked about its in oil" in rank([], session, *looking, 1.0, 1.0)[0]

@@ -28,11 +28,11 @@ def started(attributor, tmp_path):
         "ATTRIBUTION_MODEL": attributor.model.name,
         "ATTRIBUTION_CACHE": str(attributor.cache.folder),
         "ATTRIBUTION_COLLECTION": str(attributor.collection.folder),
-        "ATTRIBUTION_EXAMPLES": str(tmp_path / "none"),
         "GRADIO_SERVER_PORT": str(port),
         "TMPDIR": str(tmp_path),
     }
-    environment.pop("GRADIO_TEMP_DIR", None)
+    for name in ("GRADIO_TEMP_DIR", "ATTRIBUTION_EXAMPLES"):
+        environment.pop(name, None)
     with subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -6,7 +6,7 @@ In: settings. Out: a `Hall`. It knows no layout.
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from attribution.page.guards import asked_at, wanted
 from attribution.page.inputs import whole
 from attribution.page.language import say, speak
 from attribution.page.line import Easel, Line, OnWait
+from attribution.page.session import Session
 from attribution.page.settings import Settings
 from attribution.page.uploads import Picture, Uploads
 from attribution.page.visitors import Visitors
@@ -38,6 +39,7 @@ SHIPPED = Origin("assets/model", "assets/collection")
 SHIPPED_CACHE = "assets/cache"
 SHIPPED_EXAMPLES = "assets/examples"
 EXAMPLES = "examples"  # in a cache's folder
+Asking = Callable[[Session, list], Session]
 OURS = "A small demonstration model: it learned from {known:,} pictures by {artists} invented workshops."
 
 
@@ -123,6 +125,15 @@ class Hall:
 
         check()
         return on_step, on_wait
+
+    def opened(
+        self, session: Session, own: list, ask: Asking, request: gr.Request, turn: object
+    ) -> Session:
+        """Ask a known picture about a visitor's own concepts by `ask`, where it was not yet; refuse if it was overtaken meanwhile."""
+        if self.desk.unasked(session, own):
+            session = ask(session, own)
+            self.newest(request, turn)
+        return session
 
     def taken(self, request: gr.Request, upload: dict | None) -> Picture:
         """Give a picture that was brought for one question, and forget it; the visitor's own stays."""

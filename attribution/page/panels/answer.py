@@ -1,6 +1,6 @@
 """The picture with its verdict, and what follows whenever there is a new one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,17 +30,14 @@ class Handlers:
     """What happens after an answer."""
 
     hall: Hall
-    joined: Callable[[Session, list], Session]
 
-    def keep(self, session: Session | None, recent: list, own: list) -> tuple:
-        """Keep a visitor's last pictures, forget all that was of the picture before, and ask this one what the others were asked."""
+    def keep(self, session: Session | None, recent: list) -> tuple:
+        """Keep a visitor's last pictures, and forget all that was of the picture before."""
         kept = recent
-        if session and self.hall.desk.unasked(session, own):
-            session = self.joined(session, own)
         if session and session.example is None:
             kept = [*recent, replace(session, regions=[])][-RECENT:]  # maps are made again
         nothing = self.hall.desk.views.leaving([])
-        return session, kept, [], None, None, "", nothing, "", ""
+        return kept, [], None, None, "", nothing, "", ""
 
     @plainly
     def mark(self, session: Session | None) -> Any:
@@ -63,13 +60,13 @@ def connect(
 
     `shown` are the closer look, what is left out, the report and the what-if. What a link brings keeps the link's artist.
     """
-    do = Handlers(hall, on_gpu(hall.desk.joined))
-    kept = [states.session, states.recent, states.ticked, states.marks, states.looked_at, *shown]
+    do = Handlers(hall)
+    kept = [states.recent, states.ticked, states.marks, states.looked_at, *shown]
     marking = {"inputs": states.session, "outputs": states.marks, "show_progress": "hidden"}
     ended = {"fn": None, "js": "() => page.ended()"}
     for number, event in enumerate(events):
         event.failure(**ended)
-        settled = event.success(do.keep, [states.session, states.recent, states.own], kept, **QUICK)
+        settled = event.success(do.keep, [states.session, states.recent], kept, **QUICK)
         if number:
             settled = settled.success(lambda: "", None, states.artist, **QUICK)
         settled = settled.success(**ranking)

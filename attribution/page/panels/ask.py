@@ -26,7 +26,7 @@ from attribution.page.events import (
     sent,
 )
 from attribution.page.guards import data_of
-from attribution.page.hall import Hall
+from attribution.page.hall import Asking, Hall
 from attribution.page.language import say
 from attribution.page.session import LAST_SEED, SEED, Session
 from attribution.page.states import States
@@ -64,6 +64,7 @@ class Handlers:
     """What happens when somebody asks about a picture."""
 
     hall: Hall
+    ask_own: Asking  # what a known picture was not asked yet
 
     @plainly
     def accept(
@@ -126,11 +127,12 @@ class Handlers:
         yield session, desk.views.asked(session)
 
     @plainly
-    def choose(self, event: gr.EventData, turn: object, request: gr.Request) -> tuple:
+    def choose(self, own: list, turn: object, event: gr.EventData, request: gr.Request) -> tuple:
         """Open an example, whose answer is known."""
         desk = self.hall.desk
         self.hall.newest(request, turn)
         session = desk.opened(sent(event, "example", len(desk.examples)))
+        session = self.hall.opened(session, own, self.ask_own, request, turn)
         return session, desk.views.asked(session), session.prompt, session.seed, *self.clear(request)  # fmt: skip
 
     @plainly
@@ -171,7 +173,8 @@ def connect(
     hall: Hall, parts: Parts, asked: gr.HTML, method: gr.Dropdown, states: States
 ) -> list[Dependency]:
     """Lead each way to an answer; give the events that bring one, that of a link first."""
-    do, answer, turn = Handlers(hall), [states.session, asked], states.turn
+    do, answer = Handlers(hall, on_gpu(hall.desk.joined)), [states.session, asked]
+    turn = states.turn
     asking = [states.upload, parts.prompt, parts.seed, states.own, method, turn]
     heavy = HEAVY | PRIVATE | NEWEST | {"show_progress_on": asked}
 
@@ -198,7 +201,7 @@ def connect(
     parts.prompt.change(None, [parts.prompt, parts.known], parts.unknown, js=named)
     opened = [*answer, parts.prompt, parts.seed, *kept]
     chosen = parts.strip.example(
-        do.choose, turn, opened, js=numbered("begun", 1), **QUICK, **NEWEST
+        do.choose, [states.own, turn], opened, js=numbered("begun", 2), **QUICK, **NEWEST
     )
     presses = [parts.make.click, parts.prompt.submit]
     return [

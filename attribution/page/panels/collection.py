@@ -9,8 +9,8 @@ from attribution.answer.questions import GENERAL
 from attribution.page.browsing import browse, opened
 from attribution.page.choices import Choices, headed
 from attribution.page.desk import ANY
-from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, plainly, sent
-from attribution.page.hall import Hall
+from attribution.page.events import NEWEST, QUICK, RAW, live, numbered, on_gpu, plainly, sent
+from attribution.page.hall import Asking, Hall
 from attribution.page.language import say
 from attribution.page.states import States
 
@@ -31,6 +31,7 @@ class Handlers:
     """What happens when somebody searches, turns a page or opens an image."""
 
     hall: Hall
+    ask_own: Asking  # what a known picture was not asked yet
 
     @plainly
     def browse(self, text: object, artist: object, kind: object) -> str:
@@ -50,7 +51,7 @@ class Handlers:
 
     @plainly
     def open_drawn(
-        self, recent: list, turn: object, event: gr.EventData, request: gr.Request
+        self, recent: list, own: list, turn: object, event: gr.EventData, request: gr.Request
     ) -> tuple:
         """Open an example, or one of the visitor's own pictures, from the collection's tab."""
         desk = self.hall.desk
@@ -58,6 +59,7 @@ class Handlers:
         known = len(desk.examples)
         number = sent(event, "drawn", known + len(recent))
         session = desk.opened(number) if number < known else recent[number - known]
+        session = self.hall.opened(session, own, self.ask_own, request, turn)
         return session, desk.views.asked(session), session.prompt, gr.Tabs(selected="trace")
 
 
@@ -86,10 +88,11 @@ def any_of() -> tuple[str, str]:
 
 def connect(hall: Hall, parts: Parts, shown: list, states: States) -> Dependency:
     """Search, turn and open; give the event that opens a picture in `shown`."""
-    do, fields = Handlers(hall), [parts.text, parts.artist, parts.kind]
+    do, fields = Handlers(hall, on_gpu(hall.desk.joined)), [parts.text, parts.artist, parts.kind]
     for event in (parts.text.change, parts.artist.input, parts.kind.input):
         event(do.browse, fields, parts.found, trigger_mode="always_last", **QUICK, **RAW)
     parts.found.turn(do.turn, fields, parts.found, **QUICK, **RAW)
     parts.found.look(do.open, states.recent, parts.opened, **QUICK)
-    begun = {"js": numbered("begun", 2), **QUICK, **NEWEST}
-    return parts.opened.drawn(do.open_drawn, [states.recent, states.turn], shown, **begun)
+    begun = {"js": numbered("begun", 3), **QUICK, **NEWEST}
+    opening = [states.recent, states.own, states.turn]
+    return parts.opened.drawn(do.open_drawn, opening, shown, **begun)

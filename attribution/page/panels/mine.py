@@ -86,7 +86,7 @@ def lay_out(desk: Desk) -> Parts:
 
 def connect(hall: Hall, parts: Parts, opened: list, states: States) -> Dependency:
     """Look at a press; give the event that opens an example that leans on it in `opened`."""
-    do, opening = Handlers(hall), Collected(hall)
+    do, opening = Handlers(hall), Collected(hall, on_gpu(hall.desk.joined))
     asked: dict[str, Any] = {"fn": do.by_name, "inputs": parts.name, "outputs": parts.found}
     gr.on([parts.search.click, parts.name.submit], **asked, **QUICK, **RAW)
     parts.found.artist(do.chosen, None, [parts.name, parts.found], **QUICK)
@@ -96,5 +96,6 @@ def connect(hall: Hall, parts: Parts, opened: list, states: States) -> Dependenc
     )  # fmt: skip
     brought.failure(lambda: None, None, parts.upload, **QUICK)
     parts.tab.select(do.removed, None, parts.removed, **QUICK)
-    begun = {"js": numbered("begun", 2), **QUICK, **NEWEST}
-    return parts.found.drawn(opening.open_drawn, [states.recent, states.turn], opened, **begun)
+    begun = {"js": numbered("begun", 3), **QUICK, **NEWEST}
+    known = [states.recent, states.own, states.turn]
+    return parts.found.drawn(opening.open_drawn, known, opened, **begun)
