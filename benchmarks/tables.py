@@ -230,7 +230,6 @@ SHOWN |= {
     "rank": ("rank", rank),
     "page": ("page", page),
     "load": ("load", load),
-    "load of all kinds": ("load_kinds", load),
 }
 
 
