@@ -230,6 +230,7 @@ SHOWN |= {
     "rank": ("rank", rank),
     "page": ("page", page),
     "load": ("load", load),
+    "load of all kinds": ("load_kinds", load),
 }
 
 
